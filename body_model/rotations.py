@@ -1,0 +1,156 @@
+"""Rotations as axis-angle, quaternion, matrix and 6D, on any leading axes.
+
+Every function has finite gradients everywhere, the singular points included: a `where` on both
+sides of a singularity keeps the branch not taken from sending a NaN back.
+"""
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# Below this norm a 6D column counts as this long. The released code's constant.
+_MIN_NORM = 1e-12
+
+
+def axis_angle_to_matrix(axis_angle: Array) -> Array:
+    """Rotation matrices by Rodrigues' formula.
+
+    Args:
+        axis_angle: [..., 3] unit axis times angle in radians.
+    Returns:
+        [..., 3, 3].
+    """
+    squared = jnp.sum(axis_angle**2, axis=-1)[..., None, None]
+    # Where the angle is small its square root has no useful gradient; the series needs none.
+    small = squared < 1e-6
+    angle = jnp.sqrt(jnp.where(small, 1.0, squared))
+    sine = jnp.where(small, 1 - squared / 6, jnp.sin(angle) / angle)
+    cosine = jnp.where(small, 0.5 - squared / 24, (1 - jnp.cos(angle)) / angle**2)
+    cross = _cross_matrix(axis_angle)
+    outer = axis_angle[..., :, None] * axis_angle[..., None, :]
+    identity = jnp.eye(3, dtype=axis_angle.dtype)
+    return identity + sine * cross + cosine * (outer - squared * identity)
+
+
+def matrix_to_axis_angle(matrix: Array) -> Array:
+    """Axis-angle of rotation matrices, of angle in [0, pi].
+
+    Args:
+        matrix: [..., 3, 3].
+    Returns:
+        [..., 3] radians.
+    """
+    quaternion = matrix_to_quaternion(matrix)
+    w, xyz = quaternion[..., :1], quaternion[..., 1:]
+    squared = jnp.sum(xyz**2, axis=-1, keepdims=True)
+    small = squared < 1e-8
+    sine = jnp.sqrt(jnp.where(small, 1.0, squared))
+    # The quaternion has w >= 0, so that near 0 the angle over the sine of its half is 2 / w.
+    safe_w = jnp.where(small, w, 1.0)
+    factor = jnp.where(small, 2 / safe_w - 2 * squared / (3 * safe_w**3),
+                       2 * jnp.arctan2(sine, jnp.where(small, 1.0, w)) / sine)  # fmt: skip
+    return factor * xyz
+
+
+def quaternion_to_matrix(quaternion: Array) -> Array:
+    """Rotation matrices of quaternions, which need not have unit length.
+
+    Args:
+        quaternion: [..., 4] as w, x, y, z. A zero quaternion gives the identity.
+    Returns:
+        [..., 3, 3].
+    """
+    squared = jnp.sum(quaternion**2, axis=-1)
+    zero = squared == 0
+    scale = jnp.where(zero, 0.0, 2.0) / jnp.where(zero, 1.0, squared)
+    w, xyz = quaternion[..., :1, None], quaternion[..., 1:]
+    outer = xyz[..., :, None] * xyz[..., None, :]
+    identity = jnp.eye(3, dtype=quaternion.dtype)
+    length = jnp.sum(xyz**2, axis=-1)[..., None, None]
+    return identity + scale[..., None, None] * (
+        w * _cross_matrix(xyz) + outer - length * identity
+    )
+
+
+def matrix_to_quaternion(matrix: Array) -> Array:
+    """Unit quaternions of rotation matrices, with w >= 0.
+
+    Of the four ways to solve for one component first, the one with the largest component is
+    taken, so that nothing is divided by a number under one half.
+
+    Args:
+        matrix: [..., 3, 3].
+    Returns:
+        [..., 4] as w, x, y, z.
+    """
+    m = matrix
+    m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    # Four times the squares of w, x, y, z.
+    squares = jnp.stack(
+        [1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22], -1
+    )
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    products = jnp.stack(
+        [
+            jnp.stack([squares[..., 0], wx, wy, wz], -1),
+            jnp.stack([wx, squares[..., 1], xy, xz], -1),
+            jnp.stack([wy, xy, squares[..., 2], yz], -1),
+            jnp.stack([wz, xz, yz, squares[..., 3]], -1),
+        ],
+        axis=-2,
+    )
+    largest = jnp.argmax(squares, axis=-1)[..., None]
+    row = jnp.take_along_axis(products, largest[..., None], axis=-2)[..., 0, :]
+    square = jnp.maximum(jnp.take_along_axis(squares, largest, axis=-1), 1e-6)
+    quaternion = 0.5 * row / jnp.sqrt(square)
+    return jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def matrix_to_6d(matrix: Array) -> Array:
+    """The first two columns of rotation matrices, one after the other.
+
+    Args:
+        matrix: [..., 3, 3].
+    Returns:
+        [..., 6].
+    """
+    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)
+
+
+def six_d_to_matrix(six_d: Array) -> Array:
+    """Rotation matrices by Gram-Schmidt (Zhou et al., CVPR 2019).
+
+    A zero or parallel second column leaves a matrix that is no rotation, as in the released
+    code; values and gradients stay finite.
+
+    Args:
+        six_d: [..., 6] two columns, one after the other.
+    Returns:
+        [..., 3, 3].
+    """
+    x = _normalize(six_d[..., :3])
+    second = six_d[..., 3:]
+    y = _normalize(second - jnp.sum(x * second, axis=-1, keepdims=True) * x)
+    return jnp.stack([x, y, jnp.cross(x, y)], axis=-1)
+
+
+def _normalize(vector: Array) -> Array:
+    squared = jnp.sum(vector**2, axis=-1, keepdims=True)
+    zero = squared == 0
+    norm = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
+    return vector / jnp.maximum(norm, _MIN_NORM)
+
+
+def _cross_matrix(vector: Array) -> Array:
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    zero = jnp.zeros_like(x)
+    return jnp.stack(
+        [
+            jnp.stack([zero, -z, y], -1),
+            jnp.stack([z, zero, -x], -1),
+            jnp.stack([-y, x, zero], -1),
+        ],
+        axis=-2,
+    )
