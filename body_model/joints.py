@@ -12,6 +12,7 @@ NUM_JOINTS = len(JOINT_NAMES)
 
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 
+
 def _depth(joint: int) -> int:
     return 0 if joint == 0 else 1 + _depth(PARENTS[joint])
 
@@ -24,9 +25,7 @@ LEVELS = tuple(
 
 # Which joint takes whose place when a person is mirrored left to right.
 MIRROR = tuple(
-    JOINT_NAMES.index(
-        name.replace("left", "#").replace("right", "left").replace("#", "right")
-    )
+    JOINT_NAMES.index(name.replace("left", "#").replace("right", "left").replace("#", "right"))
     for name in JOINT_NAMES
 )
 

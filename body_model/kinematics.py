@@ -1,5 +1,7 @@
 """Forward kinematics over the levels of SMPL's tree."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,8 @@ Array = jax.Array
 
 # Joints are numbered level by level, so every level and its parents are slices, not gathers.
 _PARENT_IN_LEVEL = tuple(
-    tuple(PARENTS[j] - above[0] for j in level) for above, level in zip(LEVELS, LEVELS[1:])
+    tuple(PARENTS[j] - above[0] for j in level)
+    for above, level in itertools.pairwise(LEVELS)
 )
 
 
@@ -26,7 +29,7 @@ def forward_kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
     pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
     rotations = [pose[..., :1, :, :]]
     positions = [jnp.broadcast_to(rest_joints[..., :1, :], (*batch, 1, 3))]
-    for above, level, parents in zip(LEVELS, LEVELS[1:], _PARENT_IN_LEVEL):
+    for above, level, parents in zip(LEVELS[:-1], LEVELS[1:], _PARENT_IN_LEVEL, strict=True):
         parent = jnp.stack([rotations[-1][..., p, :, :] for p in parents], axis=-3)
         origin = jnp.stack([positions[-1][..., p, :] for p in parents], axis=-2)
         inside = slice(level[0], level[-1] + 1)

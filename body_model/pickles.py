@@ -290,7 +290,7 @@ class _Converter:
 def _check_opcodes(data: bytes) -> None:
     """Refuse sizes beyond the file's own, before anything is allocated for them."""
     for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > len(data):
+        if opcode.name in ("PUT", "LONG_BINPUT") and (argument or 0) > len(data):
             raise UnsafePickle("refuses a memo larger than the file")
 
 

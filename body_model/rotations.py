@@ -68,9 +68,7 @@ def quaternion_to_matrix(quaternion: Array) -> Array:
     outer = xyz[..., :, None] * xyz[..., None, :]
     identity = jnp.eye(3, dtype=quaternion.dtype)
     length = jnp.sum(xyz**2, axis=-1)[..., None, None]
-    return identity + scale[..., None, None] * (
-        w * _cross_matrix(xyz) + outer - length * identity
-    )
+    return identity + scale[..., None, None] * (w * _cross_matrix(xyz) + outer - length * identity)
 
 
 def matrix_to_quaternion(matrix: Array) -> Array:
@@ -90,8 +88,16 @@ def matrix_to_quaternion(matrix: Array) -> Array:
     squares = jnp.stack(
         [1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22], -1
     )
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 0, 1] + m[..., 1, 0], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    wx, wy, wz = (
+        m[..., 2, 1] - m[..., 1, 2],
+        m[..., 0, 2] - m[..., 2, 0],
+        m[..., 1, 0] - m[..., 0, 1],
+    )
+    xy, xz, yz = (
+        m[..., 0, 1] + m[..., 1, 0],
+        m[..., 0, 2] + m[..., 2, 0],
+        m[..., 1, 2] + m[..., 2, 1],
+    )
     products = jnp.stack(
         [
             jnp.stack([squares[..., 0], wx, wy, wz], -1),

@@ -91,9 +91,7 @@ class Skeleton:
         dtype = np.asarray(body.template).dtype
         points = np.stack(local) if local else np.zeros((0, 3, columns.shape[-1]))
         of_surface = iter(range(NUM_JOINTS, NUM_JOINTS + len(rows)))
-        sources = [
-            JOINT_NAMES.index(n) if n in JOINT_NAMES else next(of_surface) for n in names
-        ]
+        sources = [JOINT_NAMES.index(n) if n in JOINT_NAMES else next(of_surface) for n in names]
         return cls(
             rest=np.ascontiguousarray(rest.reshape(NUM_JOINTS * 3, -1).T, dtype),
             local=np.ascontiguousarray(points.reshape(-1, columns.shape[-1]).T, dtype),
@@ -133,7 +131,9 @@ class Skeleton:
     def _surface(self, pose: Array, betas: Array, rotations: Array, joints: Array) -> Array:
         batch = joints.shape[:-2]
         shaped = 1 + self.num_betas
-        points = self.local[0] + betas @ self.local[1:shaped] + pose_features(pose) @ self.local[shaped:]
+        points = (
+            self.local[0] + betas @ self.local[1:shaped] + pose_features(pose) @ self.local[shaped:]
+        )
         points = points.reshape(*batch, len(self.bones), 3)
         bones = np.asarray(self.bones, np.int32)
         moved = rotate(rotations[..., bones, :, :], points)

@@ -1,0 +1,33 @@
+"""ScoreHMR in JAX: refine 3D human pose with a learned diffusion prior."""
+
+from scorehmr_jax.camera import crop_to_full, pinhole, project
+from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.refine import STATUS, Info, RefineConfig, make_refiner, refine
+from scorehmr_jax.types import Camera, Estimate, Hypothesis, Keypoints2D, Refined
+
+__all__ = [
+    "STATUS",
+    "Camera",
+    "Estimate",
+    "Hypothesis",
+    "Info",
+    "Keypoints2D",
+    "Prior",
+    "RefineConfig",
+    "Refined",
+    "crop_to_full",
+    "keypoints_2d",
+    "load_prior",
+    "make_refiner",
+    "multiview",
+    "pinhole",
+    "project",
+    "refine",
+    "rotations_to_x",
+    "shipped_priors",
+    "smooth",
+    "weighted",
+    "x_to_rotations",
+]

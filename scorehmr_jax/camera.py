@@ -1,6 +1,5 @@
 """Perspective projection, and the way from a cropped box to the full image."""
 
-import jax
 import jax.numpy as jnp
 
 from scorehmr_jax.types import Array, Camera

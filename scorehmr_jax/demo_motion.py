@@ -23,13 +23,13 @@ BALL = np.array([0.0, -ANKLE_HEIGHT, 0.125])
 
 # Footsteps: when the foot lands and leaves (s), and where its ankle stands (x, z).
 STEPS = {
-    "left": ((0.0, 0.64, 0.075, 0.0), (1.0, 9.0, 0.105, 1.14)),
-    "right": ((-0.5, 0.14, -0.075, -0.58), (0.5, 1.14, -0.075, 0.58), (1.56, 9.0, -0.105, 1.17)),
+    "left": ((0.0, 0.62, 0.075, 0.0), (1.0, 9.0, 0.105, 1.14)),
+    "right": ((-0.5, 0.12, -0.075, -0.58), (0.5, 1.12, -0.075, 0.58), (1.56, 9.0, -0.105, 1.17)),
 }
 # Pitch of the foot (degrees, toes down positive) by phase: stance 0..1, then swing 1..2.
 ROLL = {
     "phase": (0.0, 0.16, 0.52, 0.80, 1.0, 1.30, 1.75, 2.0),
-    "pitch": (-16, 0, 0, 14, 42, 26, -8, -16),
+    "pitch": (-16, 0, 0, 20, 56, 34, -8, -16),
 }
 
 # Keys of each angle: {time in s: degrees}. Flexion and forward lean are positive.
@@ -58,8 +58,8 @@ PELVIS_X = {0.05: -0.01, 0.25: 0.022, 0.5: 0, 0.75: -0.022, 1.0: 0, 1.3: 0.03, 1
             3.4: 0.02}  # fmt: skip
 PELVIS_Z = {-0.1: -0.406, 0.0: -0.29, 0.5: 0.29, 1.0: 0.86, 1.30: 1.08, 1.6: 1.155, 1.9: 1.16,
             2.30: 1.05, 2.45: 1.05, 2.9: 1.165, 4.0: 1.165}  # fmt: skip
-PELVIS_Y = {-0.22: 0.93, 0.02: 0.885, 0.28: 0.93, 0.52: 0.885, 0.78: 0.93, 1.02: 0.885, 1.3: 0.92,
-            1.6: 0.935, 1.9: 0.93, 2.30: 0.62, 2.45: 0.62, 2.9: 0.94, 4.0: 0.938}  # fmt: skip
+PELVIS_Y = {-0.22: 0.94, 0.02: 0.900, 0.28: 0.94, 0.52: 0.900, 0.78: 0.94, 1.02: 0.900, 1.3: 0.932,
+            1.6: 0.944, 1.9: 0.938, 2.30: 0.62, 2.45: 0.62, 2.9: 0.946, 4.0: 0.944}  # fmt: skip
 
 
 def demo_motion() -> tuple[np.ndarray, np.ndarray]:
@@ -148,8 +148,10 @@ def _leg(
     length = np.linalg.norm(to_ankle, axis=-1)
     wanted = (length**2 - a @ a - b @ b) / 2 - a[0] * b[0]
     along, across = a[1] * b[1] + a[2] * b[2], a[2] * b[1] - a[1] * b[2]
-    reach = np.hypot(along, across)
-    knee = np.arctan2(across, along) + np.arccos(np.clip(wanted / reach, -1, 0.9995))
+    # A soft limit short of the straight leg: there the knee angle has no bounded derivative.
+    straight = wanted / np.hypot(along, across)
+    straight = 0.994 - 0.012 * np.logaddexp(0, (0.994 - straight) / 0.012)
+    knee = np.arctan2(across, along) + np.arccos(np.maximum(straight, -1))
     knee_rotation = _turn("x", knee)
 
     # The hip aims the bent leg at the ankle and keeps the hinge square to the foot's heading.
@@ -165,7 +167,7 @@ def _leg(
 
 
 def _frame(down: np.ndarray, lateral: np.ndarray) -> np.ndarray:
-    """Orthonormal frames [..., 3, 3] with the second axis along `down`, the first near `lateral`."""
+    """Frames [..., 3, 3] with the second axis along `down`, the first near `lateral`."""
     y = down / np.linalg.norm(down, axis=-1, keepdims=True)
     x = lateral - np.sum(lateral * y, -1, keepdims=True) * y
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
@@ -186,7 +188,7 @@ def _foot(
         if phase <= 1:
             pitch[i] = _roll(phase)
             ankle[i] = _standing(x, z, pitch[i])
-            bend[i] = min(max(pitch[i], 0.0), np.radians(30))
+            bend[i] = max(pitch[i], 0.0)
             continue
         land_next, _, x_next, z_next = steps[current + 1]
         swing = (t - leave) / (land_next - leave)
@@ -195,7 +197,7 @@ def _foot(
         ease = swing**2 * (3 - 2 * swing)
         ankle[i] = start + (end - start) * ease
         ankle[i, 1] += 0.055 * np.sin(np.pi * swing) ** 2
-        bend[i] = np.radians(30) * (1 - swing) ** 2
+        bend[i] = _roll(1.0) * (1 - swing) ** 2
     return ankle, pitch, bend
 
 

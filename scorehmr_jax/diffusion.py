@@ -4,6 +4,7 @@ Notation: a_t is the product of (1 - beta) up to t; x_t = sqrt(a_t) x_0 + sqrt(1
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -101,3 +102,38 @@ def ddim_step(target: Level, x_0: Array, noise: Array) -> Array:
 def ddim_times(start: int, stop: int, step: int) -> np.ndarray:
     """The levels stop, stop + step, ..., up to start, ascending."""
     return np.arange(stop, start + 1, step)
+
+
+def ddim(
+    noise: Callable[[Array, Array], Array],
+    schedule: Schedule,
+    x: Array,
+    times: np.ndarray,
+    *,
+    clip: float | None = None,
+) -> tuple[Array, Array]:
+    """Deterministic DDIM along a path of levels: descending it samples, ascending it inverts.
+
+    Args:
+        noise: predicts the noise in x at one level t, a scalar.
+        x: [..., D] latent at the first level.
+        times: [S] levels, the first being that of x; at least two.
+        clip: if given, x_0 is kept within +- this at every step; the noise stays as predicted,
+            as in the released code.
+    Returns:
+        The latent at the last level, and the x_0 predicted at the step before it.
+    """
+    levels = schedule.at(jnp.asarray(times), x.dtype)
+
+    def step(x: Array, now: tuple[Array, Level, Level]) -> tuple[Array, Array]:
+        t, here, there = now
+        predicted = noise(x, t)
+        x_0 = predict_x_0(here, x, predicted)
+        if clip is not None:
+            x_0 = jnp.clip(x_0, -clip, clip)
+        return ddim_step(there, x_0, predicted), x_0
+
+    here = jax.tree.map(lambda leaf: leaf[:-1], levels)
+    there = jax.tree.map(lambda leaf: leaf[1:], levels)
+    x, x_0 = jax.lax.scan(step, x, (jnp.asarray(times[:-1]), here, there))
+    return x, x_0[-1]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 Array = jax.Array
 pytree = partial(jax.tree_util.register_dataclass)

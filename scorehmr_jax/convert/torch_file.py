@@ -1,0 +1,146 @@
+"""PyTorch checkpoints read without PyTorch, and without running anything they name.
+
+A file of `torch.save` is a zip: `data.pkl` describes the object and refers to `data/<key>`, the
+bytes of each storage. A tensor is a storage's type, an offset, a size and strides.
+"""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from body_model.pickles import StandIn, UnsafePickle, Value, load_pickle, read_bytes
+
+_STORAGES = {
+    "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
+    "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?",
+}  # fmt: skip
+_RESAVE = "torch.save(torch.load(path, map_location='cpu'), new_path) with PyTorch >= 1.6"
+_LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+def load_torch(path: str | Path) -> Any:
+    """Read a PyTorch checkpoint (.pt, .pth, .ckpt; also .xz or .gz around it).
+
+    Returns:
+        What was saved, usually nested dicts, with numpy arrays for tensors; arrays are read-only.
+    Raises:
+        UnsafePickle: if it names anything but tensors and plain containers.
+        ValueError: if it is missing, truncated, of another kind or of PyTorch's old format; both
+            name the file.
+    """
+    name, data = read_bytes(path)
+    if data.startswith(_LEGACY_START) or data[257:262] == b"ustar":
+        raise ValueError(f"{name}: PyTorch's format from before 1.6; save it again: {_RESAVE}")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{name}: not a whole PyTorch checkpoint ({error}); it may be truncated or of "
+            "another kind"
+        ) from None
+    with archive:
+        roots = [n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise ValueError(f"{name}: not a PyTorch checkpoint (a zip without data.pkl)")
+        if f"{roots[0]}constants.pkl" in archive.namelist():
+            raise ValueError(f"{name}: a TorchScript program; a checkpoint of weights is needed")
+        reader = _Reader(name, archive, roots[0])
+        description = io.BytesIO(reader.member("data.pkl"))
+        description.name = name  # messages then tell the checkpoint, not its inner file
+        return load_pickle(
+            description,
+            extra=reader.allowed(),
+            persistent_load=reader.storage,
+            encoding="utf-8",
+        )
+
+
+class _Storage(StandIn):
+    """Stands for a storage class such as torch.FloatStorage."""
+
+    code = ""
+
+
+class _Reader:
+    def __init__(self, name: str, archive: zipfile.ZipFile, root: str) -> None:
+        self._name, self._archive, self._root = name, archive, root
+        self._loaded: dict[str, Value] = {}
+        big = f"{root}byteorder" in archive.namelist() and self.member("byteorder") == b"big"
+        self._order: Literal["<", ">"] = ">" if big else "<"
+
+    def allowed(self) -> dict[str, Any]:
+        storages = {
+            f"torch.{kind}Storage": type(f"{kind}Storage", (_Storage,), {"code": code})
+            for kind, code in _STORAGES.items()
+        }
+        return {
+            **storages,
+            "torch._utils._rebuild_tensor_v2": _tensor,
+            "torch._utils._rebuild_parameter": lambda data, requires_grad, hooks: data,
+            "torch.Size": tuple,
+            "torch.device": lambda kind, index=None: kind,
+        }
+
+    def member(self, inner: str) -> bytes:
+        try:
+            info = self._archive.getinfo(self._root + inner)
+            # PyTorch stores its members as they are; anything packed could be a bomb.
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise UnsafePickle(f"{self._name}: refuses compressed content in '{inner}'")
+            return self._archive.read(info)
+        except KeyError:
+            raise ValueError(f"{self._name}: '{inner}' is missing from the checkpoint") from None
+        except (zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{self._name}: '{inner}' is damaged ({error})") from None
+
+    def storage(self, reference: Any) -> Value:
+        """The flat array of ('storage', class, key, device, count)."""
+        kind, cls, key, _, count = reference
+        if kind != "storage" or not (isinstance(cls, type) and issubclass(cls, _Storage)):
+            raise UnsafePickle(f"refuses the reference {reference!r}")
+        if key not in self._loaded:
+            flat = np.frombuffer(self.member(f"data/{key}"), self._dtype(cls.code))
+            if len(flat) != count:
+                raise ValueError(f"storage {key} has {len(flat)} numbers, expected {count}")
+            self._loaded[key] = Value(flat)
+        return self._loaded[key]
+
+    def _dtype(self, code: str) -> np.dtype:
+        if code == "bfloat16":
+            import ml_dtypes
+
+            return np.dtype(ml_dtypes.bfloat16).newbyteorder(self._order)
+        return np.dtype(code).newbyteorder(self._order)
+
+
+def _tensor(
+    storage: Value,
+    offset: int,
+    size: Sequence[int],
+    strides: Sequence[int],
+    requires_grad: bool,
+    hooks: Any,
+    metadata: Any = None,
+) -> Value:
+    """A tensor as a view of its storage, checked to lie inside it."""
+    flat = storage.value
+    integers = [offset, *size, *strides]
+    if not all(isinstance(n, int) and n >= 0 for n in integers) or len(size) != len(strides):
+        raise ValueError(f"tensor of size {size}, strides {strides}, offset {offset}")
+    empty = 0 in size
+    last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True))
+    if not empty and last >= len(flat):
+        raise ValueError(
+            f"tensor of size {list(size)}, strides {list(strides)} and offset {offset} reaches "
+            f"beyond its storage of {len(flat)} numbers"
+        )
+    if empty:
+        return Value(np.zeros(tuple(size), flat.dtype))
+    view = np.lib.stride_tricks.as_strided(
+        flat[offset:], tuple(size), [s * flat.itemsize for s in strides], writeable=False
+    )
+    return Value(view)

@@ -1,0 +1,237 @@
+"""The evidence: losses on a hypothesis whose gradients guide the sampling.
+
+A term is any function from a `Hypothesis` of samples [..., N] to losses [..., N]. The last
+axis, N, is the group: the frames of one video, the views of one person, or images that have
+nothing to do with each other. Those here are pytrees: observations and weights are traced, so
+that changing them never recompiles.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scorehmr_jax.camera import in_front, project
+from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, pytree
+
+# Step sizes of the paper (section 4.3), and the released code's own factor on the views' term.
+KEYPOINT_WEIGHT = 0.003
+MULTIVIEW_WEIGHT = 0.005 * 300.0**2
+SMOOTH_WEIGHT = 30.0
+
+# The loss is measured in an image whose longer side has this many pixels.
+_REFERENCE_SIDE = 1000.0
+
+
+class Term:
+    """What `refine` asks of a term beside its weight. A plain function is wrapped in one."""
+
+    weight: Any
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        """Unweighted loss of each sample, [..., N]."""
+        raise NotImplementedError
+
+    def informs(self, first: Hypothesis) -> Array:
+        """Whether the term has anything to say of each sample, [..., N]."""
+        return jnp.ones_like(first.mask)
+
+    def usable(self, first: Hypothesis) -> Array:
+        """Whether each sample's first estimate can be judged at all, [..., N]."""
+        return jnp.ones_like(first.mask)
+
+
+@pytree
+@dataclass(frozen=True)
+class KeypointTerm(Term):
+    """Reprojection error (paper, Eq. 12). Build it with `keypoints_2d`."""
+
+    keypoints: Keypoints2D
+    camera: Camera
+    sigma: Array
+    weight: Array
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        points = hypothesis.joints + hypothesis.translation[..., None, :]
+        error = project(points, self.camera) - self.keypoints.xy
+        scale = _REFERENCE_SIDE / jnp.max(jnp.asarray(self.camera.image_size), axis=-1)
+        robust = geman_mcclure(error, self.sigma).sum(-1)
+        return scale**2 * jnp.sum(self.keypoints.confidence**2 * robust, axis=-1)
+
+    def informs(self, first: Hypothesis) -> Array:
+        seen = jnp.any(self.keypoints.confidence > 0, axis=-1)
+        return jnp.broadcast_to(seen, first.mask.shape)
+
+    def usable(self, first: Hypothesis) -> Array:
+        return in_front(first.joints + first.translation[..., None, :])
+
+
+@pytree
+@dataclass(frozen=True)
+class MultiviewTerm(Term):
+    """Disagreement of the body pose between views of one person (paper, Eq. 13)."""
+
+    weight: Array
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        body = hypothesis.pose_6d[..., 6:]
+        mask = hypothesis.mask[..., None].astype(body.dtype)
+        count = jnp.maximum(mask.sum(-2, keepdims=True), 1)
+        mean = (mask * body).sum(-2, keepdims=True) / count
+        return jnp.sum(mask * (body - mean) ** 2, axis=-1)
+
+    def informs(self, first: Hypothesis) -> Array:
+        several = first.mask.sum(-1, keepdims=True) > 1
+        return first.mask & several
+
+
+@pytree
+@dataclass(frozen=True)
+class SmoothTerm(Term):
+    """Change of the pose from frame to frame (paper, Eq. 14).
+
+    A pair's loss is counted at its later frame.
+    """
+
+    weight: Array
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        pose, mask = hypothesis.pose_6d, hypothesis.mask
+        both = (mask[..., 1:] & mask[..., :-1]).astype(pose.dtype)
+        change = both * jnp.sum((pose[..., 1:, :] - pose[..., :-1, :]) ** 2, axis=-1)
+        return jnp.concatenate([jnp.zeros_like(change, shape=(*mask.shape[:-1], 1)), change], -1)
+
+    def informs(self, first: Hypothesis) -> Array:
+        none = jnp.zeros_like(first.mask[..., :1])
+        before = jnp.concatenate([none, first.mask[..., :-1]], -1)
+        after = jnp.concatenate([first.mask[..., 1:], none], -1)
+        return first.mask & (before | after)
+
+
+@pytree
+@dataclass(frozen=True)
+class FunctionTerm(Term):
+    """A function of the user's, with a weight. Build it with `weighted`."""
+
+    weight: Array
+    function: Callable[[Hypothesis], Array] = field(metadata={"static": True})
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        return self.function(hypothesis)
+
+
+@pytree
+@dataclass(frozen=True)
+class WeightedTerm(Term):
+    """Another term, times a number."""
+
+    factor: Array
+    term: Term
+
+    @property
+    def weight(self) -> Array:  # type: ignore[override]
+        return self.factor * self.term.weight
+
+    def __call__(self, hypothesis: Hypothesis) -> Array:
+        return self.term(hypothesis)
+
+    def informs(self, first: Hypothesis) -> Array:
+        return self.term.informs(first)
+
+    def usable(self, first: Hypothesis) -> Array:
+        return self.term.usable(first)
+
+
+def keypoints_2d(
+    keypoints: Keypoints2D,
+    camera: Camera,
+    *,
+    weight: float | Array = KEYPOINT_WEIGHT,
+    sigma: float | Array = 100.0,
+) -> KeypointTerm:
+    """Reprojection onto 2D keypoints (paper, Eq. 12), by the robust Geman-McClure error.
+
+    A keypoint with a coordinate that is not finite counts as not seen.
+
+    Args:
+        keypoints: detections of the K keypoints of the skeleton, [..., N, K].
+        camera: [..., N].
+        weight: the step size rho; the paper's by default.
+        sigma: errors far above this many pixels count no more.
+    Raises:
+        ValueError: if shapes disagree, or a confidence lies outside [0, 1].
+    """
+    xy, confidence = jnp.asarray(keypoints.xy), jnp.asarray(keypoints.confidence)
+    if xy.ndim < 2 or xy.shape[-1] != 2 or confidence.shape != xy.shape[:-1]:
+        raise ValueError(
+            "keypoints: expected xy [..., N, K, 2] and confidence [..., N, K], "
+            f"found {xy.shape} and {confidence.shape}"
+        )
+    for name in ("focal", "center", "image_size"):
+        shape = jnp.shape(getattr(camera, name))
+        if shape[-1:] != (2,):
+            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
+    if not isinstance(confidence, jax.core.Tracer):
+        _check_range(confidence)
+    seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence)
+    xy = jnp.where(seen[..., None], xy, 0)
+    confidence = jnp.where(seen, jnp.clip(confidence, 0, 1), 0)
+    dtype = xy.dtype
+    return KeypointTerm(
+        Keypoints2D(xy, confidence), camera, jnp.asarray(sigma, dtype), jnp.asarray(weight, dtype)
+    )
+
+
+def multiview(*, weight: float | Array = MULTIVIEW_WEIGHT) -> MultiviewTerm:
+    """Agreement of the body pose between uncalibrated views (paper, Eq. 13).
+
+    Args:
+        weight: the step size; by default the paper's 0.005 times the released code's 300^2.
+    """
+    return MultiviewTerm(jnp.asarray(weight))
+
+
+def smooth(*, weight: float | Array = SMOOTH_WEIGHT) -> SmoothTerm:
+    """Smoothness over the frames of a video (paper, Eq. 14).
+
+    Args:
+        weight: the step size; the paper's by default.
+    """
+    return SmoothTerm(jnp.asarray(weight))
+
+
+def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) -> Term:
+    """A term times a number, which may be traced.
+
+    Args:
+        weight: multiplies the term's own weight; a plain function's own weight is 1.
+        term: a term, or a function from a hypothesis to a loss per sample [..., N].
+    """
+    weight = jnp.asarray(weight)
+    if isinstance(term, Term):
+        return WeightedTerm(weight, term)
+    return FunctionTerm(weight, term)
+
+
+def as_terms(terms: Any) -> tuple[Term, ...]:
+    """One term or several, functions wrapped."""
+    several = terms if isinstance(terms, tuple | list) else (terms,)
+    return tuple(t if isinstance(t, Term) else weighted(1.0, t) for t in several)
+
+
+def geman_mcclure(error: Array, sigma: float | Array) -> Array:
+    """The robust error s^2 e^2 / (s^2 + e^2) (Geman and McClure, 1987)."""
+    squared = error**2
+    return sigma**2 * squared / (sigma**2 + squared)
+
+
+def _check_range(confidence: Array) -> None:
+    worst = jnp.nanmax(jnp.abs(confidence - 0.5), initial=0.0)
+    if worst > 0.5:
+        low, high = jnp.nanmin(confidence), jnp.nanmax(confidence)
+        raise ValueError(
+            f"keypoints.confidence: expected within [0, 1], found {low:g} to {high:g}; "
+            "clip or rescale the detector's scores first"
+        )

@@ -1,0 +1,247 @@
+"""The learned prior over pose, as pure functions for other JAX code: all jit, vmap and grad.
+
+A pose is x_0 [..., D]: 24 joint rotations in 6D (`rotations_to_x`), D = 144; a prior with shape
+adds ten shape numbers scaled to [-1, 1], D = 154.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.rotations import matrix_to_6d, six_d_to_matrix
+from scorehmr_jax import diffusion
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, denoise
+from scorehmr_jax.types import Array, pytree
+
+# Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is
+# singular; above, little is left of the pose.
+_ENERGY_LEVELS = (10, 500)
+
+
+@pytree
+@dataclass(frozen=True)
+class Prior:
+    """A trained denoiser with its noise schedule. Load one with `load_prior`."""
+
+    params: Any  # Flax parameters of `Denoiser`
+    schedule: diffusion.Schedule
+    betas_range: Array | None  # [2, 10] least and greatest shape numbers, of a prior with shape
+    config: DenoiserConfig = field(metadata={"static": True})
+    # What the features are: "image" from a network, "estimate": the estimate's own 6D pose,
+    # "none": the prior is unconditional.
+    condition_on: str = field(default="image", metadata={"static": True})
+
+    @property
+    def dim(self) -> int:
+        """D: 144, or 154 with shape."""
+        return self.config.dim
+
+    def noise(self, x: Array, t: Array, features: Array | None = None) -> Array:
+        """The noise that the network sees in x_t.
+
+        Args:
+            x: [..., D] noisy pose.
+            t: integer levels that broadcast with the leading axes; 0 is the cleanest.
+            features: [..., F], already standardised; None for an unconditional prior.
+        Returns:
+            [..., D].
+        Raises:
+            ValueError: if x or features have another width than the prior's.
+        """
+        if x.shape[-1] != self.dim:
+            raise ValueError(f"x: this prior diffuses {self.dim} numbers, found shape {x.shape}")
+        self.check_features(features)
+        t = jnp.broadcast_to(jnp.asarray(t), x.shape[:-1]) if jnp.ndim(t) else jnp.asarray(t)
+        return Denoiser(self.config).apply({"params": self.params}, x, t, features)  # type: ignore[return-value]
+
+    def denoise(self, x: Array, t: Array, features: Array | None = None) -> Array:
+        """The mean of x_0 given x_t, [..., D] (Tweedie; paper, Eq. 5). Arguments as `noise`."""
+        level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
+        return diffusion.predict_x_0(level, x, self.noise(x, t, features))
+
+    def score(self, x: Array, t: Array, features: Array | None = None) -> Array:
+        """Gradient of log p(x_t | features) by x_t, [..., D] (paper, Eq. 4).
+
+        Arguments as `noise`.
+        """
+        level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
+        return -self.noise(x, t, features) / level.sqrt_one_minus
+
+    def energy(
+        self,
+        x_0: Array,
+        key: Array,
+        features: Array | None = None,
+        *,
+        draws: int = 16,
+        levels: tuple[int, int] = _ENERGY_LEVELS,
+    ) -> Array:
+        """How implausible a pose is: an estimate of -log p, up to a constant, in nats.
+
+        It is the diffusion's variational bound between two levels (Kingma et al., 2021, Eq. 15):
+        the mean over levels, even in log signal-to-noise, of the squared error of the predicted
+        noise, times half the range. Levels are stratified and noises come in opposite pairs.
+        For one key it is a smooth function of the pose with an exact gradient; with a new key
+        at each step it is a stochastic objective for an optimiser.
+
+        Args:
+            x_0: [..., D] clean pose.
+            key: typed PRNG key; all poses share its noises.
+            features: [..., F] or None.
+            draws: noises to average over, an even number.
+            levels: the least and the greatest level looked at.
+        Returns:
+            [...] nats.
+        Raises:
+            ValueError: if draws is odd or not positive, or levels are not within the schedule.
+        """
+        low, high = levels
+        if draws < 2 or draws % 2:
+            raise ValueError(f"draws: expected an even number of at least 2, found {draws}")
+        if not 0 < low < high < self.schedule.num_steps:
+            raise ValueError(
+                f"levels: expected 0 < low < high < {self.schedule.num_steps}, found {levels}"
+            )
+        a = np.asarray(self.schedule.alphas_cumprod, np.float64)
+        log_snr = np.log(a / (1 - a))
+        level_key, noise_key = jax.random.split(key)
+        strata = (jnp.arange(draws // 2) + jax.random.uniform(level_key, (draws // 2,))) * (
+            2 / draws
+        )
+        wanted = log_snr[low] + strata * (log_snr[high] - log_snr[low])
+        # log_snr falls with the level, and searchsorted wants it rising.
+        t = self.schedule.num_steps - jnp.searchsorted(jnp.asarray(log_snr[::-1]), wanted)
+        t = jnp.repeat(jnp.clip(t, low, high), 2)
+        half = jax.random.normal(noise_key, (draws // 2, self.dim), x_0.dtype)
+        noises = jnp.stack([half, -half], axis=1).reshape(draws, self.dim)
+
+        def error(t: Array, noise: Array) -> Array:
+            noise = jnp.broadcast_to(noise, x_0.shape)
+            x = diffusion.add_noise(self.schedule, x_0, t, noise)
+            return jnp.sum((self.noise(x, t, features) - noise) ** 2, axis=-1)
+
+        mean = jax.vmap(error)(t, noises).mean(0)
+        return 0.5 * float(log_snr[low] - log_snr[high]) * mean
+
+    def sample(
+        self,
+        key: Array,
+        features: Array | None = None,
+        *,
+        shape: tuple[int, ...] = (),
+        step: int = 50,
+        clip: float | None = 1.0,
+    ) -> Array:
+        """Draws poses from the prior by DDIM.
+
+        Args:
+            key: typed PRNG key.
+            features: [..., F]; None for an unconditional prior.
+            shape: leading axes of the result; must broadcast with those of the features. Several
+                hypotheses for N images are `shape=(H, N)`.
+            step: levels between two evaluations.
+            clip: bound on every x_0 on the way; the released code's is 1.
+        Returns:
+            [*shape, D], not orthonormal; `x_to_rotations` makes rotations of it.
+        """
+        if features is not None:
+            shape = jnp.broadcast_shapes(shape, features.shape[:-1])
+        dtype = jax.tree.leaves(self.params)[0].dtype
+        x = jax.random.normal(key, (*shape, self.dim), dtype)
+        last = self.schedule.num_steps - step
+        times = np.arange(last, -1, -step)
+        return self.decode(x, features, times=times, clip=clip)
+
+    def encode(
+        self, x_0: Array, features: Array | None = None, *, start: int = 50, step: int = 2
+    ) -> Array:
+        """DDIM inversion: the latent at a level that `decode` leads back to a pose.
+
+        Args:
+            x_0: [..., D] clean pose.
+            features: [..., F] or None.
+            start: level of the latent.
+            step: levels between two evaluations.
+        Returns:
+            [..., D].
+        """
+        times = np.arange(0, start + 1, step)
+        return diffusion.ddim(self._at_one_level(features), self.schedule, x_0, times)[0]
+
+    def decode(
+        self,
+        x: Array,
+        features: Array | None = None,
+        *,
+        start: int = 50,
+        step: int = 2,
+        times: np.ndarray | None = None,
+        clip: float | None = None,
+    ) -> Array:
+        """DDIM sampling from a latent down to a pose.
+
+        Args:
+            x: [..., D] latent at level `start`.
+            features: [..., F] or None.
+            start, step: as in `encode`.
+            times: in place of both, the levels to go through, descending to 0.
+            clip: if given, a bound on every x_0 on the way.
+        Returns:
+            x_0 [..., D].
+        """
+        if times is None:
+            times = np.arange(start, -1, -step)
+        noise = self._at_one_level(features)
+        return diffusion.ddim(noise, self.schedule, x, times, clip=clip)[1]
+
+    def features_of(self, pose: Array, features: Array | None) -> Array | None:
+        """The features to condition on: those given, or the estimate's own pose.
+
+        Args:
+            pose: [..., 24, 3, 3] the first estimate.
+            features: [..., F] or None.
+        Raises:
+            ValueError: if features are missing, unwanted, or of the wrong width.
+        """
+        if self.condition_on == "estimate" and features is None:
+            return rotations_to_x(pose)
+        self.check_features(features)
+        return features
+
+    def check_features(self, features: Array | None) -> None:
+        """Raises a ValueError unless the features fit this prior."""
+        wanted = self.config.condition_dim
+        if features is None and wanted:
+            raise ValueError(f"features: this prior needs {wanted} numbers per sample, found none")
+        if features is not None and features.shape[-1] != wanted:
+            raise ValueError(
+                f"features: this prior was trained with width {wanted}, "
+                f"found shape {tuple(features.shape)}"
+            )
+
+    def _at_one_level(self, features: Array | None) -> Any:
+        self.check_features(features)
+        model, variables = Denoiser(self.config), {"params": self.params}
+        weights = model.apply(variables, method="fold")
+        condition = None
+        if features is not None:
+            condition = model.apply(variables, features, method="condition")
+
+        def noise(x: Array, t: Array) -> Array:
+            modulation = model.apply(variables, t, method="modulation")
+            return denoise(weights, x, modulation, condition)  # type: ignore[arg-type]
+
+        return noise
+
+
+def rotations_to_x(pose: Array) -> Array:
+    """Joint rotations [..., 24, 3, 3] as the diffusion has them, [..., 144]."""
+    return matrix_to_6d(pose).reshape(*pose.shape[:-3], POSE_DIM)
+
+
+def x_to_rotations(x: Array) -> Array:
+    """Joint rotations [..., 24, 3, 3] of x [..., 144 or more], by Gram-Schmidt."""
+    return six_d_to_matrix(x[..., :POSE_DIM].reshape(*x.shape[:-1], -1, 6))

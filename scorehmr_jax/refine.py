@@ -1,0 +1,407 @@
+"""The guided loop (paper, Algorithm 1): invert to a noise level, sample back under guidance.
+
+`refine` is one pure function; `make_refiner` compiles it. A sample that cannot be refined keeps
+its first estimate, is flagged in `Info`, and touches no other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model import SMPL, Skeleton
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser, denoise
+from scorehmr_jax.diffusion import Level, ddim_step, predict_x_0
+from scorehmr_jax.guidance import Term, as_terms
+from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined, pytree
+
+# `Info.status`.
+OK, NOT_FINITE, NOT_IN_FRONT, NO_EVIDENCE, DIVERGED, PADDING = range(6)
+STATUS = (
+    "refined",
+    "kept: the estimate or its features are not finite",
+    "kept: the estimate is not in front of the camera",
+    "kept: no keypoint is seen",
+    "kept: the refinement diverged",
+    "padding",
+)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How to refine. All static: another configuration compiles anew."""
+
+    iterations: int = 10  # rounds of inversion and guided sampling
+    start: int = 50  # tau, the level to invert to
+    step: int = 2  # levels between two evaluations
+    # When a sample is done. "never"; "step": its loss changed by less than the tolerance over
+    # one guided step, which is the released rule and often fires at a turning point; "round":
+    # over a whole round.
+    stop: str = "never"
+    tolerance: float = 1e-5  # relative change of the loss
+    camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
+    # The released code returns a sample without keypoints after an unguided round trip.
+    keep_without_evidence: bool = True
+
+    def __post_init__(self) -> None:
+        if self.stop not in ("never", "step", "round"):
+            raise ValueError(f"stop: expected never, step or round, found {self.stop!r}")
+        if self.iterations < 1 or self.step < 1 or self.start < self.step:
+            raise ValueError(
+                "expected iterations >= 1 and start >= step >= 1, found "
+                f"iterations={self.iterations}, start={self.start}, step={self.step}"
+            )
+
+    @classmethod
+    def released(cls, **changes: Any) -> "RefineConfig":
+        """The released code's behaviour for images, its early stopping included."""
+        return replace(cls(stop="step", keep_without_evidence=False), **changes)
+
+
+@pytree
+@dataclass(frozen=True)
+class Info:
+    """What happened to each sample."""
+
+    status: Array  # [..., N] index into STATUS; 0: refined
+    stop_step: Array  # [..., N] guided step at which the sample stopped; -1: it did not
+    losses: Array  # [S, ..., N] unweighted loss before each guided step; NaN once all stopped
+
+
+class _State(NamedTuple):
+    """What a guided step carries."""
+
+    x: Array  # [..., N, D]
+    x_0: Array  # [..., N, D] the last prediction
+    camera: Array  # [..., N, 3] translation
+    first_moment: Array  # [..., N, 3] Adam's, of the camera
+    second_moment: Array
+    count: Array  # guided steps taken
+    loss: Array  # [..., N] of the step before
+    stopped: Array  # [..., N]
+    stop_step: Array  # [..., N]
+
+
+def refine(
+    prior: Prior,
+    body: SMPL | Skeleton,
+    estimate: Estimate,
+    features: Array | None,
+    terms: Any,
+    config: RefineConfig = RefineConfig(),
+    mask: Array | None = None,
+) -> tuple[Refined, Info]:
+    """Refines a first estimate so that it explains the evidence and stays plausible.
+
+    Leading axes [..., N]: N is one group, such as the frames of a video, the views of a person,
+    or independent images; the axes before it are many groups of one size, padded if need be.
+    Differentiable in reverse mode by everything traced, in bounded memory.
+
+    Args:
+        prior: from `load_prior`.
+        body: the skeleton whose keypoints the terms speak of; an SMPL body stands for its
+            OpenPose-25 skeleton.
+        estimate: pose [..., N, 24, 3, 3], betas [..., N, 10], translation [..., N, 3].
+        features: [..., N, F], standardised; None for a prior that needs none from outside.
+        terms: one or a list of `keypoints_2d`, `multiview`, `smooth`, `weighted`, or functions
+            from a `Hypothesis` to a loss per sample.
+        config: the schedule of the loop.
+        mask: [..., N] False for padding, which changes nothing.
+    Returns:
+        The refined bodies and what happened to each.
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
+    terms = as_terms(terms)
+    with jax.default_matmul_precision("float32"):
+        estimate = _checked(estimate, skeleton)
+        features = prior.features_of(estimate.pose, features)
+        batch = estimate.betas.shape[:-1]
+        mask = jnp.broadcast_to(True if mask is None else jnp.asarray(mask), batch)
+        clean, clean_features, status = _screen(
+            prior, skeleton, estimate, features, terms, config, mask
+        )
+        refined, stop_step, losses = _loop(
+            prior, skeleton, clean, clean_features, terms, config, status == OK
+        )
+    refined, status = _settle(estimate, refined, status)
+    return refined, Info(status, stop_step, losses)
+
+
+def make_refiner(
+    prior: Prior, body: SMPL | Skeleton, config: RefineConfig = RefineConfig()
+) -> Callable[..., tuple[Refined, Info]]:
+    """`refine` compiled: (estimate, features, terms, mask=None) -> (Refined, Info).
+
+    One compilation for each set of shapes and kinds of terms; new numbers never recompile.
+    """
+    skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
+
+    @jax.jit
+    def compiled(
+        prior: Prior,
+        skeleton: Skeleton,
+        estimate: Estimate,
+        features: Array | None,
+        terms: tuple[Term, ...],
+        mask: Array | None,
+    ) -> tuple[Refined, Info]:
+        return refine(prior, skeleton, estimate, features, terms, config, mask)
+
+    def refiner(
+        estimate: Estimate, features: Array | None, terms: Any, mask: Array | None = None
+    ) -> tuple[Refined, Info]:
+        return compiled(prior, skeleton, estimate, features, as_terms(terms), mask)
+
+    return refiner
+
+
+def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
+    pose, betas = jnp.asarray(estimate.pose), jnp.asarray(estimate.betas)
+    translation = jnp.asarray(estimate.translation)
+    expected = {
+        "pose": (pose, (24, 3, 3)),
+        "betas": (betas, (skeleton.num_betas,)),
+        "translation": (translation, (3,)),
+    }
+    for name, (array, tail) in expected.items():
+        if array.ndim <= len(tail) or array.shape[-len(tail) :] != tail:
+            tail_text = ", ".join(map(str, tail))
+            raise ValueError(
+                f"estimate.{name}: expected [..., N, {tail_text}], found {array.shape}"
+            )
+    batch = jnp.broadcast_shapes(pose.shape[:-3], betas.shape[:-1], translation.shape[:-1])
+    if batch[-1] == 0:
+        raise ValueError("estimate: no samples (an empty sequence or batch)")
+    return Estimate(
+        jnp.broadcast_to(pose, (*batch, 24, 3, 3)),
+        jnp.broadcast_to(betas, (*batch, betas.shape[-1])),
+        jnp.broadcast_to(translation, (*batch, 3)),
+    )
+
+
+def _screen(
+    prior: Prior,
+    skeleton: Skeleton,
+    estimate: Estimate,
+    features: Array | None,
+    terms: tuple[Term, ...],
+    config: RefineConfig,
+    mask: Array,
+) -> tuple[Estimate, Array | None, Array]:
+    """Finds the samples that cannot be refined, and puts harmless numbers in their place."""
+    finite = jnp.isfinite(estimate.pose).all((-3, -2, -1))
+    finite &= jnp.isfinite(estimate.betas).all(-1) & jnp.isfinite(estimate.translation).all(-1)
+    if features is not None:
+        known = jnp.isfinite(features).all(-1)
+        finite &= known
+        features = jnp.where(known[..., None], features, 0)
+    identity = jnp.eye(3, dtype=estimate.pose.dtype)
+    away = jnp.array([0, 0, 10], estimate.translation.dtype)
+    clean = Estimate(
+        jnp.where(finite[..., None, None, None], estimate.pose, identity),
+        jnp.where(finite[..., None], estimate.betas, 0),
+        jnp.where(finite[..., None], estimate.translation, away),
+    )
+    x = _encode(prior, clean)
+    first = _hypothesis(prior, skeleton, x, clean.betas, clean.translation, mask & finite)
+    usable = jnp.ones(mask.shape, bool)
+    informed = jnp.full(mask.shape, not config.keep_without_evidence)
+    for term in terms:
+        usable &= term.usable(first)
+        informed |= term.informs(first)
+    # A body behind the camera is moved to where its gradients are harmless.
+    clean = replace(clean, translation=jnp.where(usable[..., None], clean.translation, away))
+    status = jnp.full(mask.shape, OK, jnp.int32)
+    for wrong, reason in (
+        (~informed, NO_EVIDENCE),
+        (~usable, NOT_IN_FRONT),
+        (~finite, NOT_FINITE),
+        (~mask, PADDING),
+    ):
+        status = jnp.where(wrong, reason, status)
+    return clean, features, status
+
+
+def _loop(
+    prior: Prior,
+    skeleton: Skeleton,
+    estimate: Estimate,
+    features: Array | None,
+    terms: tuple[Term, ...],
+    config: RefineConfig,
+    active: Array,
+) -> tuple[Refined, Array, Array]:
+    model, variables = Denoiser(prior.config), {"params": prior.params}
+    weights = model.apply(variables, method="fold")
+    condition = None
+    if features is not None:
+        condition = model.apply(variables, features, method="condition")
+
+    def rows(here: np.ndarray, there: np.ndarray) -> tuple[Level, Level, Any]:
+        levels = [prior.schedule.at(jnp.asarray(t), estimate.pose.dtype) for t in (here, there)]
+        return *levels, model.apply(variables, jnp.asarray(here), method="modulation")
+
+    times = np.arange(0, config.start + 1, config.step)
+    upward, downward = rows(times[:-1], times[1:]), rows(times[:0:-1], times[-2::-1])
+
+    def loss(x_0: Array, camera: Array) -> tuple[Array, Array]:
+        body = _hypothesis(prior, skeleton, x_0, estimate.betas, camera, active)
+        losses = [jnp.where(active, term(body), 0) for term in terms]
+        total = sum(jnp.sum(term.weight * each) for term, each in zip(terms, losses, strict=True))
+        return total, sum(losses)  # type: ignore[return-value]
+
+    def invert(x: Array, row: tuple[Level, Level, Any]) -> tuple[Array, None]:
+        here, there, modulation = row
+        noise = denoise(weights, x, modulation, condition)
+        return ddim_step(there, predict_x_0(here, x, noise), noise), None
+
+    def guide(state: _State, row: tuple[Level, Level, Any]) -> tuple[_State, Array]:
+        here, there, modulation = row
+        noise = denoise(weights, state.x, modulation, condition)
+        x_0 = predict_x_0(here, state.x, noise)
+        (_, losses), (slope, camera_slope) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+            x_0, state.camera
+        )
+        stopped = state.stopped
+        if config.stop == "step":
+            stopped |= _unchanged(state.loss, losses, config.tolerance)
+        if config.stop != "never":
+            # A sample that stops takes this step unguided, and its result is frozen after it.
+            slope = jnp.where(stopped[..., None], 0, slope)
+            camera_slope = jnp.where(stopped[..., None], 0, camera_slope)
+        # The noise counts as a constant here: no gradient flows through the denoiser.
+        guided = noise + here.sqrt_one_minus * here.sqrt_recip * slope
+        x_0 = predict_x_0(here, state.x, guided)
+        after = _move_camera(state, camera_slope, config.camera_rate)._replace(
+            x=ddim_step(there, x_0, guided),
+            x_0=x_0,
+            loss=losses,
+            stopped=stopped,
+            stop_step=jnp.where(stopped & ~state.stopped, state.count, state.stop_step),
+        )
+        if config.stop != "never":
+            frozen = state.stopped[..., None]
+            after = after._replace(
+                x_0=jnp.where(frozen, state.x_0, after.x_0),
+                camera=jnp.where(frozen, state.camera, after.camera),
+            )
+        return after, losses
+
+    def one_round(state: _State) -> tuple[_State, Array]:
+        before = state.loss
+        x, _ = jax.lax.scan(jax.checkpoint(invert, prevent_cse=False), state.x, upward)
+        state, losses = jax.lax.scan(
+            jax.checkpoint(guide, prevent_cse=False), state._replace(x=x), downward
+        )
+        if config.stop == "round":
+            still = _unchanged(before, state.loss, config.tolerance) & ~state.stopped
+            state = state._replace(
+                stopped=state.stopped | still,
+                stop_step=jnp.where(still, state.count - 1, state.stop_step),
+            )
+        return state, losses
+
+    def round_or_rest(state: _State, _: None) -> tuple[_State, Array]:
+        if config.stop == "never":
+            return one_round(state)
+        rest = jnp.full((len(times) - 1, *active.shape), jnp.nan, state.loss.dtype)
+        return jax.lax.cond(jnp.all(state.stopped | ~active), lambda s: (s, rest), one_round, state)
+
+    x = _encode(prior, estimate)
+    still = jnp.zeros_like(estimate.translation)
+    state = _State(
+        x=x,
+        x_0=x,
+        camera=estimate.translation,
+        first_moment=still,
+        second_moment=still,
+        count=jnp.zeros((), jnp.int32),
+        loss=jnp.full(active.shape, jnp.inf, x.dtype),
+        stopped=jnp.zeros(active.shape, bool),
+        stop_step=jnp.full(active.shape, -1, jnp.int32),
+    )
+    state, losses = jax.lax.scan(
+        jax.checkpoint(round_or_rest, prevent_cse=False), state, None, config.iterations
+    )
+    refined = Refined(
+        pose=x_to_rotations(state.x_0),
+        betas=_betas(prior, state.x_0, estimate.betas),
+        translation=state.camera,
+        pose_6d=state.x_0[..., :POSE_DIM],
+    )
+    return refined, state.stop_step, losses.reshape(-1, *active.shape)
+
+
+def _move_camera(state: _State, slope: Array, rate: float) -> _State:
+    """One step of Adam (Kingma and Ba, 2015) on the camera translation."""
+    count = state.count + 1
+    first = 0.9 * state.first_moment + 0.1 * slope
+    second = 0.999 * state.second_moment + 0.001 * slope**2
+    size = jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
+    camera = state.camera - rate * first / (1 - 0.9**count) / size
+    return state._replace(camera=camera, first_moment=first, second_moment=second, count=count)
+
+
+def _unchanged(before: Array, now: Array, tolerance: float) -> Array:
+    # Before the first step the loss is infinite, and infinity over itself is no answer.
+    known = jnp.isfinite(before)
+    before = jnp.where(known, before, 0)
+    change = jnp.abs(before - now) / jnp.maximum(jnp.maximum(before, now), 1)
+    return known & (change < tolerance)
+
+
+def _hypothesis(
+    prior: Prior, skeleton: Skeleton, x_0: Array, betas: Array, camera: Array, mask: Array
+) -> Hypothesis:
+    pose = x_to_rotations(x_0)
+    betas = _betas(prior, x_0, betas)
+    joints = skeleton(pose, betas)
+    return Hypothesis(x_0[..., :POSE_DIM], pose, betas, joints, camera, mask)
+
+
+def _encode(prior: Prior, estimate: Estimate) -> Array:
+    x = rotations_to_x(estimate.pose)
+    if not prior.config.with_shape:
+        return x
+    low, high = _betas_range(prior)
+    return jnp.concatenate([x, 2 * (estimate.betas - low) / (high - low) - 1], axis=-1)
+
+
+def _betas(prior: Prior, x_0: Array, betas: Array) -> Array:
+    if not prior.config.with_shape:
+        return betas
+    low, high = _betas_range(prior)
+    return low + (x_0[..., POSE_DIM:] + 1) / 2 * (high - low)
+
+
+def _betas_range(prior: Prior) -> Array:
+    if prior.betas_range is None:
+        raise ValueError(
+            "this prior models shape and needs betas_range: load it with the least and greatest "
+            "shape numbers of its training data (betas_min and betas_max)"
+        )
+    return prior.betas_range
+
+
+def _settle(estimate: Estimate, refined: Refined, status: Array) -> tuple[Refined, Array]:
+    """The first estimate again, wherever there is nothing better."""
+    finite = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
+    status = jnp.where((status == OK) & ~finite, DIVERGED, status)
+    good = status == OK
+
+    def choose(new: Array, old: Array) -> Array:
+        return jnp.where(good.reshape(good.shape + (1,) * (new.ndim - good.ndim)), new, old)
+
+    chosen = Refined(
+        pose=choose(refined.pose, estimate.pose),
+        betas=choose(refined.betas, estimate.betas),
+        translation=choose(refined.translation, estimate.translation),
+        pose_6d=choose(refined.pose_6d, rotations_to_x(estimate.pose)),
+    )
+    return chosen, status

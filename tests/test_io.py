@@ -1,0 +1,288 @@
+"""Body models from files: SMPL, SMPL-H and SMPL-X, whole and damaged."""
+
+import gzip
+import os
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import body_model.io
+from body_model.io import SMPLX_LANDMARKS, load, load_regressor, save
+from body_model.joints import PARENTS, SMPL_LANDMARKS
+
+FIELDS = (
+    "template", "shape_directions", "pose_directions", "joint_regressor", "skin_weights", "faces",
+)  # fmt: skip
+
+
+def _tree(joints: int) -> list[int]:
+    if joints == 24:
+        return list(PARENTS)
+    tree = list(PARENTS[:22]) + [15] * (joints - 52)
+    for wrist in (20, 21):
+        for _ in range(5):
+            tree += [wrist, len(tree), len(tree) + 1]
+    return tree
+
+
+def _model(joints: int = 24, vertices: int = 60, shapes: int = 10, seed: int = 0) -> dict:
+    """A random body in the format of SMPL's files."""
+    rng = np.random.default_rng(seed)
+    weights, regressor = rng.random((vertices, joints)), rng.random((joints, vertices))
+    tree = np.array(_tree(joints))
+    tree[0] = 2**32 - 1
+    return {
+        "v_template": rng.normal(size=(vertices, 3)),
+        "f": rng.integers(0, vertices, (100, 3)).astype(np.uint32),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "J_regressor": regressor / regressor.sum(1, keepdims=True),
+        "shapedirs": rng.normal(size=(vertices, 3, shapes)),
+        "posedirs": 0.01 * rng.normal(size=(vertices, 3, 9 * (joints - 1))),
+        "kintree_table": np.stack([tree, np.arange(joints)]),
+    }
+
+
+def _pose_mesh(model: dict, pose: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """Linear blend skinning of a model with any number of joints, joint by joint."""
+    shaped = model["v_template"] + model["shapedirs"][..., : len(betas)] @ betas
+    joints = model["J_regressor"] @ shaped
+    posed = shaped + model["posedirs"] @ (pose[1:] - np.eye(3)).ravel()
+    rotations, positions = [pose[0]], [joints[0]]
+    for j, parent in enumerate(_tree(len(pose))):
+        if j:
+            rotations.append(rotations[parent] @ pose[j])
+            positions.append(positions[parent] + rotations[parent] @ (joints[j] - joints[parent]))
+    moved = [
+        (posed - joint) @ r.T + p for joint, r, p in zip(joints, rotations, positions, strict=True)
+    ]
+    return np.einsum("vj,jvc->vc", model["weights"], moved)
+
+
+def _rotations(count: int) -> np.ndarray:
+    q, r = np.linalg.qr(np.random.default_rng(1).normal(size=(count, 3, 3)))
+    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
+    return q * np.linalg.det(q)[:, None, None]
+
+
+def _equal(a, b) -> None:
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(a, field), getattr(b, field), field)
+
+
+def test_official_pickle_equals_the_arrays_it_was_made_from(golden):
+    body = load(golden / "pack" / "SMPL_NEUTRAL.pkl.gz")
+    _equal(body, load(golden / "smpl_synthetic.npz"))
+    source = np.load(golden / "smpl_synthetic.npz")
+    np.testing.assert_array_equal(body.pose_directions, source["posedirs"])
+    assert body.template.dtype == np.float32 and body.faces.dtype == np.int32
+    assert dict(body.landmarks) == SMPL_LANDMARKS
+    assert "chumpy" not in sys.modules
+
+
+def test_open_body_loads(open_data):
+    body = load(open_data / "open_body.npz", dtype=np.float64)
+    assert body.template.dtype == np.float64 and body.skin_weights.shape == (6890, 24)
+
+
+@pytest.mark.parametrize("shapes", [10, 300])
+def test_chumpy_and_sparse_pickle_equals_npz(tmp_path, monkeypatch, shapes):
+    sparse = pytest.importorskip("scipy.sparse")
+    model = _model(shapes=shapes)
+    np.savez(tmp_path / "plain.npz", **model)
+    for name in ("chumpy", "chumpy.ch"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    ch = type("Ch", (), {"__module__": "chumpy.ch"})
+    sys.modules["chumpy.ch"].Ch = ch  # type: ignore[attr-defined]
+    wrapped = dict(model, J_regressor=sparse.csc_matrix(model["J_regressor"]))
+    for key in ("v_template", "shapedirs", "posedirs", "weights"):
+        wrapped[key] = ch()
+        wrapped[key].x = model[key]
+    for protocol in (0, 2, 5):
+        path = tmp_path / "chumpy.pkl"
+        path.write_bytes(pickle.dumps(wrapped, protocol))
+        body = load(path)
+        _equal(body, load(tmp_path / "plain.npz"))
+        assert body.shape_directions.shape == (60, 3, shapes)
+
+
+@pytest.mark.parametrize(("joints", "wrists"), [(52, (25, 40)), (55, (28, 43))])
+def test_hands_and_face_at_rest_give_the_same_mesh(tmp_path, joints, wrists):
+    model = _model(joints, shapes=20)
+    path = tmp_path / "model.npz"
+    np.savez(path, **model)
+    with pytest.warns(UserWarning, match=r"model\.npz: SMPL-[HX] with \d+ joints.*Left out"):
+        body = load(path, dtype=np.float64)
+    betas = np.arange(10) / 10
+    pose = np.tile(np.eye(3), (joints, 1, 1))
+    pose[:22] = _rotations(22)
+    full = _pose_mesh(model, pose, betas)
+    reduced = {
+        "v_template": body.template,
+        "shapedirs": body.shape_directions,
+        "J_regressor": body.joint_regressor,
+        "posedirs": body.pose_directions,
+        "weights": body.skin_weights,
+    }
+    ours = np.tile(np.eye(3), (24, 1, 1))
+    ours[:22] = pose[:22]
+    np.testing.assert_allclose(_pose_mesh(reduced, ours, betas), full, atol=1e-12)
+    # Rotations of the hands, which these models lack, change nothing.
+    ours[22:] = _rotations(2)
+    reduced["posedirs"][..., :189] = 0
+    still = _pose_mesh(reduced, ours, betas)
+    ours[22:] = np.eye(3)
+    np.testing.assert_array_equal(_pose_mesh(reduced, ours, betas), still)
+    np.testing.assert_array_equal(body.joint_regressor[22:], model["J_regressor"][list(wrists)])
+
+
+@pytest.mark.parametrize(("columns", "kept"), [(400, 300), (20, 10), (10, 10)])
+def test_expression_columns_of_smplx_are_left_out(tmp_path, columns, kept):
+    model = _model(55, shapes=columns)
+    np.savez(tmp_path / "x.npz", **model)
+    with pytest.warns(UserWarning, match=f"{columns - kept} columns of expression"):
+        body = load(tmp_path / "x.npz", dtype=np.float64)
+    np.testing.assert_array_equal(body.shape_directions, model["shapedirs"][..., :kept])
+
+
+def test_smplx_has_its_own_landmarks(tmp_path):
+    small = _model(55)
+    model = {
+        key: np.zeros([10475 if n == 60 else n for n in array.shape], array.dtype)
+        for key, array in small.items()
+    }
+    np.savez(tmp_path / "x.npz", **model | {"kintree_table": small["kintree_table"]})
+    with pytest.warns(UserWarning, match="SMPL-X"):
+        body = load(tmp_path / "x.npz")
+    assert dict(body.landmarks) == SMPLX_LANDMARKS
+    assert SMPLX_LANDMARKS.keys() == SMPL_LANDMARKS.keys()
+
+
+def test_save_and_load(tmp_path):
+    np.savez(tmp_path / "a.npz", **_model())
+    body = load(tmp_path / "a.npz")
+    assert body.landmarks == ()  # not SMPL's mesh: its vertex numbers mean nothing here
+    body = type(body)(**{f: getattr(body, f) for f in FIELDS}, landmarks=(("nose", 7),))
+    save(tmp_path / "new" / "b.npz", body)
+    again = load(tmp_path / "new" / "b.npz")
+    _equal(again, body)
+    assert again.landmarks == (("nose", 7),)
+    assert np.load(tmp_path / "new" / "b.npz")["kintree_table"][0, 0] == 2**32 - 1
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", **_model())
+    body = load(tmp_path / "a.npz")
+    before = (tmp_path / "a.npz").read_bytes()
+
+    def fail(file, **arrays):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(body_model.io.np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save(tmp_path / "a.npz", body)
+    assert (tmp_path / "a.npz").read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"posedirs": None}, r"no key 'posedirs'; expected v_template, .*; found J_regressor, f,"),
+        ({"posedirs": np.zeros((60, 3, 9))}, r"'posedirs': expected shape \[60, 3, 207\].*found"),
+        ({"weights": np.zeros((59, 24))}, r"'weights': expected shape \[60, 24\].*\[59, 24\]"),
+        ({"shapedirs": np.zeros((60, 10))}, r"'shapedirs': expected shape \[60, 3, B\]"),
+        ({"v_template": np.zeros((60, 2))}, r"'v_template': expected shape"),
+        ({"v_template": np.float64(1)}, r"'v_template': expected"),
+        ({"v_template": np.full((60, 3), np.nan)}, r"'v_template' holds 180 values that are NaN"),
+        ({"f": np.full((5, 3), 60)}, r"'f': expected vertex numbers from 0 to 59, found 60 to 60"),
+        ({"f": np.zeros((0, 3), int)}, r"'f': expected shape \[F, 3\]"),
+        ({"kintree_table": np.zeros((2, 16))}, r"'kintree_table': expected shape \[2, 24\]"),
+        ({"kintree_table": np.zeros((2, 24))}, r"'kintree_table': expected SMPL's tree"),
+        ({"weights": np.array(["x"])}, r"'weights': expected an array of numbers, found <U1"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["npz", "pkl"])
+def test_names_what_is_wrong(tmp_path, kind, change, message):
+    model = {k: v for k, v in (_model() | change).items() if v is not None}
+    path = tmp_path / f"body.{kind}"
+    if kind == "npz":
+        np.savez(path, **model)
+    else:
+        path.write_bytes(pickle.dumps(model))
+    with pytest.raises(ValueError, match=rf"body\.{kind}: .*{message}"):
+        load(path)
+
+
+def test_root_may_be_minus_one(tmp_path):
+    model = _model()
+    model["kintree_table"][0, 0] = -1
+    np.savez(tmp_path / "a.npz", **model)
+    assert load(tmp_path / "a.npz").template.shape == (60, 3)
+
+
+def test_an_expression_of_chumpy_that_is_no_array_is_named(tmp_path):
+    model = _model() | {"weights": "?"}
+    data = pickle.dumps(model, 0).replace(b"V?\n", b"cchumpy.ch\nMatVecMult\n")
+    (tmp_path / "a.pkl").write_bytes(data)
+    with pytest.raises(ValueError, match=r"'weights': expected an array of numbers"):
+        load(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("name", ["body.npz", "body.pkl", "body.pkl.gz", "body.npy"])
+def test_truncated_and_foreign_files_are_named(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("npz"):
+        np.savez(path, **_model())
+    elif name.endswith("npy"):
+        np.save(path, np.ones((19, 60)))
+    else:
+        data = pickle.dumps(_model())
+        path.write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    path.write_bytes(path.read_bytes()[:-300])
+    for read in (load, load_regressor):
+        with pytest.raises(ValueError, match=rf"{name}: .*"):
+            read(path)
+    path.write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(ValueError, match=rf"{name}: not a whole"):
+        load(path)
+    with pytest.raises(ValueError, match=r"cannot be read \(No such file"):
+        load(tmp_path / "absent" / name)
+
+
+def test_object_arrays_of_npz_are_never_unpickled(tmp_path):
+    np.savez(tmp_path / "a.npz", **_model(), joint2num=np.array({"pelvis": 0}, object))
+    assert load(tmp_path / "a.npz").template.shape == (60, 3)
+    np.savez(tmp_path / "b.npz", **(_model() | {"weights": np.array([{}, {}])}))
+    with pytest.raises(ValueError, match="no key 'weights'"):
+        load(tmp_path / "b.npz")
+
+
+def test_regressor_of_every_kind(tmp_path):
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = np.random.default_rng(0).random((19, 60))
+    np.save(tmp_path / "a.npy", matrix)
+    np.savez(tmp_path / "a.npz", J19=matrix, names=np.array(["nose"] * 19))
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(matrix))
+    (tmp_path / "s.pkl").write_bytes(pickle.dumps(sparse.csr_matrix(matrix)))
+    for name in ("a.npy", "a.npz", "a.pkl", "s.pkl"):
+        loaded = load_regressor(tmp_path / name, 60, np.float64)
+        np.testing.assert_array_equal(loaded, matrix)
+    with pytest.raises(ValueError, match=r"a\.npy: .*shape \[R, 61\], found \[19, 60\]"):
+        load_regressor(tmp_path / "a.npy", 61)
+    np.savez(tmp_path / "two.npz", a=matrix, b=matrix)
+    with pytest.raises(ValueError, match=r"two\.npz: expected one matrix.*a, b"):
+        load_regressor(tmp_path / "two.npz")
+    np.save(tmp_path / "nan.npy", matrix * np.nan)
+    with pytest.raises(ValueError, match=r"nan\.npy: .*NaN"):
+        load_regressor(tmp_path / "nan.npy")
+
+
+def test_golden_regressors(golden):
+    matrix = load_regressor(golden / "pack" / "SMPL_to_J19.pkl", 6890)
+    source = np.load(golden / "smpl_synthetic.npz")["J_regressor_extra"]
+    np.testing.assert_array_equal(matrix, source)
