@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from body_model import SMPL
@@ -12,6 +13,7 @@ from scorehmr_jax.output.render import contact_sheet, crop_around, render
 from scorehmr_jax.types import Camera
 
 BEFORE, AFTER, TRUTH = (0.90, 0.72, 0.60), (0.62, 0.75, 0.88), (0.80, 0.80, 0.79)
+HEIGHT = 340  # of a picture, pixels
 # From the camera's view to the view from the person's one side: a quarter turn about y.
 _QUARTER_TURN = np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]])
 
@@ -27,17 +29,15 @@ def draw_moments(body: SMPL, scene: Any, refined: Any, frames: Sequence[int]) ->
                 (scene.estimate, BEFORE), (refined, AFTER), (scene.truth, TRUTH)
             )
         ]  # fmt: skip
-        crop = crop_around(np.asarray(keypoints.xy)[np.asarray(keypoints.confidence) > 0])
         row = [
-            render(posed.vertices, body.faces, camera, keypoints=keypoints, crop=crop, color=color,
-                   scale=0.5)
+            render(posed.vertices, body.faces, camera, keypoints=keypoints, color=color,
+                   **_window(bodies[-1][0].vertices, camera))
             for posed, color in bodies[:2]
         ]  # fmt: skip
         sides = [(posed.from_the_side(bodies[-1][0]), color) for posed, color in bodies]
-        side_crop = crop_around(np.concatenate([_pixels(v, camera) for v, _ in sides]), 0.06)
+        window = _window(np.concatenate([vertices for vertices, _ in sides]), camera)
         row += [
-            render(vertices, body.faces, camera, crop=side_crop, color=color, scale=0.5)
-            for vertices, color in sides
+            render(vertices, body.faces, camera, color=color, **window) for vertices, color in sides
         ]
         rows.append(row)
     titles = ("estimate", "refined", "estimate, side", "refined, side", "truth, side")
@@ -53,10 +53,10 @@ def draw_views(body: SMPL, scene: Any, refined: Any, moment: int) -> np.ndarray:
             person, keypoints, camera = _pick(
                 (people, scene.keypoints, scene.camera), (moment, view)
             )
-            crop = crop_around(np.asarray(keypoints.xy)[np.asarray(keypoints.confidence) > 0])
+            true = _Posed(body, _pick(scene.truth, (moment, view)))
             row.append(
                 render(_Posed(body, person).vertices, body.faces, camera, keypoints=keypoints,
-                       crop=crop, color=color, scale=0.5)
+                       color=color, **_window(true.vertices, camera))
             )  # fmt: skip
         rows.append(row)
     titles = [f"view {view + 1}" for view in range(len(rows[0]))]
@@ -73,12 +73,12 @@ def draw_strip(body: SMPL, scene: Any, refined: Any, frames: Sequence[int]) -> n
             camera = _pick(scene.camera, frame)
             true = _Posed(body, _pick(scene.truth, frame))
             vertices = _Posed(body, _pick(person, frame)).from_the_side(true)
-            middle = _pixels(true.pelvis[None], camera)[0]
-            reach = 420 * 4.3 / true.pelvis[2]
-            crop = (middle[0] - 0.5 * reach, middle[1] - reach, middle[0] + 0.5 * reach,
-                    middle[1] + reach)  # fmt: skip
-            row.append(render(vertices, body.faces, camera, crop=crop, color=color,
-                              scale=130 / reach))  # fmt: skip
+            x, y = _pixels(true.pelvis[None], camera)[0]
+            metre = camera.focal[0] / true.pelvis[2]  # in pixels, at the person
+            crop = (x - 0.75 * metre, y - 1.15 * metre, x + 0.75 * metre, y + 1.05 * metre)
+            row.append(
+                render(vertices, body.faces, camera, crop=crop, color=color, scale=110 / metre)
+            )
         rows.append(row)
     return contact_sheet(rows, rows=("estimate", "refined", "truth"))
 
@@ -87,17 +87,28 @@ class _Posed:
     """The mesh of one person in the camera frame."""
 
     def __init__(self, body: SMPL, person: Any):
-        self.vertices = np.asarray(body.vertices(person.pose, person.betas, person.translation))
-        self.pelvis = np.asarray(body.joints(person.pose, person.betas, person.translation))[0]
+        self.vertices, self.pelvis = jax.tree.map(np.asarray, _posed(body, person))
 
     def from_the_side(self, where: "_Posed") -> np.ndarray:
         """Vertices turned a quarter about the pelvis, which is put where another's is."""
         return (self.vertices - self.pelvis) @ _QUARTER_TURN.T + where.pelvis
 
 
+@jax.jit
+def _posed(body: SMPL, person: Any) -> tuple[jax.Array, jax.Array]:
+    pose = person.pose, person.betas, person.translation
+    return body.vertices(*pose), body.joints(*pose)[0]
+
+
 def _pick(tree: Any, index: Any) -> Any:
     return jax.tree.map(lambda array: np.asarray(array[index]), tree)
 
 
+def _window(points: np.ndarray, camera: Camera) -> dict[str, Any]:
+    """What of the image to show and how large, so that points fill a picture of one height."""
+    crop = crop_around(_pixels(points, camera), 0.06)
+    return {"crop": crop, "scale": HEIGHT / (crop[3] - crop[1])}
+
+
 def _pixels(points: np.ndarray, camera: Camera) -> np.ndarray:
-    return np.asarray(project(points, camera))
+    return np.asarray(project(jnp.asarray(points), camera))

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from scorehmr_jax.camera import in_front, project
 from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, pytree
@@ -54,6 +55,7 @@ class KeypointTerm(Term):
     weight: Array
 
     def __call__(self, hypothesis: Hypothesis) -> Array:
+        self._check_fit(hypothesis)
         points = hypothesis.joints + hypothesis.translation[..., None, :]
         error = project(points, self.camera) - self.keypoints.xy
         scale = _REFERENCE_SIDE / jnp.max(jnp.asarray(self.camera.image_size), axis=-1)
@@ -66,6 +68,20 @@ class KeypointTerm(Term):
 
     def usable(self, first: Hypothesis) -> Array:
         return in_front(first.joints + first.translation[..., None, :])
+
+    def _check_fit(self, hypothesis: Hypothesis) -> None:
+        found, wanted = self.keypoints.xy.shape[:-1], hypothesis.joints.shape[:-1]
+        if found[-1] != wanted[-1]:
+            raise ValueError(
+                f"keypoints: the skeleton has {wanted[-1]} keypoints, found xy for {found[-1]}; "
+                "build it with Skeleton.of(body, names) for the names of your detections"
+            )
+        camera = self.camera.image_size.shape[:-1]
+        if not _fits(found[:-1], wanted[:-1]) or not _fits(camera, wanted[:-1]):
+            raise ValueError(
+                f"keypoints: expected one row and one camera for each estimate {wanted[:-1]}, "
+                f"found {found[:-1]} and {camera}"
+            )
 
 
 @pytree
@@ -119,7 +135,14 @@ class FunctionTerm(Term):
     function: Callable[[Hypothesis], Array] = field(metadata={"static": True})
 
     def __call__(self, hypothesis: Hypothesis) -> Array:
-        return self.function(hypothesis)
+        loss = jnp.asarray(self.function(hypothesis))
+        wanted = hypothesis.mask.shape
+        if loss.shape != wanted:
+            name = getattr(self.function, "__name__", repr(self.function))
+            raise ValueError(
+                f"term {name}: expected one loss per sample, shape {wanted}, found {loss.shape}"
+            )
+        return loss
 
 
 @pytree
@@ -131,7 +154,7 @@ class WeightedTerm(Term):
     term: Term
 
     @property
-    def weight(self) -> Array:  # type: ignore[override]
+    def weight(self) -> Array:
         return self.factor * self.term.weight
 
     def __call__(self, hypothesis: Hypothesis) -> Array:
@@ -153,7 +176,8 @@ def keypoints_2d(
 ) -> KeypointTerm:
     """Reprojection onto 2D keypoints (paper, Eq. 12), by the robust Geman-McClure error.
 
-    A keypoint with a coordinate that is not finite counts as not seen.
+    A keypoint with a coordinate that is not finite counts as not seen; so do all keypoints of a
+    camera with a number that is not finite, or of an image without size.
 
     Args:
         keypoints: detections of the K keypoints of the skeleton, [..., N, K].
@@ -163,24 +187,23 @@ def keypoints_2d(
     Raises:
         ValueError: if shapes disagree, or a confidence lies outside [0, 1].
     """
-    xy, confidence = jnp.asarray(keypoints.xy), jnp.asarray(keypoints.confidence)
+    xy, confidence = _floating(keypoints.xy), _floating(keypoints.confidence)
     if xy.ndim < 2 or xy.shape[-1] != 2 or confidence.shape != xy.shape[:-1]:
         raise ValueError(
             "keypoints: expected xy [..., N, K, 2] and confidence [..., N, K], "
             f"found {xy.shape} and {confidence.shape}"
         )
-    for name in ("focal", "center", "image_size"):
-        shape = jnp.shape(getattr(camera, name))
-        if shape[-1:] != (2,):
-            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
-    if not isinstance(confidence, jax.core.Tracer):
-        _check_range(confidence)
-    seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence)
+    if not isinstance(keypoints.confidence, jax.core.Tracer):
+        _check_range(np.asarray(keypoints.confidence))
+    camera, good = _screened(camera)
+    seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good[..., None]
     xy = jnp.where(seen[..., None], xy, 0)
     confidence = jnp.where(seen, jnp.clip(confidence, 0, 1), 0)
-    dtype = xy.dtype
     return KeypointTerm(
-        Keypoints2D(xy, confidence), camera, jnp.asarray(sigma, dtype), jnp.asarray(weight, dtype)
+        Keypoints2D(xy, confidence),
+        camera,
+        jnp.asarray(sigma, xy.dtype),
+        jnp.asarray(weight, xy.dtype),
     )
 
 
@@ -190,7 +213,7 @@ def multiview(*, weight: float | Array = MULTIVIEW_WEIGHT) -> MultiviewTerm:
     Args:
         weight: the step size; by default the paper's 0.005 times the released code's 300^2.
     """
-    return MultiviewTerm(jnp.asarray(weight))
+    return MultiviewTerm(_weight(weight))
 
 
 def smooth(*, weight: float | Array = SMOOTH_WEIGHT) -> SmoothTerm:
@@ -199,7 +222,7 @@ def smooth(*, weight: float | Array = SMOOTH_WEIGHT) -> SmoothTerm:
     Args:
         weight: the step size; the paper's by default.
     """
-    return SmoothTerm(jnp.asarray(weight))
+    return SmoothTerm(_weight(weight))
 
 
 def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) -> Term:
@@ -208,16 +231,24 @@ def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) 
     Args:
         weight: multiplies the term's own weight; a plain function's own weight is 1.
         term: a term, or a function from a hypothesis to a loss per sample [..., N].
+    Raises:
+        ValueError: if term is neither.
     """
-    weight = jnp.asarray(weight)
     if isinstance(term, Term):
-        return WeightedTerm(weight, term)
-    return FunctionTerm(weight, term)
+        return WeightedTerm(_weight(weight), term)
+    if not callable(term):
+        raise ValueError(
+            "term: expected a function from a hypothesis to a loss per sample, or one of "
+            f"keypoints_2d, multiview, smooth; found {type(term).__name__}"
+        )
+    return FunctionTerm(_weight(weight), term)
 
 
 def as_terms(terms: Any) -> tuple[Term, ...]:
-    """One term or several, functions wrapped."""
+    """One term or several, functions wrapped; a ValueError if there is none."""
     several = terms if isinstance(terms, tuple | list) else (terms,)
+    if not several:
+        raise ValueError("terms: expected at least one, such as keypoints_2d(...), found none")
     return tuple(t if isinstance(t, Term) else weighted(1.0, t) for t in several)
 
 
@@ -227,11 +258,39 @@ def geman_mcclure(error: Array, sigma: float | Array) -> Array:
     return sigma**2 * squared / (sigma**2 + squared)
 
 
-def _check_range(confidence: Array) -> None:
-    worst = jnp.nanmax(jnp.abs(confidence - 0.5), initial=0.0)
-    if worst > 0.5:
-        low, high = jnp.nanmin(confidence), jnp.nanmax(confidence)
+def _fits(rows: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+    """Whether an array of these leading axes broadcasts to the batch."""
+    pairs = zip(rows[::-1], batch[::-1], strict=False)
+    return len(rows) <= len(batch) and all(n in (1, wanted) for n, wanted in pairs)
+
+
+def _weight(weight: float | Array) -> Array:
+    # Of one dtype, whatever kind of number it came as: another would compile anew.
+    return jnp.asarray(weight, float)
+
+
+def _floating(array: Array) -> Array:
+    array = jnp.asarray(array)
+    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def _screened(camera: Camera) -> tuple[Camera, Array]:
+    """A camera with harmless numbers where it has useless ones, and where it has none such."""
+    for name in ("focal", "center", "image_size"):
+        shape = jnp.shape(getattr(camera, name))
+        if shape[-1:] != (2,):
+            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
+    camera = jax.tree.map(_floating, camera)
+    good = jnp.max(camera.image_size, axis=-1) > 0
+    for leaf in jax.tree.leaves(camera):
+        good = good & jnp.isfinite(leaf).all(-1)
+    return jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera), good
+
+
+def _check_range(confidence: np.ndarray) -> None:
+    known = confidence[~np.isnan(confidence)]
+    if known.size and (known.min() < 0 or known.max() > 1):
         raise ValueError(
-            f"keypoints.confidence: expected within [0, 1], found {low:g} to {high:g}; "
-            "clip or rescale the detector's scores first"
+            f"keypoints.confidence: expected within [0, 1], found {known.min():g} to "
+            f"{known.max():g}; clip or rescale the detector's scores first"
         )

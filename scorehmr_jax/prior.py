@@ -17,7 +17,7 @@ from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, denoise
 from scorehmr_jax.types import Array, pytree
 
 # Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is
-# singular; above, little is left of the pose.
+# singular; above, the noise drowns what tells one pose from another.
 _ENERGY_LEVELS = (10, 500)
 
 
@@ -51,14 +51,14 @@ class Prior:
         Raises:
             ValueError: if x or features have another width than the prior's.
         """
-        if x.shape[-1] != self.dim:
-            raise ValueError(f"x: this prior diffuses {self.dim} numbers, found shape {x.shape}")
+        x = self._checked(x)
         self.check_features(features)
         t = jnp.broadcast_to(jnp.asarray(t), x.shape[:-1]) if jnp.ndim(t) else jnp.asarray(t)
         return Denoiser(self.config).apply({"params": self.params}, x, t, features)  # type: ignore[return-value]
 
     def denoise(self, x: Array, t: Array, features: Array | None = None) -> Array:
         """The mean of x_0 given x_t, [..., D] (Tweedie; paper, Eq. 5). Arguments as `noise`."""
+        x = self._checked(x)
         level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
         return diffusion.predict_x_0(level, x, self.noise(x, t, features))
 
@@ -67,6 +67,7 @@ class Prior:
 
         Arguments as `noise`.
         """
+        x = self._checked(x)
         level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
         return -self.noise(x, t, features) / level.sqrt_one_minus
 
@@ -81,11 +82,14 @@ class Prior:
     ) -> Array:
         """How implausible a pose is: an estimate of -log p, up to a constant, in nats.
 
-        It is the diffusion's variational bound between two levels (Kingma et al., 2021, Eq. 15):
-        the mean over levels, even in log signal-to-noise, of the squared error of the predicted
-        noise, times half the range. Levels are stratified and noises come in opposite pairs.
-        For one key it is a smooth function of the pose with an exact gradient; with a new key
-        at each step it is a stochastic objective for an optimiser.
+        It is the diffusion's variational bound between two levels (Kingma et al., 2021): half the
+        integral over log signal-to-noise of the mean squared error of the predicted noise. With
+        an exact denoiser that is KL(q(x_low | x_0), p_low) - KL(q(x_high | x_0), p_high): up to a
+        constant, -log p smoothed by the noise of the low level, less the same at the high level,
+        which hardly depends on the pose. The integral is estimated without bias but for the grid
+        of levels: levels are stratified, and noises come in opposite pairs. For one key it is a
+        smooth function of the pose with an exact gradient; with a new key at each step it is a
+        stochastic objective for an optimiser.
 
         Args:
             x_0: [..., D] clean pose.
@@ -105,15 +109,17 @@ class Prior:
             raise ValueError(
                 f"levels: expected 0 < low < high < {self.schedule.num_steps}, found {levels}"
             )
-        a = np.asarray(self.schedule.alphas_cumprod, np.float64)
-        log_snr = np.log(a / (1 - a))
+        x_0 = self._checked(x_0)
+        # Not of a_t itself: 1 - a_t of a float32 a_t keeps four digits.
+        ratio = jnp.asarray(self.schedule.sqrt) / jnp.asarray(self.schedule.sqrt_one_minus)
+        log_snr = 2 * jnp.log(ratio.astype(x_0.dtype))
         level_key, noise_key = jax.random.split(key)
-        strata = (jnp.arange(draws // 2) + jax.random.uniform(level_key, (draws // 2,))) * (
-            2 / draws
-        )
+        uniform = jax.random.uniform(level_key, (draws // 2,), x_0.dtype)
+        strata = (jnp.arange(draws // 2) + uniform) * (2 / draws)
         wanted = log_snr[low] + strata * (log_snr[high] - log_snr[low])
-        # log_snr falls with the level, and searchsorted wants it rising.
-        t = self.schedule.num_steps - jnp.searchsorted(jnp.asarray(log_snr[::-1]), wanted)
+        # The first level at or below each; log_snr falls with the level, searchsorted wants it
+        # rising.
+        t = self.schedule.num_steps - jnp.searchsorted(log_snr[::-1], wanted, side="right")
         t = jnp.repeat(jnp.clip(t, low, high), 2)
         half = jax.random.normal(noise_key, (draws // 2, self.dim), x_0.dtype)
         noises = jnp.stack([half, -half], axis=1).reshape(draws, self.dim)
@@ -124,7 +130,7 @@ class Prior:
             return jnp.sum((self.noise(x, t, features) - noise) ** 2, axis=-1)
 
         mean = jax.vmap(error)(t, noises).mean(0)
-        return 0.5 * float(log_snr[low] - log_snr[high]) * mean
+        return 0.5 * (log_snr[low] - log_snr[high]) * mean
 
     def sample(
         self,
@@ -146,14 +152,18 @@ class Prior:
             clip: bound on every x_0 on the way; the released code's is 1.
         Returns:
             [*shape, D], not orthonormal; `x_to_rotations` makes rotations of it.
+        Raises:
+            ValueError: if features have the wrong width, or fewer than two levels are left.
         """
         if features is not None:
             shape = jnp.broadcast_shapes(shape, features.shape[:-1])
+        total = self.schedule.num_steps
+        if not 1 <= step <= total // 2:
+            raise ValueError(f"step: expected 1 to {total // 2}, found {step}")
         dtype = jax.tree.leaves(self.params)[0].dtype
         x = jax.random.normal(key, (*shape, self.dim), dtype)
-        last = self.schedule.num_steps - step
-        times = np.arange(last, -1, -step)
-        return self.decode(x, features, times=times, clip=clip)
+        times = np.arange(total - step, -1, -step)
+        return diffusion.ddim(self._at_one_level(features), self.schedule, x, times, clip=clip)[1]
 
     def encode(
         self, x_0: Array, features: Array | None = None, *, start: int = 50, step: int = 2
@@ -161,41 +171,31 @@ class Prior:
         """DDIM inversion: the latent at a level that `decode` leads back to a pose.
 
         Args:
-            x_0: [..., D] clean pose.
+            x_0: [..., D] clean pose, taken for the latent at level 0.
             features: [..., F] or None.
-            start: level of the latent.
+            start: level of the latent, a multiple of step.
             step: levels between two evaluations.
         Returns:
             [..., D].
+        Raises:
+            ValueError: if start and step do not fit, or x_0 or features have the wrong width.
         """
-        times = np.arange(0, start + 1, step)
-        return diffusion.ddim(self._at_one_level(features), self.schedule, x_0, times)[0]
+        return self._along(self._path(start, step), x_0, features)
 
     def decode(
-        self,
-        x: Array,
-        features: Array | None = None,
-        *,
-        start: int = 50,
-        step: int = 2,
-        times: np.ndarray | None = None,
-        clip: float | None = None,
+        self, x: Array, features: Array | None = None, *, start: int = 50, step: int = 2
     ) -> Array:
-        """DDIM sampling from a latent down to a pose.
+        """Unguided DDIM sampling from a latent down to a pose; undoes `encode`.
 
         Args:
             x: [..., D] latent at level `start`.
-            features: [..., F] or None.
-            start, step: as in `encode`.
-            times: in place of both, the levels to go through, descending to 0.
-            clip: if given, a bound on every x_0 on the way.
+            features, start, step: as in `encode`.
         Returns:
-            x_0 [..., D].
+            [..., D] the latent at level 0, which is the pose.
+        Raises:
+            ValueError: as `encode`.
         """
-        if times is None:
-            times = np.arange(start, -1, -step)
-        noise = self._at_one_level(features)
-        return diffusion.ddim(noise, self.schedule, x, times, clip=clip)[1]
+        return self._along(self._path(start, step)[::-1], x, features)
 
     def features_of(self, pose: Array, features: Array | None) -> Array | None:
         """The features to condition on: those given, or the estimate's own pose.
@@ -204,11 +204,21 @@ class Prior:
             pose: [..., 24, 3, 3] the first estimate.
             features: [..., F] or None.
         Raises:
-            ValueError: if features are missing, unwanted, or of the wrong width.
+            ValueError: if features are missing, unwanted, of the wrong width, or not one row per
+                estimate.
         """
         if self.condition_on == "estimate" and features is None:
             return rotations_to_x(pose)
         self.check_features(features)
+        if features is None:
+            return None
+        rows, batch = features.shape[:-1], pose.shape[:-3]
+        pairs = zip(rows[::-1], batch[::-1], strict=False)
+        if len(rows) > len(batch) or any(n not in (1, wanted) for n, wanted in pairs):
+            raise ValueError(
+                f"features: expected one row for each estimate {batch}, "
+                f"found shape {tuple(features.shape)}"
+            )
         return features
 
     def check_features(self, features: Array | None) -> None:
@@ -221,6 +231,24 @@ class Prior:
                 f"features: this prior was trained with width {wanted}, "
                 f"found shape {tuple(features.shape)}"
             )
+
+    def _path(self, start: int, step: int) -> np.ndarray:
+        if step < 1 or start % step or not step <= start < self.schedule.num_steps:
+            raise ValueError(
+                f"expected step >= 1 and start a multiple of it below {self.schedule.num_steps}, "
+                f"found start={start}, step={step}"
+            )
+        return diffusion.ddim_times(start, 0, step)
+
+    def _along(self, times: np.ndarray, x: Array, features: Array | None) -> Array:
+        x = self._checked(x)
+        return diffusion.ddim(self._at_one_level(features), self.schedule, x, times)[0]
+
+    def _checked(self, x: Array) -> Array:
+        x = jnp.asarray(x)
+        if x.shape[-1:] != (self.dim,):
+            raise ValueError(f"x: this prior diffuses {self.dim} numbers, found shape {x.shape}")
+        return x
 
     def _at_one_level(self, features: Array | None) -> Any:
         self.check_features(features)

@@ -1,16 +1,20 @@
-"""Pictures of a body over its image, without a display: matplotlib's Agg and a painter's order.
+"""Pictures of a body over its image, without a display or a GPU.
 
-Points are in the camera frame (x right, y down, z forward, metres), pictures are [H, W, 3] uint8.
-Needs matplotlib (the extra `viz`), imported on first use.
+The mesh is drawn by a small z-buffer in numpy with smooth shading, keypoints by matplotlib (the
+extra `viz`), imported on first use. Points are in the camera frame (x right, y down, z forward,
+metres), pictures are [H, W, 3] uint8.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from body_model.joints import OPENPOSE_25
+from scorehmr_jax.camera import project
 from scorehmr_jax.types import Camera, Keypoints2D
 
 BONES = (
@@ -30,6 +34,7 @@ SKIN = (0.80, 0.76, 0.72)
 LIGHTS = (((-0.45, -0.65, -0.62), 0.62), ((0.80, -0.10, -0.58), 0.24), ((0.10, -0.90, 0.45), 0.16))
 AMBIENT = 0.26
 NEAR = 0.05  # metres; faces nearer than this, or behind the camera, are not drawn
+SAMPLES = 2  # per pixel of the picture, along x and along y
 
 
 def render(
@@ -67,49 +72,45 @@ def render(
     if not np.isfinite(vertices).all():
         raise ValueError("vertices: found NaN or infinity; leave this sample out of the pictures")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
     width, height = (float(s) for s in np.asarray(camera.image_size))
     left, top, right, bottom = crop or (0.0, 0.0, width, height)
     size = round((right - left) * scale), round((bottom - top) * scale)
-    # At 100 dots per inch one point is 100 / 72 dots; a size of 1 / 100 inch is a pixel.
+    # At 100 dots per inch a size of 1 / 100 inch is a pixel.
     figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     if background is not None:
         ax.imshow(background, extent=(0, width, height, 0), interpolation="bilinear")
-    polygons, colors = _shade(vertices, faces, camera, np.asarray(color))
-    # An edge as wide as a fraction of a pixel closes the seams that antialiasing leaves.
-    ax.add_collection(
-        PolyCollection(polygons, facecolors=colors, edgecolors=colors, linewidths=0.35)
-    )
+    mesh = _draw_mesh(vertices, faces, camera, (left, top), scale, size, np.asarray(color))
+    ax.imshow(mesh, extent=(left, right, bottom, top), interpolation="none", zorder=2)
     if keypoints is not None:
         _draw_keypoints(ax, np.asarray(keypoints.xy), np.asarray(keypoints.confidence), size[1])
     if joints is not None:
-        joints = np.asarray(joints)
-        ax.scatter(*joints.T, s=size[1] * 0.02, facecolors="white", edgecolors="#222", lw=0.7,
+        x, y = np.asarray(joints).T
+        ax.scatter(x, y, s=size[1] * 0.02, facecolors="white", edgecolors="#222", lw=0.7,
                    zorder=5)  # fmt: skip
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
+    ax.set_aspect("auto")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def project(points: np.ndarray, camera: Camera) -> np.ndarray:
-    """Pixels [..., 2] of points [..., 3] in the camera frame, for one camera; numpy."""
-    depth = np.maximum(points[..., 2:], NEAR)
-    return points[..., :2] / depth * np.asarray(camera.focal) + np.asarray(camera.center)
-
-
-def _shade(
-    vertices: np.ndarray, faces: np.ndarray, camera: Camera, color: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The visible faces from back to front: corners [F, 3, 2] in pixels and colours [F, 3]."""
+def _draw_mesh(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    camera: Camera,
+    origin: tuple[float, float],
+    scale: float,
+    size: tuple[int, int],
+    color: np.ndarray,
+) -> np.ndarray:
+    """The shaded mesh as an RGBA picture [H, W, 4] of `size`, in [0, 1]."""
     corners = vertices[faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    # Vertex normals weighted by area make the light run smoothly over the flat faces.
     normals = np.stack(
         [
             sum(np.bincount(faces[:, i], area[:, axis], len(vertices)) for i in range(3))
@@ -117,55 +118,109 @@ def _shade(
         ],
         -1,
     )
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-12
     facing = np.einsum("fd,fd->f", area, corners[:, 0]) < 0
-    visible = np.flatnonzero(facing & (corners[..., 2].min(1) > NEAR))
-    visible = visible[np.argsort(-corners[visible, :, 2].mean(1))]
-    normal = normals[faces[visible]].mean(1)
+    visible = facing & (corners[..., 2].min(1) > NEAR)
+    corners, faces = corners[visible], faces[visible]
+    fine = scale * SAMPLES
+    width, height = size[0] * SAMPLES, size[1] * SAMPLES
+    pixels = ((np.asarray(project(jnp.asarray(vertices), camera)) - origin) * fine)[faces]
+    pixel, face, weights = _rasterize(pixels, corners[..., 2], width, height)
+
+    # The light runs smoothly over the flat faces, as vertex normals are blended at each sample.
+    normal = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
-    light = np.full(len(visible), AMBIENT)
+    light = np.full(len(pixel), AMBIENT)
     for direction, strength in LIGHTS:
         towards = np.asarray(direction) / np.linalg.norm(direction)
         light += strength * np.maximum(normal @ towards, 0)
-    colors = np.clip(color * light[:, None] ** 0.9 * 1.15, 0, 1)
-    return project(corners[visible], camera), colors
+    samples = np.zeros((height * width, 4))
+    samples[pixel, :3] = np.clip(color * light[:, None] ** 0.9 * 1.15, 0, 1)
+    samples[pixel, 3] = 1
+    picture = samples.reshape(size[1], SAMPLES, size[0], SAMPLES, 4).mean((1, 3))
+    # Colour is averaged over the samples that the mesh covers, not over the empty ones.
+    picture[..., :3] /= np.maximum(picture[..., 3:], 1e-9)
+    return np.clip(picture, 0, 1)
+
+
+def _rasterize(
+    corners: np.ndarray, depth: np.ndarray, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The nearest triangle at every pixel centre that one covers.
+
+    Args:
+        corners: [F, 3, 2] in pixels.
+        depth: [F, 3] positive.
+        width, height: of the picture.
+    Returns:
+        Pixels [P] as y * width + x, their faces [P], and the corners' weights [P, 3].
+    """
+    limit = np.array([width, height])
+    # Every pixel of every triangle's bounding box is a candidate.
+    low = np.clip(np.floor(corners.min(1)), 0, limit).astype(int)
+    high = np.clip(np.ceil(corners.max(1)), 0, limit).astype(int)
+    box = high - low
+    count = box.prod(1)
+    face = np.repeat(np.arange(len(corners)), count)
+    index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    y, x = np.divmod(index, np.maximum(box[face, 0], 1))
+    x, y = x + low[face, 0], y + low[face, 1]
+
+    # Weight k is the area opposite corner k over the triangle's: an affine function of x and y.
+    ahead, behind = np.roll(corners, -1, 1), np.roll(corners, -2, 1)
+    slope = np.stack([ahead[..., 1] - behind[..., 1], behind[..., 0] - ahead[..., 0]], -1)
+    twice_area = np.einsum("fd,fd->f", slope[:, 0], corners[:, 0] - ahead[:, 0])
+    slope /= np.where(twice_area == 0, np.inf, twice_area)[:, None, None]
+    constant = -np.einsum("fkd,fkd->fk", slope, ahead)
+    slope, constant = slope.astype(np.float32), constant.astype(np.float32)
+    centre = np.stack([x, y], -1).astype(np.float32) + np.float32(0.5)
+    weights = np.einsum("nkd,nd->nk", slope[face], centre) + constant[face]
+    inside = np.flatnonzero((weights >= -1e-4).all(1) & (twice_area != 0)[face])
+
+    # One over depth is affine in the picture; the nearest candidate, written last, stays.
+    nearness = np.einsum("nk,nk->n", weights[inside], 1 / depth[face[inside]])
+    inside = inside[np.argsort(nearness, kind="stable")]
+    winner = np.full(width * height, -1)
+    winner[y[inside] * width + x[inside]] = inside
+    pixel = np.flatnonzero(winner >= 0)
+    return pixel, face[winner[pixel]], weights[winner[pixel]]
 
 
 def _draw_keypoints(ax, xy: np.ndarray, confidence: np.ndarray, height: int) -> None:
     from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
 
     seen = confidence > 0
-    named = len(xy) >= len(OPENPOSE_25)
+    # Unsure detections fade.
+    alpha = 0.25 + 0.7 * np.clip(confidence, 0, 1)
     width = max(height / 280, 1.0)
-    if named:
-        index = {name: i for i, name in enumerate(OPENPOSE_25)}
-        bones = [(index[a], index[b], _side(b)) for a, b in BONES]
-        bones = [bone for bone in bones if seen[bone[0]] and seen[bone[1]]]
-        lines = [(xy[a], xy[b]) for a, b, _ in bones]
-        # Unsure detections fade.
-        alpha = [0.25 + 0.7 * min(confidence[a], confidence[b]) for a, b, _ in bones]
-        for extra, color in ((1.0, ["white"] * len(bones)), (0.0, [c for *_, c in bones])):
-            ax.add_collection(
-                LineCollection(lines, colors=color, linewidths=width + extra, alpha=alpha,
-                               capstyle="round", zorder=3)
-            )  # fmt: skip
-    color = [_side(name) for name in OPENPOSE_25] if named else []
-    color += [SIDE_COLORS["middle"]] * (len(xy) - len(color))
-    ax.scatter(*xy[seen].T, s=(1.9 * width) ** 2, c=np.array(color)[seen], lw=0.5,
-               edgecolors="white", alpha=0.25 + 0.7 * confidence[seen].clip(0, 1), zorder=4)  # fmt: skip
+    names = OPENPOSE_25 if len(xy) >= len(OPENPOSE_25) else ()
+    bones = [(names.index(a), names.index(b)) for a, b in BONES] if names else []
+    bones = [(a, b) for a, b in bones if seen[a] and seen[b]]
+    lines = [xy[[a, b]] for a, b in bones]
+    fade = [min(alpha[a], alpha[b]) for a, b in bones]
+    colors = [to_rgba(_side(names[b]), f) for (_, b), f in zip(bones, fade, strict=True)]
+    halo = [to_rgba("white", f) for f in fade]
+    for extra, color in ((1.2, halo), (0.0, colors)):
+        ax.add_collection(
+            LineCollection(lines, colors=color, linewidths=width + extra, capstyle="round",
+                           zorder=3)
+        )  # fmt: skip
+    sides = [_side(name) for name in names] + [SIDE_COLORS["middle"]] * (len(xy) - len(names))
+    dots = [to_rgba(side, a) for side, a in zip(sides, alpha, strict=True)]
+    ax.scatter(xy[seen, 0], xy[seen, 1], s=(1.9 * width) ** 2, c=np.array(dots)[seen], lw=0.5,
+               edgecolors="white", zorder=4)  # fmt: skip
 
 
 def _side(name: str) -> str:
     return SIDE_COLORS.get(name.split("_")[0], SIDE_COLORS["middle"])
 
 
-def crop_around(xy: np.ndarray, margin: float = 0.12) -> tuple[float, float, float, float]:
+def crop_around(xy: np.ndarray, margin: float = 0.18) -> tuple[float, float, float, float]:
     """A box (left, top, right, bottom) around points [..., 2], wider by a share of its height."""
     low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
     pad = margin * (high[1] - low[1])
-    return (
-        float(low[0] - pad), float(low[1] - pad), float(high[0] + pad), float(high[1] + pad)
-    )  # fmt: skip
+    left, top, right, bottom = (float(edge) for edge in (*(low - pad), *(high + pad)))
+    return left, top, right, bottom
 
 
 def contact_sheet(
@@ -205,7 +260,7 @@ def contact_sheet(
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     canvas = FigureCanvasAgg(figure)
     figure.figimage(sheet)
-    style = {"ha": "center", "va": "center", "fontsize": 11, "color": "#333"}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11, "color": "#333"}
     for j, title in enumerate(columns):
         x = side + j * (cell_w + gap) + cell_w / 2
         figure.text(x / width, 1 - head / 2 / height, title, **style)

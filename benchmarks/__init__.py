@@ -1,0 +1,1 @@
+"""Speed and accuracy on this machine: `python -m benchmarks.NAME --json FILE`."""

@@ -1,0 +1,268 @@
+"""Refinement of real poses on an open body, against their truth and against plain optimisation.
+
+    python -m benchmarks.open --data DIR [--quick] --json FILE
+    python -m benchmarks.open --data DIR --check-realism
+
+DIR holds mocap_poses.npz; its test split is used, and its val split for everything that is
+chosen: the better of the shipped priors and the pull of the Adam baseline. The first estimates
+and the 2D keypoints are simulated (scorehmr_jax/data/simulate.py, simulate_detector.py).
+
+A row of the JSON file is one method in one setting at one strength of the network; means over
+its n frames. `pa_mpjpe`, `mpjpe` (pelvis on pelvis) and `pelvis_error` in mm over SMPL's 24
+joints; `worse_2mm_share`: frames whose PA-MPJPE rose by more than 2 mm; `acceleration`: error in
+mm/frame^2 at 30 fps, of videos only; `reprojection_px`: to the true keypoints in the image;
+`kept`: frames that could not be refined.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import body_model
+from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Scene, Size, scene
+from body_model import SMPL, Skeleton
+from scorehmr_jax.baselines.adam import adam
+from scorehmr_jax.camera import project
+from scorehmr_jax.data import mocap
+from scorehmr_jax.data.simulate import box_size
+from scorehmr_jax.evaluation import metrics
+from scorehmr_jax.evaluation.protocols import Protocol
+from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.refine import OK, make_refiner
+from scorehmr_jax.types import Array, Estimate, Refined
+
+PRIORS = ("open-uncond", "open-cond")
+# Weights of the pull to the estimate that Adam may choose from.
+PULLS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+# What a benchmark as hard as reality shows (single frames; by strength): the start's mean
+# PA-MPJPE in mm, and its reprojection error over the side of the person's box.
+EXPECTED_START = {"weak": 85.0, "medium": 55.0, "strong": 35.0}
+START_TOLERANCE = 0.1
+REPROJECTION = (0.01, 0.03)
+# Plain optimisation makes these starts worse when free, and hardly better at its best pull.
+HARD = ("weak", "medium")
+BEST_GAIN = 0.05
+
+COLUMNS = {
+    "pa_mpjpe": "8.1f", "mpjpe": "8.1f", "worse_2mm_share": "8.1%", "acceleration": "8.1f",
+    "reprojection_px": "8.1f", "pelvis_error": "8.0f", "seconds_per_frame": "8.4f",
+}  # fmt: skip
+
+# From a scene to bodies [G, N] and the status of each sample.
+Method = Callable[[Scene], tuple[Estimate | Refined, Array]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    summary, _, rest = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(
+        "benchmarks.open", description=summary, epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, required=True, help="folder of mocap_poses.npz")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--quick", action="store_true", help="fewer frames, under three minutes")
+    parser.add_argument("--split", choices=("test", "val"), default="test")
+    parser.add_argument("--body", type=Path, help="an SMPL body file; the open body without")
+    parser.add_argument("--check-realism", action="store_true",
+                        help="only ask, on the val split, whether the scenes are hard")  # fmt: skip
+    options = parser.parse_args(arguments)
+    path = options.data / "mocap_poses.npz"
+    if not path.is_file():
+        parser.error(f"--data {options.data}: no mocap_poses.npz in this folder")
+    clips = mocap.read(path)
+    body = body_model.load(options.body) if options.body else body_model.open_body()
+    size = QUICK if options.quick else FULL
+    if options.check_realism:
+        rows = list(check_realism(body, clips.select("val"), size))
+    else:
+        rows = list(benchmark(body, clips, options.split, size))
+    if options.json:
+        partly = options.json.with_name(options.json.name + ".part")
+        partly.write_text(json.dumps(rows, indent=1) + "\n")
+        os.replace(partly, options.json)
+    return 0 if all(row.get("realistic", True) for row in rows) else 1
+
+
+def benchmark(body: SMPL, clips: mocap.Mocap, split: str, size: Size) -> Iterator[dict[str, Any]]:
+    """Every method in every setting at every strength; prints each row."""
+    skeleton = Skeleton.of(body)
+    measure = make_measure(body, skeleton)
+    better = None
+    print(f"{'method':16}{'setting':11}{'strength':9}", *(f"{c[:8]:>8}" for c in COLUMNS))
+    for setting in SETTINGS:
+        known, unknown = (
+            {
+                strength: scene(
+                    jax.random.key(seed), skeleton, clips.select(name), setting, strength, size
+                )
+                for strength in STRENGTHS
+            }
+            for seed, name in ((1, "val"), (0, split))
+        )
+        optimise = plain_optimiser(skeleton, setting)
+        released = {
+            name: refiner(name, skeleton, setting, "released")
+            for name in PRIORS
+            if name in shipped_priors()
+        }
+        if released and better is None:
+            better = better_prior(released, measure, known)
+        if better:
+            default = refiner(better, skeleton, setting, "default")
+        for strength in STRENGTHS:
+            pull = best_pull(optimise, measure, known[strength])[0]
+            methods: dict[str, tuple[Method, dict[str, Any]]] = {
+                "estimate": (lambda s: (s.estimate, jnp.zeros(s.estimate.betas.shape[:-1])), {}),
+                **{
+                    name.replace("open", "released"): (method, {"prior": name})
+                    for name, method in released.items()
+                },
+                "adam_free": (partial(optimise, pull=0.0), {"pull": 0.0}),
+                "adam": (partial(optimise, pull=pull), {"pull": pull}),
+            }
+            if better:
+                methods["released"] = (released[better], {"prior": better})
+                methods["default"] = (default, {"prior": better})
+            for name, (method, notes) in methods.items():
+                row = {"method": name, "setting": setting, "strength": strength}
+                row |= run(method, measure, unknown[strength]) | notes
+                print_row(row)
+                yield row
+
+
+def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
+    """`refine` with a shipped prior, as the released code does or as the library does."""
+    protocol = Protocol(setting)
+    compiled = make_refiner(load_prior(name), skeleton, protocol.config(mode))
+
+    def method(scene: Scene) -> tuple[Refined, Array]:
+        refined, info = compiled(
+            scene.estimate, None, protocol.terms(scene.keypoints, scene.camera)
+        )
+        return refined, info.status
+
+    return method
+
+
+def plain_optimiser(skeleton: Skeleton, setting: str) -> Callable[..., tuple[Refined, Array]]:
+    """Adam on the terms of a setting: (scene, pull) -> bodies and status."""
+    protocol = Protocol(setting)
+
+    @jax.jit
+    def compiled(scene: Scene, pull: float) -> tuple[Refined, Array]:
+        terms = protocol.terms(scene.keypoints, scene.camera)
+        refined, info = adam(skeleton, scene.estimate, terms, pull)
+        return refined, info.status
+
+    return compiled
+
+
+def make_measure(body: SMPL, skeleton: Skeleton) -> Callable[..., dict[str, Array]]:
+    """The figures of bodies in a scene: (scene, body) -> each sample's, [G, N]."""
+
+    @jax.jit
+    def measure(scene: Scene, found: Estimate | Refined) -> dict[str, Array]:
+        joints, true = (body.joints(b.pose, b.betas, b.translation) for b in (found, scene.truth))
+        xy, true_xy = (
+            project(skeleton(b.pose, b.betas, b.translation), scene.camera)
+            for b in (found, scene.truth)
+        )
+        centred, true_centred = (j - j[..., :1, :] for j in (joints, true))
+        pixels = metrics.keypoint_error(xy, true_xy, jnp.ones(xy.shape[:-1]))
+        return {
+            "pa_mpjpe": metrics.pa_mpjpe(joints, true),
+            "mpjpe": metrics.mpjpe(centred, true_centred),
+            "acceleration": metrics.acceleration_error(centred, true_centred),
+            "reprojection_px": pixels,
+            "reprojection_of_box": pixels / box_size(true_xy),
+            "pelvis_error": metrics.pelvis_error(joints[..., 0, :], true[..., 0, :]),
+        }
+
+    return measure
+
+
+def run(method: Method, measure: Callable[..., dict[str, Array]], scene: Scene) -> dict[str, Any]:
+    """A method's means over a scene, and its time once compiled."""
+    jax.block_until_ready(method(scene))
+    start = time.perf_counter()
+    found, status = jax.block_until_ready(method(scene))
+    seconds = time.perf_counter() - start
+    before, after = measure(scene, scene.estimate), measure(scene, found)
+    row: dict[str, Any] = {name: float(values.mean()) for name, values in after.items()}
+    row["worse_2mm_share"] = float((after["pa_mpjpe"] > before["pa_mpjpe"] + 2).mean())
+    row["n"] = status.size
+    row["kept"] = int((status != OK).sum())
+    row["seconds_per_frame"] = seconds / status.size
+    return row
+
+
+def better_prior(
+    methods: dict[str, Method], measure: Callable[..., dict[str, Array]], scenes: dict[str, Scene]
+) -> str:
+    """The prior that leaves the least mean PA-MPJPE over all strengths."""
+
+    def left(name: str) -> float:
+        found = [measure(s, methods[name](s)[0])["pa_mpjpe"].mean() for s in scenes.values()]
+        return float(np.mean(found))
+
+    return min(methods, key=left)
+
+
+def best_pull(
+    optimise: Callable[..., tuple[Refined, Array]],
+    measure: Callable[..., dict[str, Array]],
+    scene: Scene,
+) -> tuple[float, float]:
+    """The pull that leaves the least mean PA-MPJPE, and how much that is, in mm."""
+    left = {w: float(measure(scene, optimise(scene, w)[0])["pa_mpjpe"].mean()) for w in PULLS}
+    best = min(left, key=left.__getitem__)
+    return best, left[best]
+
+
+def check_realism(body: SMPL, clips: mocap.Mocap, size: Size) -> Iterator[dict[str, Any]]:
+    """Whether single frames are as hard as real ones; prints each strength's figures."""
+    skeleton = Skeleton.of(body)
+    measure, optimise = make_measure(body, skeleton), plain_optimiser(skeleton, "keypoints")
+    for strength in STRENGTHS:
+        hard = scene(jax.random.key(1), skeleton, clips, "keypoints", strength, size)
+        start = {name: float(v.mean()) for name, v in measure(hard, hard.estimate).items()}
+        error, expected = start["pa_mpjpe"], EXPECTED_START[strength]
+        free = float(measure(hard, optimise(hard, 0.0)[0])["pa_mpjpe"].mean())
+        pull, best = best_pull(optimise, measure, hard)
+        realistic = abs(error / expected - 1) < START_TOLERANCE
+        realistic &= REPROJECTION[0] <= start["reprojection_of_box"] <= REPROJECTION[1]
+        if strength in HARD:
+            realistic &= free > error and best > (1 - BEST_GAIN) * error
+        print(
+            f"{strength:8} start {error:.1f} mm, reprojects to {start['reprojection_of_box']:.2%} "
+            f"of the box; Adam free {free:.1f}, at its best pull ({pull:g}) {best:.1f} "
+            f"({best / error - 1:+.1%}): {'as hard as reality' if realistic else 'NOT realistic'}",
+            flush=True,
+        )
+        yield start | {
+            "strength": strength, "adam_free": free, "adam": best, "pull": pull,
+            "realistic": bool(realistic),
+        }  # fmt: skip
+
+
+def print_row(row: dict[str, Any]) -> None:
+    # Frames that are not of one video have no acceleration.
+    cells = (
+        f"{row[c]:{form}}" if c in row and np.isfinite(row[c]) else f"{'-':>8}"
+        for c, form in COLUMNS.items()
+    )
+    print(f"{row['method']:16}{row['setting']:11}{row['strength']:9}", *cells, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

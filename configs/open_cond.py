@@ -1,0 +1,15 @@
+"""The shipped prior that is conditioned on the estimate itself: on its pose in 6D.
+
+    python train.py open-cond --workdir runs/open-cond --steps 30000 --data DIR
+"""
+
+from configs import TrainConfig
+from configs.open_uncond import config as unconditional
+from dataclasses import replace
+from scorehmr_jax.denoiser import DenoiserConfig
+
+config = replace(
+    unconditional,
+    denoiser=DenoiserConfig(features=144, hidden=512),
+    estimates_per_frame=3,
+)

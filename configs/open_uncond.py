@@ -1,0 +1,20 @@
+"""The shipped unconditional prior.
+
+    python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
+"""
+
+from configs import TrainConfig
+from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.training.ema import Ema
+
+config = TrainConfig(
+    denoiser=DenoiserConfig(features=0, hidden=512),
+    batch=128,
+    share_level=4,
+    low_share=0.5,
+    learning_rate=1e-3,
+    warmup=500,
+    ema=Ema(decay=0.99),
+    # Their origin is unclear, and these weights are given away.
+    leave_out=("deepmimic",),
+)

@@ -1,0 +1,85 @@
+"""Poses together with what a simulated regression network would say of them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.rotations import axis_angle_to_matrix
+from body_model.skeleton import Skeleton
+from scorehmr_jax.data.mocap import mirror
+from scorehmr_jax.data.placement import place_before_camera
+from scorehmr_jax.data.simulate import Regressor, simulate_estimates
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.types import Array
+
+_CHUNK = 512  # frames simulated at a time
+
+
+def random_regressors(key: Array, count: int) -> Regressor:
+    """Networks of every strength, [count] each, from nearly perfect to about 100 mm of PA-MPJPE.
+
+    How well the estimate reprojects varies too, so that conditioning on it does not rely on one
+    network's habits.
+    """
+    keys = jax.random.split(key, 5)
+
+    def uniform(key: Array, low: float, high: float) -> Array:
+        return jax.random.uniform(key, (count,), minval=low, maxval=high)
+
+    strength = uniform(keys[0], 0.0, 1.0)
+    return Regressor(
+        rotation=0.01 + 0.6 * strength,
+        image_rotation=0.005 + strength * uniform(keys[1], 0.05, 0.22),
+        limb_correlation=uniform(keys[2], 0.2, 0.8),
+        jitter=jnp.zeros(count),  # frames are independent here
+        betas=uniform(keys[3], 0.2, 1.0),
+        depth=jnp.full(count, 0.05),
+        pull=jnp.exp(uniform(keys[4], np.log(0.5), np.log(2.0))),
+    )  # fmt: skip
+
+
+def simulate_pairs(
+    key: Array, skeleton: Skeleton, poses: np.ndarray, per_frame: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses before random cameras, and estimates of them by random networks.
+
+    Args:
+        key: PRNG key.
+        skeleton: OPENPOSE_25 of a body.
+        poses: [N, 24, 3] axis-angle, radians, y up.
+        per_frame: estimates of each pose, each by a camera and a network of its own.
+    Returns:
+        True and estimated poses in 6D, camera frame, [N * per_frame, 144] each.
+    """
+    every = np.repeat(poses, per_frame, axis=0)
+    padded = np.resize(every, (-(-len(every) // _CHUNK) * _CHUNK, *every.shape[1:]))
+    parts = [
+        jax.device_get(_simulate(jax.random.fold_in(key, start), skeleton, jnp.asarray(chunk)))
+        for start, chunk in enumerate(padded.reshape(-1, _CHUNK, *every.shape[1:]))
+    ]
+    true, estimated = (np.concatenate(each)[: len(every)] for each in zip(*parts, strict=True))
+    return true, estimated
+
+
+@jax.jit
+def _simulate(key: Array, skeleton: Skeleton, poses: Array) -> tuple[Array, Array]:
+    count = len(poses)
+    key_shape, key_camera, key_network, key_estimate = jax.random.split(key, 4)
+    betas = jax.random.normal(key_shape, (count, 10), poses.dtype)
+    pose, translation, camera = place_before_camera(
+        key_camera, skeleton, axis_angle_to_matrix(poses), betas, jnp.zeros((count, 3))
+    )
+    one = partial(jax.tree.map, lambda x: x[:, None])
+    estimate = jax.vmap(simulate_estimates, in_axes=(0, None, 0, 0, 0, 0, 0))(
+        jax.random.split(key_estimate, count), skeleton, *one((pose, betas, translation, camera)),
+        random_regressors(key_network, count),
+    )  # fmt: skip
+    return rotations_to_x(pose), rotations_to_x(estimate.pose[:, 0])
+
+
+def augment_pairs(key: Array, true: Array, estimated: Array) -> tuple[Array, Array]:
+    """Pairs [N, 144] of which half are mirrored, the person and the camera together."""
+    flip = jax.random.bernoulli(key, shape=(len(true), 1))
+    return jnp.where(flip, mirror(true), true), jnp.where(flip, mirror(estimated), estimated)

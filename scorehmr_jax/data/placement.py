@@ -1,0 +1,139 @@
+"""Puts a captured motion, y up, before a plausible camera, y down."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.kinematics import matmul3, rotate
+from body_model.rotations import axis_angle_to_matrix
+from body_model.skeleton import Skeleton
+from scorehmr_jax.data.noise import clip_starts, per_clip
+from scorehmr_jax.types import Array, Camera
+
+# Image sizes that cameras and phones record, (width, height) in pixels.
+_IMAGE_SIZES = np.array([[1920, 1080], [1080, 1920], [1280, 720]])
+_PERSON_HEIGHT = 1.7
+# From y up and z towards the viewer to y down and z forward.
+_Y_DOWN = np.diag([1.0, -1.0, -1.0])
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where cameras stand. Ranges are uniform."""
+
+    focal: tuple[float, float] = (1.0, 1.5)  # over the image's longer side
+    size: tuple[float, float] = (0.4, 0.65)  # a standing person over sqrt(width * height)
+    pitch: tuple[float, float] = (-8.0, 25.0)  # degrees; a positive one looks down on the person
+    roll: float = 3.0  # standard deviation, degrees
+    shift: tuple[float, float] = (0.12, 0.04)  # of the person off centre, sd over width, height
+
+
+@partial(jax.jit, static_argnames=("config",))
+def place_before_camera(
+    key: Array,
+    skeleton: Skeleton,
+    pose: Array,
+    betas: Array,
+    translation: Array,
+    clip_index: Array | None = None,
+    yaw: Array | None = None,
+    config: Placement = Placement(),
+) -> tuple[Array, Array, Camera]:
+    """Puts people before cameras: random yaw, pitch, a small roll, focal length and distance.
+
+    The camera stands still during a clip, looks about at the middle of the path, and is so far
+    away that the person stays before it.
+
+    Args:
+        key: PRNG key.
+        skeleton: any skeleton of the body (it says where the pelvis is).
+        pose: [N, 24, 3, 3] rotations; the root's in a world with y up.
+        betas: [N, 10].
+        translation: [N, 3] metres, in that world.
+        clip_index: [N] equal for the frames of one clip, which are contiguous and in order; None
+            gives every frame its own camera.
+        yaw: [N] radians about the world's y, instead of a random one.
+    Returns:
+        Pose [N, 24, 3, 3] with the root in the camera frame, translation [N, 3] to the camera
+        frame, and the camera [N].
+    """
+    count, dtype = pose.shape[0], pose.dtype
+    keys = jax.random.split(key, 7)
+
+    def draw(key: Array, bounds: tuple[float, float]) -> Array:
+        return per_clip(jax.random.uniform(key, (count,), dtype, *bounds), clip_index)
+
+    size = jax.random.choice(keys[0], jnp.asarray(_IMAGE_SIZES, dtype), (count,))
+    size = per_clip(size, clip_index)
+    focal = draw(keys[1], config.focal) * size.max(-1)
+    person = draw(keys[2], config.size) * jnp.sqrt(size.prod(-1))
+    pitch = draw(keys[3], (np.deg2rad(config.pitch[0]), np.deg2rad(config.pitch[1])))
+    roll = np.deg2rad(config.roll) * jax.random.normal(keys[4], (count,), dtype)
+    shift = jnp.asarray(config.shift, dtype) * jax.random.normal(keys[5], (count, 2), dtype)
+    if yaw is None:
+        yaw = draw(keys[6], (-np.pi, np.pi))
+    facing = matmul3(jnp.asarray(_Y_DOWN, dtype), _turn(yaw, 1))
+    rotation = matmul3(_turn(per_clip(roll, clip_index), 2), matmul3(_turn(pitch, 0), facing))
+
+    rest_pelvis = (skeleton.rest[0] + betas @ skeleton.rest[1:])[..., :3]
+    pelvis = rest_pelvis + translation
+    middle, extent = _path(pelvis, clip_index)
+    distance = focal * _PERSON_HEIGHT / person + extent
+    aim = per_clip(shift, clip_index) * size / focal[:, None]
+    target = distance[:, None] * jnp.concatenate([aim, jnp.ones((count, 1), dtype)], axis=-1)
+    root = matmul3(rotation, pose[:, 0])
+    camera = Camera(jnp.stack([focal, focal], -1), size / 2, size)
+    moved = rotate(rotation, pelvis - middle) + target
+    return pose.at[:, 0].set(root), moved - rest_pelvis, camera
+
+
+def place_before_cameras(
+    key: Array,
+    skeleton: Skeleton,
+    pose: Array,
+    betas: Array,
+    translation: Array,
+    views: int = 4,
+    config: Placement = Placement(),
+) -> tuple[Array, Array, Array, Camera]:
+    """Puts each person before several cameras around, about equally spaced.
+
+    Args:
+        views: cameras for each sample; the others are as for `place_before_camera`.
+    Returns:
+        Pose [N * views, 24, 3, 3], betas [N * views, 10], translation [N * views, 3] and camera;
+        the views of one sample are neighbours.
+    """
+    key_camera, key_first, key_spread = jax.random.split(key, 3)
+    count = pose.shape[0]
+    first = jax.random.uniform(key_first, (count, 1), pose.dtype, -np.pi, np.pi)
+    spacing = 2 * np.pi / views
+    yaw = first + spacing * jnp.arange(views)
+    yaw = yaw + spacing * jax.random.uniform(key_spread, yaw.shape, pose.dtype, -0.2, 0.2)
+    pose, betas, translation = (jnp.repeat(a, views, axis=0) for a in (pose, betas, translation))
+    pose, translation, camera = place_before_camera(
+        key_camera, skeleton, pose, betas, translation, yaw=yaw.reshape(-1), config=config
+    )
+    return pose, betas, translation, camera
+
+
+def _turn(angle: Array, axis: int) -> Array:
+    """Rotations [N, 3, 3] by angles [N] about a coordinate axis."""
+    return axis_angle_to_matrix(angle[:, None] * jnp.eye(3, dtype=angle.dtype)[axis])
+
+
+def _path(points: Array, clip_index: Array | None) -> tuple[Array, Array]:
+    """The middle [N, 3] of each clip's points and how far [N] they get from it."""
+    if clip_index is None:
+        return points, jnp.zeros(points.shape[0], points.dtype)
+    clip = clip_starts(clip_index)
+    segments = len(clip)
+    total = jax.ops.segment_sum(points, clip, segments)[clip]
+    length = jax.ops.segment_sum(jnp.ones_like(points[:, :1]), clip, segments)[clip]
+    middle = total / length
+    # The vertical drop counts too: under pitch it changes the depth.
+    away = jnp.sqrt(jnp.square(points - middle).sum(-1))
+    return middle, jax.ops.segment_max(away, clip, segments)[clip]

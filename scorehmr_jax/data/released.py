@@ -1,0 +1,281 @@
+"""The released code's files: annotations, predictions, features and their statistics.
+
+An image data set is an .npz with one row per image. Sequences and views are a pickled list of
+dicts with the same keys, one dict per group. Predictions and features follow the annotations row
+by row. Everything is checked as it is read: an error names the file, the key, what was expected,
+what was found and what to do.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scorehmr_jax.camera import DEFAULT_FOCAL, crop_to_full, pinhole
+from scorehmr_jax.data import image_size
+from scorehmr_jax.data.tables import Table, read_tables
+from scorehmr_jax.types import Camera, Estimate, Keypoints2D
+
+# Annotators disagree with the body about OpenPose's limbs; the released code drops them in 3D.
+_UNTRUSTED_3D = slice(1, 15)
+# Detectors that interpolate heat maps overshoot 1 (OpenPose up to 1.4); far beyond, it is a score
+# of another kind.
+_MAX_CONFIDENCE = 2.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images that are refined together: a data set, a sequence or the views of one moment."""
+
+    names: tuple[str, ...]  # N images
+    estimate: Estimate  # of a regression network
+    keypoints: Keypoints2D  # [N, 44] detections: 25 of OpenPose, then 19 annotated ones
+    joints_3d: np.ndarray  # [N, 44, 3] true joints, metres; place and frame as annotated
+    confidence_3d: np.ndarray  # [N, 44] 0 where there is no true joint
+    pose: np.ndarray  # [N, 24, 3] true axis-angle, radians; zero where there is none
+    betas: np.ndarray  # [N, 10] true shape
+    has_body: np.ndarray  # [N] bool, whether true pose and shape are both known
+    camera: Camera | None = None  # where image sizes were given
+    features: np.ndarray | None = None  # [N, F] standardised
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_groups(
+    annotations: str | Path,
+    predictions: str | Path,
+    *,
+    image_folder: str | Path | None = None,
+    image_sizes: str | Path | None = None,
+    share_betas: bool = False,
+    focal: float = DEFAULT_FOCAL,
+    dtype: DTypeLike = np.float32,
+) -> list[Group]:
+    """What is known of every image before refinement; features apart.
+
+    Args:
+        annotations: .npz of images, or .pkl with a list of groups.
+        predictions: estimates for the same images, in the same layout.
+        image_folder: to read image sizes from the headers of the images.
+        image_sizes: or a file that lists them (`image_size.from_file`). Without either the
+            camera is None.
+        share_betas: give a group its mean shape: its images show one person.
+        focal: of every camera, pixels.
+        dtype: of the arrays.
+    Returns:
+        One group for an .npz, one per dict for a .pkl.
+    Raises:
+        ValueError: naming file, key, expected and found shape, and the fix.
+    """
+    tables = read_tables(annotations)
+    estimates = read_tables(predictions, _PREDICTION_KEYS)
+    if len(tables) != len(estimates):
+        raise ValueError(
+            f"{predictions}: {len(estimates)} group(s), but {annotations} has {len(tables)}; both "
+            "must be of one data set"
+        )
+    names = [_names(table) for table in tables]
+    sizes: list[np.ndarray | None] = [None] * len(tables)
+    if image_sizes is not None:
+        sizes = [*image_size.from_file(image_sizes, names)]
+    elif image_folder is not None:
+        sizes = [image_size.from_headers(image_folder, group) for group in names]
+    return [
+        _group(table, estimate, group, size, share_betas, focal, dtype)
+        for table, estimate, group, size in zip(tables, estimates, names, sizes, strict=True)
+    ]
+
+
+def read_features(
+    path: str | Path,
+    statistics: str | Path | None,
+    width: int,
+    counts: Sequence[int],
+    dtype: DTypeLike = np.float32,
+) -> list[np.ndarray]:
+    """Image features of every group, as a checkpoint wants them.
+
+    PARE's files hold `pose_feats` [N, 128, 24] and `cam_shape_feats` [N, 64, 24], which only a
+    checkpoint with shape reads; ProHMR's hold `img_feats` [N, 2048].
+
+    Args:
+        path: .npz or .pkl, in the annotations' layout.
+        statistics: .npz with mean and standard deviation of each feature; None if the features
+            are standardised already.
+        width: how many features the checkpoint takes.
+        counts: images in each group.
+    Returns:
+        One [N, width] array per group.
+    Raises:
+        ValueError: if file, statistics, counts and checkpoint do not belong together.
+    """
+    tables = read_tables(path, _FEATURE_KEYS)
+    if len(tables) != len(counts):
+        raise ValueError(
+            f"{path}: expected features of {len(counts)} group(s), found {len(tables)}; features "
+            "and annotations must be of one data set"
+        )
+    keys = _feature_keys(tables[0], width)
+    standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
+    if statistics is not None:
+        table = read_tables(statistics)[0]
+        standardise = {key: _statistics(table, key, tables[0][key].shape[1:]) for key in keys}
+    groups = []
+    for table, count in zip(tables, counts, strict=True):
+        parts = []
+        for key in keys:
+            raw = table.array(key, (count, *tables[0][key].shape[1:]), dtype)
+            mean, std = standardise[key]
+            parts.append(((raw - mean) / std).astype(dtype, copy=False).reshape(count, -1))
+        groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+    return groups
+
+
+def concatenate(groups: Sequence[Group]) -> Group:
+    """All images of the groups in one, in their order."""
+
+    def joined(name: str) -> Any:
+        parts = [getattr(group, name) for group in groups]
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+
+    arrays = {f.name: joined(f.name) for f in fields(Group) if f.name != "names"}
+    return Group(names=tuple(name for group in groups for name in group.names), **arrays)
+
+
+_PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
+_FEATURE_KEYS = ("pose_feats", "cam_shape_feats", "img_feats")
+
+
+def _names(table: Table) -> tuple[str, ...]:
+    names = table["imgname"].reshape(-1)
+    if len(names) == 0:
+        raise ValueError(f"{table.where}: imgname is empty; remove this group or add its images")
+    return tuple(n.decode() if isinstance(n, bytes) else str(n) for n in names)
+
+
+def _group(
+    table: Table,
+    predictions: Table,
+    names: tuple[str, ...],
+    size: np.ndarray | None,
+    share_betas: bool,
+    focal: float,
+    dtype: DTypeLike,
+) -> Group:
+    n = len(names)
+    detected: Any = np.concatenate(
+        [_keypoints_2d(table, key, (n, k, 3), dtype) for key, k in _KEYPOINTS_2D], axis=1
+    )
+    true = np.concatenate(
+        [table.optional(key, (n, k, 4), dtype) for key, k in _KEYPOINTS_3D], axis=1
+    )
+    true[:, _UNTRUSTED_3D, 3] = 0
+    known = [table.optional(key, (n,), dtype) > 0 for key in ("has_body_pose", "has_betas")]
+    camera = None
+    if size is not None:
+        camera = jax.tree.map(np.asarray, pinhole(jnp.asarray(size.astype(dtype)), focal))
+    return Group(
+        names=names,
+        estimate=_estimate(table, predictions, n, camera, share_betas, dtype),
+        keypoints=Keypoints2D(detected[..., :2], detected[..., 2]),
+        joints_3d=true[..., :3],
+        confidence_3d=true[..., 3],
+        pose=table.optional("body_pose", (n, 72), dtype).reshape(n, 24, 3),
+        betas=table.optional("betas", (n, 10), dtype),
+        has_body=known[0] & known[1],
+        camera=camera,
+    )
+
+
+_KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
+_KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
+
+
+def _keypoints_2d(table: Table, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    if key not in table:
+        return np.zeros(shape, dtype)
+    keypoints = table.unchecked(key, shape, dtype)
+    confidence = keypoints[..., 2]
+    wrong = np.argwhere((confidence < 0) | (confidence > _MAX_CONFIDENCE))
+    if len(wrong):
+        row, joint = wrong[0]
+        raise ValueError(
+            f"{table.where}: {key} has confidence {confidence[row, joint]:g} (image {row}, "
+            f"keypoint {joint}); expected 0 (not seen) to 1. Divide by your detector's largest "
+            "score, and set what it did not see to 0"
+        )
+    if (confidence > 1).any():
+        warnings.warn(
+            f"{table.where}: {key} has {np.sum(confidence > 1)} confidences above 1, up to "
+            f"{np.nanmax(confidence):.3g}; they are taken as 1",
+            stacklevel=2,
+        )
+        keypoints[..., 2] = np.minimum(confidence, 1)
+    # Some tools write NaN for what they did not see; times 0 that would still be NaN.
+    keypoints[..., :2] = np.where(confidence[..., None] == 0, 0, keypoints[..., :2])
+    table.warn_of_rows(key, keypoints)
+    return keypoints
+
+
+def _estimate(
+    table: Table,
+    predictions: Table,
+    n: int,
+    camera: Camera | None,
+    share_betas: bool,
+    dtype: DTypeLike,
+) -> Estimate:
+    center = table.array("center", (n, 2), dtype)
+    scale = table["scale"]
+    # Some data sets have the box's width and height; the released code takes the larger.
+    side = table.array("scale", (n, *scale.shape[1:]), dtype).reshape(n, -1).max(axis=1)
+    pose = predictions.array("pred_pose", (n, 24, 3, 3), dtype)
+    betas = predictions.array("pred_betas", (n, 10), dtype)
+    if share_betas:
+        # Without the rows that are NaN: one bad image must not spoil its group.
+        betas = np.tile(betas[np.isfinite(betas).all(axis=1)].mean(axis=0), (n, 1))
+    if "pred_cam_t" in predictions:
+        translation = predictions.array("pred_cam_t", (n, 3), dtype)
+    elif camera is None:
+        raise ValueError(
+            f"{predictions.where}: the key 'pred_cam_t' is missing; add it, or give image sizes to "
+            "work it out from pred_cam"
+        )
+    else:
+        weak = predictions.array("pred_cam", (n, 3), dtype)
+        translation = np.asarray(
+            crop_to_full(weak, center, side, camera.image_size, camera.focal), dtype
+        )
+    return Estimate(pose, betas, translation)
+
+
+def _feature_keys(table: Table, width: int) -> tuple[str, ...]:
+    """The columns that make up features of this width, in order."""
+    for keys in (("pose_feats",), ("pose_feats", "cam_shape_feats"), ("img_feats",)):
+        if all(key in table for key in keys):
+            found = sum(int(np.prod(table[key].shape[1:])) for key in keys)
+            if found == width:
+                return keys
+    held = [f"{key} {table[key].shape[1:]}" for key in _FEATURE_KEYS if key in table]
+    raise ValueError(
+        f"{table.where}: the checkpoint takes {width} features per image; found "
+        f"{', '.join(held) or 'no key of ' + ', '.join(_FEATURE_KEYS)}. PARE's "
+        "pose_feats [N, 128, 24] make 3072, with cam_shape_feats [N, 64, 24] 4608, ProHMR's "
+        "img_feats 2048: take the features the checkpoint was trained with"
+    )
+
+
+def _statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    prefix = "" if key == "img_feats" else f"{key}_"
+    mean = table.array(f"{prefix}mean", shape, np.float32)
+    std = table.array(f"{prefix}std", shape, np.float32)
+    if not (np.isfinite(mean).all() and (std > 0).all()):
+        raise ValueError(f"{table.where}: {prefix}std must be above 0 and {prefix}mean finite")
+    return mean, std

@@ -1,0 +1,122 @@
+"""One self-contained HTML page: a table of errors before and after, and pictures.
+
+Needs jinja2 and matplotlib (the extra `viz`), imported on first use.
+"""
+
+import base64
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the report."""
+
+    title: str
+    caption: str
+    picture: np.ndarray  # [H, W, 3] uint8
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one setting, each {name of metric: value}; NaN where there is none."""
+
+    name: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+
+
+def save_report(
+    path: str | Path,
+    title: str,
+    lead: str,
+    metrics: Mapping[str, str],
+    rows: Sequence[Row],
+    figures: Sequence[Figure] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the report; it opens by itself, with no other file and no network.
+
+    Args:
+        path: the .html file to write; replaced whole or not at all.
+        title, lead: heading and the sentence under it.
+        metrics: {name: unit} of the table's columns, in order. Less is better in each.
+        rows: one per setting. A metric only in `after` (a time, say) is printed alone.
+        figures: pictures under the table, embedded as PNG.
+        notes: sentences under the table.
+    """
+    import jinja2
+
+    source = files("scorehmr_jax.output").joinpath("report.html.j2").read_text("utf-8")
+    template = jinja2.Environment(autoescape=True).from_string(source)
+    html = template.render(
+        title=title,
+        lead=lead,
+        notes=notes,
+        columns=[{"name": name, "unit": unit} for name, unit in metrics.items()],
+        rows=[{"name": row.name, "cells": [_cell(row, name) for name in metrics]} for row in rows],
+        figures=[
+            {"title": f.title, "caption": f.caption, "png": _base64_png(f.picture)} for f in figures
+        ],
+    )
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(html, "utf-8")
+    os.replace(beside, path)
+
+
+def format_table(metrics: Mapping[str, str], rows: Sequence[Row]) -> str:
+    """The same table as text for a terminal; arguments as of `save_report`."""
+    header = ["", *(f"{name} ({unit})" for name, unit in metrics.items())]
+    lines = [header]
+    for row in rows:
+        cells = [_cell(row, name) for name in metrics]
+        lines.append(
+            [row.name, *(" -> ".join(filter(None, (c["from"], c["to"]))) or "-" for c in cells)]
+        )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+
+
+def _cell(row: Row, name: str) -> dict[str, str | None]:
+    before, after = row.before.get(name, math.nan), row.after.get(name, math.nan)
+    cell: dict[str, str | None] = {"from": _number(before), "to": _number(after)}
+    if math.isfinite(before) and math.isfinite(after) and before > 0:
+        percent = round(100 * (after / before - 1))
+        # A minus sign, not a hyphen.
+        cell["change"] = f"{percent:+d}%".replace("-", "\u2212")
+        cell["verdict"] = "better" if percent < 0 else "worse" if percent > 0 else ""
+    return cell
+
+
+def _number(value: float) -> str | None:
+    """Three significant digits, as people write them."""
+    if not math.isfinite(value):
+        return None
+    if value >= 100:
+        return f"{value:.0f}"
+    if value >= 1:
+        return f"{value:.1f}"
+    return f"{value:.2g}"
+
+
+def _base64_png(picture: np.ndarray) -> str:
+    from matplotlib.image import imsave
+
+    stream = io.BytesIO()
+    imsave(stream, picture, format="png")
+    return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,197 @@
+"""The training step: noise a pose, predict the noise, step the weights and their average."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser
+from scorehmr_jax.diffusion import Schedule, add_noise
+from scorehmr_jax.training.ema import Ema, Params
+from scorehmr_jax.types import Array, pytree
+
+Metrics = dict[str, Array]
+
+
+@pytree
+@dataclass(frozen=True)
+class Batch:
+    """Poses to learn."""
+
+    x_0: Array  # [B, D] 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
+    features: Array | None  # [B, F] standardised condition; None without one
+
+
+@pytree
+@dataclass(frozen=True)
+class Noised:
+    """Poses with the noise drawn for them. The leading axes of t broadcast to those of x_0."""
+
+    x_0: Array  # [..., D]
+    features: Array | None  # [..., F]
+    t: Array  # [...] noise levels
+    noise: Array  # [..., D] standard normal
+
+
+@pytree
+@dataclass(frozen=True)
+class TrainState:
+    """All that a step changes."""
+
+    params: Params
+    ema: Params  # running average of params
+    opt_state: Any
+    step: Array  # [] steps taken
+
+
+def init_state(
+    denoiser: Denoiser, optimizer: optax.GradientTransformation, key: Array
+) -> TrainState:
+    """A fresh state with PyTorch's initial distribution of weights."""
+    c = denoiser.config
+    features = jnp.zeros((1, c.condition_dim)) if c.condition_dim else None
+    params = denoiser.init(key, jnp.zeros((1, c.dim)), jnp.zeros(1, int), features)["params"]
+    return start_state(params, optimizer)
+
+
+def start_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """A state at step 0 with given weights."""
+    # The average is a copy: a buffer that is donated must not appear twice.
+    return TrainState(
+        params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32)
+    )
+
+
+def released_optimizer(learning_rate: optax.ScalarOrSchedule = 1e-4) -> optax.GradientTransformation:
+    """Adam (0.9, 0.99) on gradients clipped to a global norm of 1."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate, 0.9, 0.99))
+
+
+def uniform_levels(quantile: Array, num_steps: int) -> Array:
+    """Every level equally often; quantiles [...] in [0, 1) to levels [...]."""
+    return (quantile * num_steps).astype(jnp.int32)
+
+
+def low_levels(
+    quantile: Array, num_steps: int, *, below: int = 100, share: float = 0.5
+) -> Array:
+    """A given share of all draws uniformly on [0, below), the rest on what lies above.
+
+    Refinement lives at low levels, where a uniform draw seldom goes.
+    """
+    low = quantile / share * below
+    high = below + (quantile - share) / (1 - share) * (num_steps - below)
+    return jnp.where(quantile < share, low, high).astype(jnp.int32)
+
+
+def noise_loss(
+    denoiser: Denoiser, schedule: Schedule, params: Params, batch: Noised, p2_gamma: float = 0.0
+) -> Array:
+    """Squared error of the predicted noise (Ho et al., 2020, Eq. 14), one number per sample.
+
+    The mean over the pose's 144 numbers, plus the mean over the shape's 10, weighted by
+    (1 / (1 - a_t)) ** -p2_gamma (P2 weighting with k = 1; Choi et al., 2022).
+
+    Returns:
+        [...] of the leading axes of batch.x_0.
+    """
+    x_t = add_noise(schedule, batch.x_0, batch.t, batch.noise)
+    predicted = denoiser.apply({"params": params}, x_t, batch.t, batch.features)
+    error = (predicted - batch.noise) ** 2
+    loss = error[..., :POSE_DIM].mean(-1)
+    if denoiser.config.with_shape:
+        loss = loss + error[..., POSE_DIM:].mean(-1)
+    if p2_gamma:
+        spread = jnp.asarray(schedule.sqrt_one_minus, loss.dtype)[batch.t]
+        loss = loss * spread ** (2 * p2_gamma)
+    return loss
+
+
+def make_update(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    optimizer: optax.GradientTransformation,
+    ema: Ema = Ema(),  # noqa: B008 (frozen)
+    p2_gamma: float = 0.0,
+) -> Callable[[TrainState, Noised], tuple[TrainState, Metrics]]:
+    """The part of a step that is the same for any noise: loss, gradient, weights, average.
+
+    The metrics are scalars: `loss`, and `grad_norm` before clipping.
+    """
+
+    def update(state: TrainState, batch: Noised) -> tuple[TrainState, Metrics]:
+        def mean_loss(params: Params) -> Array:
+            return noise_loss(denoiser, schedule, params, batch, p2_gamma).mean()
+
+        loss, gradient = jax.value_and_grad(mean_loss)(state.params)
+        change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, change)
+        average = ema.update(state.ema, params, state.step)
+        metrics = {"loss": loss, "grad_norm": optax.global_norm(gradient)}
+        return TrainState(params, average, opt_state, state.step + 1), metrics
+
+    return update
+
+
+def make_step(
+    update: Callable[[TrainState, Noised], tuple[TrainState, Metrics]],
+    num_steps: int,
+    levels: Callable[[Array, int], Array] = uniform_levels,
+    share_level: int = 1,
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
+    """The whole training step, a pure function (state, batch, key) -> (state, metrics).
+
+    Args:
+        update: from `make_update`.
+        num_steps: T of the schedule.
+        levels: which level a quantile in [0, 1) stands for. The quantiles are stratified over
+            the batch: one falls into each of its B equal parts of [0, 1).
+        share_level: neighbours in the batch that get the same level. In a small denoiser the
+            time MLP is most of the work, and this divides it.
+    Raises:
+        ValueError: when tracing, if the batch size is no multiple of share_level.
+    """
+
+    def step(state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Metrics]:
+        size = len(batch.x_0)
+        if size % share_level:
+            raise ValueError(f"batch size {size} is no multiple of share_level {share_level}")
+        groups = size // share_level
+        grouped = jax.tree.map(lambda x: x.reshape(groups, share_level, -1), batch)
+        key_t, key_noise = jax.random.split(key)
+        quantile = (jnp.arange(groups) + jax.random.uniform(key_t, (groups,))) / groups
+        t = levels(jnp.minimum(quantile, 1 - 1e-7), num_steps)[:, None]
+        noise = jax.random.normal(key_noise, grouped.x_0.shape, grouped.x_0.dtype)
+        return update(state, Noised(grouped.x_0, grouped.features, t, noise))
+
+    return step
+
+
+def make_run(
+    step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]],
+    draw: Callable[[Array, Any], Batch],
+    length: int,
+) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
+    """Many steps as one program, on data that stays on the device.
+
+    Args:
+        step: from `make_step`.
+        draw: (key, data) -> Batch.
+        length: steps per call.
+    Returns:
+        A jitted function (state, data, key) -> (state, metrics [length]); it takes over the
+        state's buffers. What it draws depends on the key and on the number of the step alone,
+        so a run that is resumed goes on as if it had not been interrupted.
+    """
+
+    def run(state: TrainState, data: Any, key: Array) -> tuple[TrainState, Metrics]:
+        def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+            key_data, key_step = jax.random.split(jax.random.fold_in(key, state.step))
+            return step(state, draw(key_data, data), key_step)
+
+        return jax.lax.scan(body, state, None, length)
+
+    return jax.jit(run, donate_argnums=0)

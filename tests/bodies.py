@@ -1,0 +1,206 @@
+"""What several tests share: bodies, priors and problems, golden or small, and numerical checks."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model import SMPL, Skeleton
+from body_model.joints import OPENPOSE_25
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax import diffusion
+from scorehmr_jax.camera import pinhole, project
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
+from scorehmr_jax.load import load_prior
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.refine import RefineConfig
+from scorehmr_jax.types import Camera, Estimate, Keypoints2D
+
+HERE = Path(__file__).parent / "golden"  # the few golden arrays that come with the tests
+VARIANTS = ("tiny_pare", "tiny_betas", "tiny_prohmr")
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return {key: file[key] for key in file.files}
+
+
+def close(name: str, found: Any, wanted: Any, atol: float = 0.0, rtol: float = 0.0) -> None:
+    """assert_allclose that names the tensor."""
+    np.testing.assert_allclose(found, wanted, rtol, atol, err_msg=name)
+
+
+def relative(name: str, found: Any, wanted: Any, limit: float) -> None:
+    """That the largest difference is small beside the largest number."""
+    error = np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
+    assert error < limit, f"{name}: relative error {error:.2g}"
+
+
+def slope(function: Callable, x: Any, direction: Any, step: float) -> float:
+    """Central difference of a scalar function of a pytree along a direction."""
+
+    def moved(sign: float) -> Any:
+        return jax.tree.map(lambda a, d: a + sign * step * d, x, direction)
+
+    return float(function(moved(1.0)) - function(moved(-1.0))) / (2 * step)
+
+
+def dot(a: Any, b: Any) -> float:
+    return float(sum(jnp.sum(x * y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)))
+
+
+def random_like(key: jax.Array, tree: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, drawn)
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """Collects one entry for every program that XLA compiles inside."""
+    seen: list[str] = []
+    open_ = True
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        if open_ and event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        open_ = False
+
+
+# The released code's synthetic world.
+
+
+def golden_body(golden: Path, dtype: Any = np.float32) -> SMPL:
+    g = arrays(golden / "smpl_synthetic.npz")
+    keys = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights")
+    return SMPL(*(g[key].astype(dtype) for key in keys), g["f"])
+
+
+def golden_skeleton(golden: Path, dtype: Any = np.float32) -> Skeleton:
+    """The 44 keypoints of the released code."""
+    regressor = arrays(golden / "smpl_synthetic.npz")["J_regressor_extra"]
+    return Skeleton.of(golden_body(golden, dtype), OPENPOSE_25, regressor)
+
+
+def golden_prior(golden: Path, variant: str, dtype: Any = np.float32) -> Prior:
+    return load_prior(
+        golden / "ckpt" / f"{variant}_ema_f16.npz",
+        betas_stats=golden / "pack" / "betas_stats_eft_fits.npz",
+        dtype=np.dtype(dtype).name,
+    )
+
+
+@dataclass(frozen=True)
+class GoldenLoop:
+    arrays: dict[str, np.ndarray]
+    prior: Prior
+    estimate: Estimate
+    features: jax.Array
+    terms: tuple[Term, ...]
+    config: RefineConfig
+
+
+def golden_loop(golden: Path, name: str, dtype: Any = np.float32) -> GoldenLoop:
+    """The inputs of a recorded run of the released loop."""
+    g = arrays(golden / f"{name}.npz")
+    settings = json.loads(str(g["settings"]))
+    kwargs, guidance = settings.get("kwargs", settings), settings.get("guidance", {})
+
+    def cast(key: str) -> jax.Array:
+        return jnp.asarray(g[key], dtype)
+
+    confidence = np.array(g["joints_conf"][..., 0], dtype)
+    confidence[:, 25:] = 0
+    if not guidance.get("use_hips", True):
+        confidence[:, [8, 9, 12]] = 0
+    camera = Camera(cast("focal_length"), cast("camera_center"), cast("img_size"))
+    available = {
+        "keypoint_guidance": keypoints_2d(
+            Keypoints2D(cast("joints_2d"), jnp.asarray(confidence)), camera
+        ),
+        "temporal_guidance": smooth(),
+        "multiview_guidance": multiview(),
+    }
+    return GoldenLoop(
+        arrays=g,
+        prior=golden_prior(golden, settings["variant"], dtype),
+        estimate=Estimate(cast("pred_pose"), cast("pred_betas"), cast("init_cam_t")),
+        features=cast("cond_feats"),
+        terms=tuple(term for key, term in available.items() if kwargs.get(key)),
+        config=RefineConfig.released(
+            iterations=guidance.get("optim_iters", 1),
+            start=guidance.get("sample_start", 50),
+            step=guidance.get("ddim_step_size", 2),
+            stop="step" if guidance.get("early_stop") else "never",
+        ),
+    )
+
+
+# A small world of our own: quick to compile, and it needs no files.
+
+
+def small_prior(
+    features: int = 8, hidden: int = 16, blocks: int = 1, seed: int = 0, dtype: Any = np.float32
+) -> Prior:
+    """A prior with random weights."""
+    config = DenoiserConfig(features, hidden, blocks)
+    row = jnp.zeros((1, features), dtype) if features else None
+    shapes = jax.eval_shape(
+        lambda key: Denoiser(config).init(key, jnp.zeros((1, 144)), jnp.zeros(1, int), row),
+        jax.random.key(0),
+    )["params"]
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda s: _weights(rng, s.shape).astype(dtype), shapes)
+    schedule = diffusion.schedule(diffusion.cosine_betas())
+    return Prior(params, schedule, None, config, "image" if features else "none")
+
+
+def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) == 1:  # biases, and the scales of norms
+        return rng.uniform(0.5, 1.0, shape)
+    return rng.standard_normal(shape) / np.sqrt(shape[0])
+
+
+@dataclass(frozen=True)
+class Scene:
+    """People seen by cameras, and somebody's guess of their poses."""
+
+    estimate: Estimate
+    features: jax.Array
+    keypoints: Keypoints2D
+    camera: Camera
+
+
+def scene(
+    skeleton: Skeleton, n: int, features: int = 8, seed: int = 0, dtype: Any = np.float32
+) -> Scene:
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> jax.Array:
+        return jnp.asarray(rng.standard_normal(shape), dtype)
+
+    upside_down = jnp.diag(jnp.array([1, -1, -1], dtype))  # the body's y is up, the camera's down
+    truth = axis_angle_to_matrix(0.3 * draw(n, 24, 3))
+    truth = truth.at[:, 0].set(upside_down @ truth[:, 0])
+    betas = 0.5 * draw(n, 10)
+    translation = jnp.array([0, 0, 5], dtype) + 0.2 * draw(n, 3)
+    camera = pinhole(jnp.full((n, 2), 1000, dtype), 1200.0)
+    xy = project(skeleton(truth, betas, translation), camera)
+    confidence = jnp.asarray(rng.uniform(0.3, 1, xy.shape[:-1]), dtype)
+    estimate = Estimate(
+        axis_angle_to_matrix(0.1 * draw(n, 24, 3)) @ truth, betas, translation + 0.05 * draw(n, 3)
+    )
+    return Scene(estimate, draw(n, features), Keypoints2D(xy, confidence), camera)

@@ -1,0 +1,115 @@
+"""The plain-optimisation baseline."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from body_model import Skeleton
+from body_model.joints import SMPL_24
+from body_model.rotations import axis_angle_to_matrix, matrix_to_6d
+from body_model.stand_in import stand_in
+from scorehmr_jax.baselines.adam import AdamConfig, adam
+from scorehmr_jax.camera import pinhole, project
+from scorehmr_jax.guidance import keypoints_2d, smooth
+from scorehmr_jax.refine import DIVERGED, NOT_FINITE, OK, PADDING
+from scorehmr_jax.types import Estimate, Keypoints2D
+
+N = 4
+CONFIG = AdamConfig(steps=60)
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    # Native joints alone: a small program compiles fast.
+    return Skeleton.of(stand_in(), SMPL_24)
+
+
+@pytest.fixture(scope="module")
+def scene(skeleton):
+    keys = jax.random.split(jax.random.key(0), 3)
+    turn = axis_angle_to_matrix(0.3 * jax.random.normal(keys[0], (N, 24, 3)))
+    pose = turn.at[:, 0].set(jnp.diag(jnp.array([1.0, -1.0, -1.0])))
+    betas = jax.random.normal(keys[1], (N, 10))
+    translation = jnp.tile(jnp.array([0.1, 0.2, 5.0]), (N, 1))
+    camera = pinhole(jnp.tile(jnp.array([1000.0, 1000.0]), (N, 1)), 1200.0)
+    xy = project(skeleton(pose, betas, translation), camera)
+    wrong = axis_angle_to_matrix(0.1 * jax.random.normal(keys[2], (N, 24, 3))) @ pose
+    estimate = Estimate(wrong, betas, translation + jnp.array([0.05, 0.0, 0.0]))
+    return estimate, Keypoints2D(xy, jnp.ones((N, 24))), camera
+
+
+@pytest.fixture(scope="module")
+def run(skeleton):
+    return jax.jit(
+        lambda estimate, term, pull, mask: adam(skeleton, estimate, term, pull, CONFIG, mask)
+    )
+
+
+EVERY = jnp.ones(N, bool)
+
+
+def pixels(skeleton, body, scene):
+    seen = project(skeleton(body.pose, body.betas, body.translation), scene[2])
+    return np.linalg.norm(seen - scene[1].xy, axis=-1).mean(-1)
+
+
+def test_free_optimisation_reaches_the_keypoints(skeleton, scene, run):
+    refined, info = run(scene[0], keypoints_2d(*scene[1:]), 0.0, EVERY)
+    assert np.all(pixels(skeleton, refined, scene) < 0.25 * pixels(skeleton, scene[0], scene))
+    assert np.all(info.losses[-1] < 0.1 * info.losses[0])
+    assert info.losses.shape == (CONFIG.steps, N)
+    assert np.all(info.status == OK)
+    np.testing.assert_allclose(
+        refined.pose @ jnp.swapaxes(refined.pose, -1, -2),
+        np.broadcast_to(np.eye(3), (N, 24, 3, 3)),
+        atol=1e-5,
+    )
+
+
+def test_a_stronger_pull_stays_nearer_to_the_estimate(scene, run):
+    start = matrix_to_6d(scene[0].pose).reshape(N, -1)
+    moved = [
+        float(np.abs(run(scene[0], keypoints_2d(*scene[1:]), w, EVERY)[0].pose_6d - start).mean())
+        for w in (0.0, 100.0, 1e5)
+    ]
+    assert moved[0] > 2 * moved[1] > 4 * moved[2]
+
+
+def test_another_pull_or_weight_does_not_recompile(scene, run):
+    run(scene[0], keypoints_2d(*scene[1:]), 1.0, EVERY)
+    before = run._cache_size()
+    run(scene[0], keypoints_2d(*scene[1:], weight=0.5), 2.0, EVERY)
+    assert run._cache_size() == before
+
+
+def test_a_bad_sample_keeps_its_estimate_and_changes_no_other(scene, run):
+    good = run(scene[0], keypoints_2d(*scene[1:]), 1.0, EVERY)[0]
+    spoilt = replace(scene[0], translation=scene[0].translation.at[1].set(jnp.nan))
+    refined, info = run(spoilt, keypoints_2d(*scene[1:]), 1.0, EVERY.at[3].set(False))
+    assert info.status.tolist() == [OK, NOT_FINITE, OK, PADDING]
+    for kept in (1, 3):
+        np.testing.assert_array_equal(refined.pose[kept], scene[0].pose[kept])
+    for other in (0, 2):
+        np.testing.assert_allclose(refined.pose[other], good.pose[other], atol=1e-5)
+
+
+def test_a_term_that_diverges_is_flagged(scene, skeleton):
+    def infinite(hypothesis):
+        return jnp.where(jnp.arange(N) == 2, jnp.nan, 1.0) * hypothesis.translation[..., 2]
+
+    config = AdamConfig(steps=2)
+    refined, info = adam(skeleton, scene[0], infinite, config=config)
+    assert info.status.tolist() == [OK, OK, DIVERGED, OK]
+    np.testing.assert_array_equal(refined.translation[2], scene[0].translation[2])
+
+
+def test_terms_of_a_video_count(scene, skeleton):
+    refined, _ = adam(skeleton, scene[0], smooth(), config=AdamConfig(steps=40))
+
+    def change(pose):
+        return float(np.square(np.diff(matrix_to_6d(pose), axis=0)).sum())
+
+    assert change(refined.pose) < 0.5 * change(scene[0].pose)

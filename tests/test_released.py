@@ -1,0 +1,286 @@
+"""Reading the released code's files: what they mean, and what a user hears when they are wrong."""
+
+import json
+import pickle
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+
+from scorehmr_jax.data import image_size
+from scorehmr_jax.data.released import read_features, read_groups
+
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("echo harm",)
+
+
+def annotations(n=3, **changes):
+    rng = np.random.default_rng(0)
+    data = {
+        "imgname": np.array([f"{i}.png" for i in range(n)]),
+        "center": np.full((n, 2), 100.0),
+        "scale": np.full(n, 80.0),
+        "body_keypoints_2d": rng.uniform(size=(n, 25, 3)),
+        "extra_keypoints_3d": rng.uniform(size=(n, 19, 4)),
+    }
+    return without(data | changes)
+
+
+def predictions(n=3, **changes):
+    data = {
+        "pred_pose": np.tile(np.eye(3), (n, 24, 1, 1)),
+        "pred_betas": np.arange(10.0 * n).reshape(n, 10),
+        "pred_cam": np.tile([0.9, 0.1, -0.2], (n, 1)),
+        "pred_cam_t": np.tile([0.1, 0.2, 12.0], (n, 1)),
+    }
+    return without(data | changes)
+
+
+def without(data):
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def save(path, data):
+    if path.suffix == ".npz":
+        np.savez(path, **data)
+    else:
+        path.write_bytes(pickle.dumps(data))
+    return path
+
+
+def read(tmp_path, data=None, preds=None, suffix=".npz", **options):
+    data = save(tmp_path / f"data{suffix}", annotations() if data is None else data)
+    preds = save(tmp_path / f"preds{suffix}", predictions() if preds is None else preds)
+    return read_groups(data, preds, **options)
+
+
+def test_an_image_data_set_reads_as_the_released_code_reads_it(golden):
+    pack = golden / "pack"
+    (group,) = read_groups(
+        pack / "3dpw_test.npz",
+        pack / "3dpw_test_hmr2_preds.npz",
+        image_sizes=pack / "3dpw_test_img_size.npz",
+    )
+    items = np.load(pack / "result_kp.npz")
+    assert len(group) == 64 and group.keypoints.xy.shape == (64, 44, 2)
+    np.testing.assert_array_equal(group.joints_3d, items["item_keypoints_3d"][..., :3])
+    np.testing.assert_array_equal(group.confidence_3d, items["item_keypoints_3d"][..., 3])
+    np.testing.assert_array_equal(group.camera.image_size, items["item_img_size"])
+    np.testing.assert_array_equal(group.camera.center, items["item_img_size"] / 2)
+    assert (group.camera.focal == 5000).all() and group.has_body.all()
+    assert group.estimate.pose.dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "groups"), [("3dpw_test_video", 2), ("h36m_val_multiview", 3)])
+def test_groups_read_in_order_and_share_their_shape(golden, name, groups):
+    files = [golden / "pack" / f"{name}{end}" for end in (".pkl", "_hmr2_preds.pkl")]
+    shared = read_groups(*files, share_betas=True)
+    own = read_groups(*files)
+    assert len(shared) == groups and shared[0].camera is None
+    for a, b in zip(shared, own, strict=True):
+        np.testing.assert_allclose(a.estimate.betas[0], b.estimate.betas.mean(0), rtol=1e-6)
+        assert np.ptp(a.estimate.betas, axis=0).max() == 0
+        assert f"_{len(b)}" not in b.names[0] and b.names[0].endswith("frame_00000.jpg")
+
+
+def test_features_are_flattened_and_standardised(golden):
+    pack = golden / "pack"
+    raw, stats = (np.load(pack / f"{n}.npz") for n in ("3dpw_test_pare_feats", "pare_feat_stats"))
+    files = pack / "3dpw_test_pare_feats.npz", pack / "pare_feat_stats.npz"
+    (found,) = read_features(*files, 4608, [64])
+    parts = [
+        (raw[k] - stats[f"{k}_mean"]) / stats[f"{k}_std"] for k in ("pose_feats", "cam_shape_feats")
+    ]
+    np.testing.assert_allclose(found, np.concatenate(parts, axis=1).reshape(64, -1), rtol=1e-5)
+    (pose,) = read_features(*files, 3072, [64])
+    np.testing.assert_array_equal(pose, found[:, :3072])
+    groups = read_features(
+        pack / "3dpw_test_video_pare_feats.pkl", None, 3072, [24, 24], np.float64
+    )
+    assert [g.shape for g in groups] == [(24, 3072)] * 2 and groups[0].dtype == np.float64
+
+
+def test_features_of_another_width_or_with_other_statistics_are_refused(tmp_path, golden):
+    prohmr = save(tmp_path / "prohmr.npz", {"img_feats": np.zeros((3, 2048))})
+    with pytest.raises(ValueError, match=r"takes 3072 features.*img_feats \(2048,\)"):
+        read_features(prohmr, None, 3072, [3])
+    with pytest.raises(ValueError, match=r"pare_feat_stats.npz: the key 'mean' is missing"):
+        read_features(prohmr, golden / "pack/pare_feat_stats.npz", 2048, [3])
+    with pytest.raises(ValueError, match=r"img_feats has shape \(3, 2048\); expected \(4, 2048\)"):
+        read_features(prohmr, None, 2048, [4])
+    with pytest.raises(ValueError, match="2 group"):
+        read_features(prohmr, None, 2048, [1, 2])
+    flat = save(tmp_path / "stats.npz", {"mean": np.zeros(2048), "std": np.zeros(2048)})
+    with pytest.raises(ValueError, match="std must be above 0"):
+        read_features(prohmr, flat, 2048, [3])
+
+
+def test_optional_columns_may_be_missing(tmp_path):
+    (group,) = read(tmp_path, annotations(body_keypoints_2d=None, extra_keypoints_3d=None))
+    assert group.keypoints.confidence.max() == group.confidence_3d.max() == 0
+    assert not group.has_body.any() and group.pose.shape == (3, 24, 3)
+
+
+def test_the_camera_is_worked_out_where_it_is_missing(tmp_path, golden):
+    pack = golden / "pack"
+    columns = dict(np.load(pack / "3dpw_test_hmr2_preds.npz"))
+    expected = columns.pop("pred_cam_t")
+    options = {"image_sizes": pack / "3dpw_test_img_size.npz"}
+    preds = save(tmp_path / "preds.npz", columns)
+    (group,) = read_groups(pack / "3dpw_test.npz", preds, **options)
+    np.testing.assert_allclose(group.estimate.translation, expected, atol=1e-5)
+    with pytest.raises(ValueError, match="give image sizes"):
+        read_groups(pack / "3dpw_test.npz", preds)
+
+
+def test_a_box_with_two_sides_counts_by_the_larger(tmp_path):
+    (tmp_path / "size.json").write_text("[200, 200]")
+    wide = annotations(scale=np.tile([40.0, 80.0], (3, 1)))
+    preds = predictions(pred_cam_t=None)
+    (group,) = read(tmp_path, wide, preds, image_sizes=tmp_path / "size.json")
+    np.testing.assert_allclose(group.estimate.translation[:, 2], 2 * 5000 / (80 * 0.9), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data", "preds", "message"),
+    [
+        ({"imgname": None}, {}, r"data.npz: the key 'imgname' is missing; found \['body_key"),
+        ({"scale": None}, {}, "the key 'scale' is missing"),
+        ({}, {"pred_pose": None}, "preds.npz: the key 'pred_pose' is missing"),
+        ({}, {"pred_betas": np.zeros((2, 10))}, r"\(2, 10\); expected \(3, 10\)"),
+        ({}, {"pred_pose": np.zeros((3, 72))}, r"\(3, 72\); expected \(3, 24, 3, 3\)"),
+        ({"body_keypoints_2d": np.zeros((3, 17, 3))}, {}, r"expected \(3, 25, 3\)"),
+        ({"body_keypoints_2d": np.full((3, 25, 3), -0.1)}, {}, "confidence -0.1 .*expected 0"),
+        ({"body_keypoints_2d": np.full((3, 25, 3), 87.0)}, {}, "confidence 87 .*Divide by"),
+        ({"center": np.array([["a", "b"]] * 3)}, {}, "expected numbers"),
+        ({"imgname": np.array([], str)}, {}, "imgname is empty"),
+    ],
+)
+def test_wrong_columns_are_named(tmp_path, data, preds, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, annotations(**data), predictions(**preds))
+
+
+def test_wrong_files_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere.npz: no such file"):
+        read_groups(tmp_path / "nowhere.npz", tmp_path / "nowhere.npz")
+    whole = save(tmp_path / "data.npz", annotations())
+    whole.write_bytes(whole.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"data.npz: not a whole .npz"):
+        read_groups(whole, whole)
+    with pytest.raises(ValueError, match=r"data.pkl: an empty list"):
+        read(tmp_path, [], [predictions()], ".pkl")
+    with pytest.raises(ValueError, match=r"data.pkl: expected a list of dicts"):
+        read(tmp_path, [1, 2], [predictions()], ".pkl")
+    with pytest.raises(ValueError, match=r"preds.pkl: 2 group"):
+        read(tmp_path, [annotations()], [predictions()] * 2, ".pkl")
+    with pytest.raises(ValueError, match=r"group 1: imgname is empty"):
+        read(tmp_path, [annotations(), annotations(0)], [predictions()] * 2, ".pkl")
+    with pytest.raises(ValueError, match=r"system"):
+        read(tmp_path, [annotations(body_pose=Evil())], [predictions()], ".pkl")
+
+
+def test_a_bad_row_is_reported_and_touches_no_other(tmp_path):
+    preds = predictions()
+    preds["pred_betas"][1] = np.nan
+    with pytest.warns(UserWarning, match=r"pred_betas is NaN or infinite in 1 of 3 rows \(1\)"):
+        (group,) = read(tmp_path, preds=preds, share_betas=True)
+    np.testing.assert_array_equal(group.estimate.betas[0], preds["pred_betas"][[0, 2]].mean(0))
+
+
+def test_keypoints_that_were_not_seen_may_be_nan(tmp_path):
+    data = annotations()
+    data["body_keypoints_2d"][0, 3] = [np.nan, np.nan, 0]
+    (group,) = read(tmp_path, data)
+    assert np.isfinite(group.keypoints.xy).all()
+
+
+def test_confidences_a_little_above_one_are_taken_as_one(tmp_path):
+    data = annotations()
+    data["body_keypoints_2d"][0, 3, 2] = 1.25
+    with pytest.warns(UserWarning, match=r"1 confidences above 1, up to 1.25"):
+        (group,) = read(tmp_path, data)
+    assert group.keypoints.confidence.max() == 1
+
+
+def png(path, width, height):
+    """The shortest file that has a PNG's header; its pixels are missing."""
+    header = b"IHDR" + struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
+    check = struct.pack(">I", zlib.crc32(header))
+    data = struct.pack(">I", 99) + b"IDAT"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + check + data)
+
+
+def test_sizes_come_from_headers_alone(tmp_path):
+    pytest.importorskip("PIL")
+    png(tmp_path / "0.png", 640, 480)
+    png(tmp_path / "1.png", 20000, 10)
+    found = image_size.from_headers(tmp_path, ["1.png", "0.png", "1.png"])
+    np.testing.assert_array_equal(found, [[20000, 10], [640, 480], [20000, 10]])
+    (tmp_path / "2.png").write_text("no image")
+    for name in ("2.png", "3.png"):
+        with pytest.raises(ValueError, match=rf"{name}: expected an image"):
+            image_size.from_headers(tmp_path, [name])
+
+
+def test_a_picture_taken_sideways_has_the_size_it_is_shown_with(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    exif = image.Exif()
+    exif[0x0112] = 6
+    image.new("RGB", (40, 30)).save(tmp_path / "0.jpg", exif=exif)
+    np.testing.assert_array_equal(image_size.from_headers(tmp_path, ["0.jpg"]), [[30, 40]])
+
+
+NAMES = [["a", "b"], ["c"]]
+SIZES = [[10, 20], [30, 40], [50, 60]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SIZES,
+        dict(zip("abc", SIZES, strict=True)),
+        [SIZES[:2], SIZES[2:]],
+    ],
+)
+def test_sizes_may_be_listed_in_a_file(tmp_path, content):
+    path = tmp_path / "sizes.json"
+    path.write_text(json.dumps(content))
+    found = image_size.from_file(path, NAMES)
+    np.testing.assert_array_equal(np.concatenate(found), SIZES)
+    assert [len(part) for part in found] == [2, 1]
+
+
+def test_one_size_may_stand_for_all_or_for_a_group(tmp_path):
+    one, two = save(tmp_path / "1.npz", {"s": [8, 9]}), save(tmp_path / "2.npz", {"s": SIZES[:2]})
+    np.testing.assert_array_equal(np.concatenate(image_size.from_file(one, NAMES)), [[8, 9]] * 3)
+    np.testing.assert_array_equal(
+        np.concatenate(image_size.from_file(two, NAMES)), [SIZES[0], SIZES[0], SIZES[1]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"img_size_wh": [[1, 2]] * 4}, r"3 images.*found \(4, 2\)"),
+        ({"img_size_wh": [[1, 2]] * 2 + [[0, 5]]}, "not a positive number"),
+        ({"sizes": SIZES, "other": SIZES}, r"'img_size_wh' .* found \['other', 'sizes'\]"),
+    ],
+)
+def test_wrong_lists_of_sizes_are_named(tmp_path, content, message):
+    with pytest.raises(ValueError, match=r"sizes.npz: .*" + message):
+        image_size.from_file(save(tmp_path / "sizes.npz", content), NAMES)
+
+
+def test_nothing_warns_on_good_files(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path)
