@@ -30,8 +30,14 @@ from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.step import (
-    Batch, init_state, low_levels, make_run, make_step, make_update,
-    released_optimizer, uniform_levels,
+    Batch,
+    init_state,
+    low_levels,
+    make_run,
+    make_step,
+    make_update,
+    released_optimizer,
+    uniform_levels,
 )  # fmt: skip
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
 

@@ -7,7 +7,7 @@ frame. The result equals the mesh's to rounding, pose correctives included.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ import numpy as np
 
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.kinematics import forward_kinematics, rotate
-from body_model.smpl import SMPL, ArrayLike, pose_features, pose_matrices
+from body_model.smpl import SMPL, ArrayLike, pose_matrices
 
 Array = jax.Array
 
@@ -25,14 +25,12 @@ Array = jax.Array
 class Skeleton:
     """A body that knows K keypoints and no mesh. Build one with `Skeleton.of`."""
 
-    rest: ArrayLike  # [1 + B, 24 * 3] rest joints: mean, then per shape number
-    local: ArrayLike  # [1 + B + 207, P * 3] each pair's point, in its bone's frame
-    weight: ArrayLike  # [P] how much of the keypoint the bone carries
-    # One pair is a surface keypoint and a bone that reaches it.
-    bones: tuple[int, ...] = field(metadata={"static": True})  # [P]
-    owners: tuple[int, ...] = field(metadata={"static": True})  # [P] which surface keypoint
-    # Where keypoint k comes from: joint j, or surface keypoint 24 + i.
-    sources: tuple[int, ...] = field(metadata={"static": True})  # [K]
+    rest: ArrayLike  # [24 * 3, 1 + B] rest joints: mean, then per shape number
+    # A pair is a surface keypoint and a bone that reaches it; there are P.
+    local: ArrayLike  # [P * 3, 1 + B + 207] each pair's point, about its bone's joint at rest
+    bone: ArrayLike  # [P, 24] 1 at the pair's bone
+    owner: ArrayLike  # [K, P] 1 at the pair's keypoint
+    joint: ArrayLike  # [K, 24] weight of each joint's position in each keypoint
 
     @classmethod
     def of(
@@ -74,40 +72,40 @@ class Skeleton:
         )
         joint_regressor = np.asarray(body.joint_regressor, np.float64)
         rest = np.einsum("jv,vcx->jcx", joint_regressor, columns[..., : 1 + shape.shape[-1]])
-        local, weight, bones, owners = [], [], [], []
+        count = len(names) + len(rows) - len(surface)
+        of_surface = [k for k in range(count) if k >= len(names) or names[k] in landmarks]
+        joint = np.zeros((count, NUM_JOINTS))
+        for k, name in enumerate(names):
+            if name in JOINT_NAMES:
+                joint[k, JOINT_NAMES.index(name)] = 1
+        local, bone, owner = [], [], []
         skin_weights = np.asarray(body.skin_weights, np.float64)
-        for owner, row in enumerate(rows):
+        for k, row in zip(of_surface, rows, strict=True):
             near = np.flatnonzero(row)
             shares = row[near, None] * skin_weights[near]
-            for bone in np.flatnonzero(np.abs(shares).sum(0) > 0):
-                point = np.einsum("v,vcx->cx", shares[:, bone], columns[near])
-                # A bone turns about its own rest joint.
-                total = shares[:, bone].sum()
-                point[:, : rest.shape[-1]] -= total * rest[bone]
+            joint[k] = shares.sum(0)
+            for j in np.flatnonzero(np.abs(shares).sum(0) > 0):
+                point = np.einsum("v,vcx->cx", shares[:, j], columns[near])
+                point[:, : rest.shape[-1]] -= joint[k, j] * rest[j]
                 local.append(point)
-                weight.append(total)
-                bones.append(int(bone))
-                owners.append(owner)
+                bone.append(np.arange(NUM_JOINTS) == j)
+                owner.append(np.arange(count) == k)
         dtype = np.asarray(body.template).dtype
-        points = np.stack(local) if local else np.zeros((0, 3, columns.shape[-1]))
-        of_surface = iter(range(NUM_JOINTS, NUM_JOINTS + len(rows)))
-        sources = [JOINT_NAMES.index(n) if n in JOINT_NAMES else next(of_surface) for n in names]
         return cls(
-            rest=np.ascontiguousarray(rest.reshape(NUM_JOINTS * 3, -1).T, dtype),
-            local=np.ascontiguousarray(points.reshape(-1, columns.shape[-1]).T, dtype),
-            weight=np.asarray(weight, dtype),
-            bones=tuple(bones),
-            owners=tuple(owners),
-            sources=(*sources, *of_surface),
+            rest=np.ascontiguousarray(rest.reshape(NUM_JOINTS * 3, -1), dtype),
+            local=np.asarray(local, dtype).reshape(-1, columns.shape[-1]),
+            bone=np.asarray(bone, dtype).reshape(-1, NUM_JOINTS),
+            owner=np.asarray(owner, dtype).reshape(-1, count).T.copy(),
+            joint=joint.astype(dtype),
         )
 
     @property
     def num_keypoints(self) -> int:
-        return len(self.sources)
+        return self.joint.shape[0]
 
     @property
     def num_betas(self) -> int:
-        return self.rest.shape[0] - 1
+        return self.rest.shape[1] - 1
 
     def __call__(self, pose: Array, betas: Array, translation: Array | None = None) -> Array:
         """The keypoints of a pose and shape.
@@ -119,27 +117,27 @@ class Skeleton:
         Returns:
             [..., K, 3] metres.
         """
-        pose = pose_matrices(pose)
+        pose, betas = pose_matrices(pose), jnp.asarray(betas)
+        batch = jnp.broadcast_shapes(pose.shape[:-3], betas.shape[:-1])
+        pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
+        betas = jnp.broadcast_to(betas, (*batch, betas.shape[-1]))
         with jax.default_matmul_precision("float32"):
-            rest = self.rest[0] + betas @ self.rest[1:]
-            rotations, joints = forward_kinematics(pose, rest.reshape(*rest.shape[:-1], -1, 3))
-            keypoints = self._surface(pose, betas, rotations, joints)
-        if translation is not None:
-            keypoints = keypoints + translation[..., None, :]
-        return keypoints
+            keypoints = self._keypoints(
+                jnp.moveaxis(pose, (-3, -2, -1), (0, 1, 2)), jnp.moveaxis(betas, -1, 0)
+            )
+        keypoints = jnp.moveaxis(keypoints, (0, 1), (-2, -1))
+        return keypoints if translation is None else keypoints + translation[..., None, :]
 
-    def _surface(self, pose: Array, betas: Array, rotations: Array, joints: Array) -> Array:
-        batch = joints.shape[:-2]
-        shaped = 1 + self.num_betas
-        points = (
-            self.local[0] + betas @ self.local[1:shaped] + pose_features(pose) @ self.local[shaped:]
-        )
-        points = points.reshape(*batch, len(self.bones), 3)
-        bones = np.asarray(self.bones, np.int32)
-        moved = rotate(rotations[..., bones, :, :], points)
-        moved = moved + self.weight[:, None] * joints[..., bones, :]
-        gather = np.zeros((max(self.owners, default=-1) + 1, len(self.bones)))
-        gather[np.asarray(self.owners, np.int32), np.arange(len(self.bones))] = 1
-        surface = jnp.einsum("op,...pc->...oc", gather.astype(joints.dtype), moved)
-        everything = jnp.concatenate([joints, surface], axis=-2)
-        return everything[..., np.asarray(self.sources, np.int32), :]
+    def _keypoints(self, pose: Array, betas: Array) -> Array:
+        """Keypoints [K, 3, ...] of a pose [24, 3, 3, ...] and betas [B, ...]."""
+        batch = pose.shape[3:]
+        constant = jnp.ones((1, *batch), betas.dtype)
+        shape = jnp.concatenate([constant, betas])
+        identity = jnp.eye(3, dtype=pose.dtype).reshape(3, 3, *(1,) * len(batch))
+        features = jnp.concatenate([shape, (pose[1:] - identity).reshape(-1, *batch)])
+        rest = jnp.tensordot(self.rest, shape, 1).reshape(NUM_JOINTS, 3, *batch)
+        points = jnp.tensordot(self.local, features, 1).reshape(-1, 3, *batch)
+        rotations, joints = forward_kinematics(pose, rest)
+        # Products with ones and zeros, where indexing would send gradients through scatters.
+        moved = rotate(jnp.tensordot(self.bone, rotations, 1), points)
+        return jnp.tensordot(self.owner, moved, 1) + jnp.tensordot(self.joint, joints, 1)

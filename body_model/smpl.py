@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from body_model.joints import NUM_JOINTS, SMPL_LANDMARKS
-from body_model.kinematics import forward_kinematics, rotate
+from body_model.kinematics import forward_kinematics
 from body_model.rotations import axis_angle_to_matrix
 
 Array = jax.Array
@@ -52,7 +52,7 @@ class SMPL:
         with jax.default_matmul_precision("float32"):
             shaped = self.shaped(betas)
             rest_joints = jnp.einsum("jv,...vc->...jc", self.joint_regressor, shaped)
-            rotations, positions = forward_kinematics(pose, rest_joints)
+            rotations, positions = _kinematics(pose, rest_joints)
             posed = shaped + jnp.einsum(
                 "vcp,...p->...vc", self.pose_directions, pose_features(pose)
             )
@@ -70,7 +70,7 @@ class SMPL:
         """
         pose = pose_matrices(pose)
         with jax.default_matmul_precision("float32"):
-            joints = forward_kinematics(pose, self.rest_joints(betas))[1]
+            joints = _kinematics(pose, self.rest_joints(betas))[1]
         return joints if translation is None else joints + translation[..., None, :]
 
     def shaped(self, betas: Array | None) -> Array:
@@ -122,13 +122,26 @@ def skin(
 
     Args:
         posed: [..., V, 3] rest-pose vertices with shape and pose correctives.
-        rotations, positions: [..., 24, 3, 3] and [..., 24, 3] from `forward_kinematics`.
+        rotations, positions: [..., 24, 3, 3] and [..., 24, 3] world frames of the joints.
         rest_joints: [..., 24, 3].
         weights: [V, 24].
     Returns:
         [..., V, 3].
     """
-    offsets = positions - rotate(rotations, rest_joints)
+    offsets = positions - jnp.einsum("...jrc,...jc->...jr", rotations, rest_joints)
     blended = jnp.einsum("vj,...jrc->...vrc", weights, rotations)
     moved = jnp.einsum("vj,...jc->...vc", weights, offsets)
-    return rotate(blended, posed) + moved
+    return jnp.sum(blended * posed[..., None, :], axis=-1) + moved
+
+
+def _kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
+    """`forward_kinematics` with the batch axes first."""
+    batch = jnp.broadcast_shapes(pose.shape[:-3], rest_joints.shape[:-2])
+    pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
+    rest_joints = jnp.broadcast_to(rest_joints, (*batch, *rest_joints.shape[-2:]))
+    rotations, positions = forward_kinematics(
+        jnp.moveaxis(pose, (-3, -2, -1), (0, 1, 2)), jnp.moveaxis(rest_joints, (-2, -1), (0, 1))
+    )
+    return jnp.moveaxis(rotations, (0, 1, 2), (-3, -2, -1)), jnp.moveaxis(
+        positions, (0, 1), (-2, -1)
+    )

@@ -1,11 +1,11 @@
 """The shipped prior that is conditioned on the estimate itself: on its pose in 6D.
 
-    python train.py open-cond --workdir runs/open-cond --steps 30000 --data DIR
+python train.py open-cond --workdir runs/open-cond --steps 30000 --data DIR
 """
 
-from configs import TrainConfig
-from configs.open_uncond import config as unconditional
 from dataclasses import replace
+
+from configs.open_uncond import config as unconditional
 from scorehmr_jax.denoiser import DenoiserConfig
 
 config = replace(

@@ -1,6 +1,6 @@
 """The shipped unconditional prior.
 
-    python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
+python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
 """
 
 from configs import TrainConfig

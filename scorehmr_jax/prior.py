@@ -13,7 +13,7 @@ import numpy as np
 
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax import diffusion
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, denoise
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, FoldedDenoiser, fold
 from scorehmr_jax.types import Array, pytree
 
 # Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is
@@ -252,17 +252,17 @@ class Prior:
 
     def _at_one_level(self, features: Array | None) -> Any:
         self.check_features(features)
-        model, variables = Denoiser(self.config), {"params": self.params}
-        weights = model.apply(variables, method="fold")
-        condition = None
-        if features is not None:
-            condition = model.apply(variables, features, method="condition")
+        network = self.fold()
+        condition = network.condition(features)
 
         def noise(x: Array, t: Array) -> Array:
-            modulation = model.apply(variables, t, method="modulation")
-            return denoise(weights, x, modulation, condition)  # type: ignore[arg-type]
+            return network(x, network.modulation(t), condition)
 
         return noise
+
+    def fold(self) -> FoldedDenoiser:
+        """The network with everything worked out that depends on its weights alone."""
+        return fold(self.config, self.params)
 
 
 def rotations_to_x(pose: Array) -> Array:

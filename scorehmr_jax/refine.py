@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser, denoise
+from scorehmr_jax.denoiser import POSE_DIM, FoldedDenoiser
 from scorehmr_jax.diffusion import Level, ddim_step, predict_x_0
 from scorehmr_jax.guidance import Term, as_terms
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
@@ -117,20 +117,9 @@ def refine(
         ValueError: if shapes do not fit.
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
-    terms = as_terms(terms)
     with jax.default_matmul_precision("float32"):
-        estimate = _checked(estimate, skeleton)
-        features = prior.features_of(estimate.pose, features)
-        batch = estimate.betas.shape[:-1]
-        mask = jnp.broadcast_to(True if mask is None else jnp.asarray(mask), batch)
-        clean, clean_features, status = _screen(
-            prior, skeleton, estimate, features, terms, config, mask
-        )
-        refined, stop_step, losses = _loop(
-            prior, skeleton, clean, clean_features, terms, config, status == OK
-        )
-    refined, status = _settle(estimate, refined, status)
-    return refined, Info(status, stop_step, losses)
+        network = prior.fold()
+        return _refine(prior, network, skeleton, estimate, features, as_terms(terms), config, mask)
 
 
 def make_refiner(
@@ -142,23 +131,51 @@ def make_refiner(
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
 
+    with jax.default_matmul_precision("float32"):
+        network = jax.jit(prior.fold)()
+    rest = replace(prior, params=None)
+
     @jax.jit
     def compiled(
         prior: Prior,
+        network: FoldedDenoiser,
         skeleton: Skeleton,
         estimate: Estimate,
         features: Array | None,
         terms: tuple[Term, ...],
         mask: Array | None,
     ) -> tuple[Refined, Info]:
-        return refine(prior, skeleton, estimate, features, terms, config, mask)
+        with jax.default_matmul_precision("float32"):
+            return _refine(prior, network, skeleton, estimate, features, terms, config, mask)
 
     def refiner(
         estimate: Estimate, features: Array | None, terms: Any, mask: Array | None = None
     ) -> tuple[Refined, Info]:
-        return compiled(prior, skeleton, estimate, features, as_terms(terms), mask)
+        return compiled(rest, network, skeleton, estimate, features, as_terms(terms), mask)
 
     return refiner
+
+
+def _refine(
+    prior: Prior,
+    network: FoldedDenoiser,
+    skeleton: Skeleton,
+    estimate: Estimate,
+    features: Array | None,
+    terms: tuple[Term, ...],
+    config: RefineConfig,
+    mask: Array | None,
+) -> tuple[Refined, Info]:
+    estimate = _checked(estimate, skeleton)
+    features = prior.features_of(estimate.pose, features)
+    batch = estimate.betas.shape[:-1]
+    mask = jnp.broadcast_to(True if mask is None else jnp.asarray(mask), batch)
+    clean, features, status = _screen(prior, skeleton, estimate, features, terms, config, mask)
+    refined, stop_step, losses = _loop(
+        prior, network, skeleton, clean, features, terms, config, status == OK
+    )
+    refined, status = _settle(estimate, refined, status)
+    return refined, Info(status, stop_step, losses)
 
 
 def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
@@ -230,6 +247,7 @@ def _screen(
 
 def _loop(
     prior: Prior,
+    network: FoldedDenoiser,
     skeleton: Skeleton,
     estimate: Estimate,
     features: Array | None,
@@ -237,15 +255,11 @@ def _loop(
     config: RefineConfig,
     active: Array,
 ) -> tuple[Refined, Array, Array]:
-    model, variables = Denoiser(prior.config), {"params": prior.params}
-    weights = model.apply(variables, method="fold")
-    condition = None
-    if features is not None:
-        condition = model.apply(variables, features, method="condition")
+    condition = network.condition(features)
 
     def rows(here: np.ndarray, there: np.ndarray) -> tuple[Level, Level, Any]:
         levels = [prior.schedule.at(jnp.asarray(t), estimate.pose.dtype) for t in (here, there)]
-        return *levels, model.apply(variables, jnp.asarray(here), method="modulation")
+        return *levels, network.modulation(jnp.asarray(here))
 
     times = np.arange(0, config.start + 1, config.step)
     upward, downward = rows(times[:-1], times[1:]), rows(times[:0:-1], times[-2::-1])
@@ -258,12 +272,12 @@ def _loop(
 
     def invert(x: Array, row: tuple[Level, Level, Any]) -> tuple[Array, None]:
         here, there, modulation = row
-        noise = denoise(weights, x, modulation, condition)
+        noise = network(x, modulation, condition)
         return ddim_step(there, predict_x_0(here, x, noise), noise), None
 
     def guide(state: _State, row: tuple[Level, Level, Any]) -> tuple[_State, Array]:
         here, there, modulation = row
-        noise = denoise(weights, state.x, modulation, condition)
+        noise = network(state.x, modulation, condition)
         x_0 = predict_x_0(here, state.x, noise)
         (_, losses), (slope, camera_slope) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
             x_0, state.camera

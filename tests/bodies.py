@@ -1,6 +1,7 @@
 """What several tests share: bodies, priors and problems, golden or small, and numerical checks."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -204,3 +205,31 @@ def scene(
         axis_angle_to_matrix(0.1 * draw(n, 24, 3)) @ truth, betas, translation + 0.05 * draw(n, 3)
     )
     return Scene(estimate, draw(n, features), Keypoints2D(xy, confidence), camera)
+
+
+def plain_denoiser(params: Any, x: Any, t: Any, features: Any = None) -> np.ndarray:
+    """One stream of the denoiser, [N, D], as the paper draws it: no shortcut, in numpy."""
+
+    def linear(layer: Any, h: np.ndarray) -> np.ndarray:
+        return h @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+
+    def norm(layer: Any, h: np.ndarray) -> np.ndarray:
+        h = (h - h.mean(-1, keepdims=True)) / np.sqrt(h.var(-1, keepdims=True) + 1e-5)
+        return h * np.asarray(layer["scale"]) + np.asarray(layer["bias"])
+
+    def gelu(h: np.ndarray) -> np.ndarray:
+        return h * (1 + np.vectorize(math.erf)(h / math.sqrt(2))) / 2
+
+    half = x.shape[-1] // 2
+    angles = np.asarray(t)[:, None] * np.exp(-math.log(10000) * np.arange(half) / (half - 1))
+    time = np.concatenate([np.sin(angles), np.cos(angles)], -1)
+    time = linear(params["time2"], gelu(linear(params["time1"], time)))
+    h = linear(params["input"], x)
+    for i in range(sum(name.startswith("blocks_") for name in params)):
+        block = params[f"blocks_{i}"]
+        scale, shift = np.split(linear(block["time"], time / (1 + np.exp(-time))), 2, -1)
+        h = h * (scale + 1) + shift
+        both = h if features is None else np.concatenate([h, features], -1)
+        inner = gelu(linear(block["linear1"], norm(block["norm1"], both)))
+        h = h + gelu(linear(block["linear2"], norm(block["norm2"], inner)))
+    return linear(params["output"], h)

@@ -123,9 +123,7 @@ def test_pairs_are_of_every_strength_and_belong_together():
     assert (others.argmin(0) // 2 == np.arange(40) // 2).mean() > 0.9
 
     moved_true, moved = augment_pairs(jax.random.key(4), jnp.asarray(true), jnp.asarray(estimated))
-    np.testing.assert_allclose(
-        np.sqrt(((moved_true - moved) ** 2).mean(-1)), error, atol=1e-5
-    )
+    np.testing.assert_allclose(np.sqrt(((moved_true - moved) ** 2).mean(-1)), error, atol=1e-5)
 
 
 def test_random_networks_cover_their_range():

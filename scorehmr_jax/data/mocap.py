@@ -74,7 +74,7 @@ def read(path: str | Path) -> Mocap:
         if not np.isfinite(data[key]).all():
             raise ValueError(f"{path}: {key} holds numbers that are not finite; leave them out")
     index = data["clip_index"]
-    if frames and not (0 <= index.min() and index.max() < clips):
+    if frames and not (index.min() >= 0 and index.max() < clips):
         raise ValueError(f"{path}: clip_index: expected 0 to {clips - 1}, found {index.max()}")
     return Mocap(
         data["poses"].reshape(frames, NUM_JOINTS, 3), data["trans"], index,

@@ -30,8 +30,8 @@ def random_regressors(key: Array, count: int) -> Regressor:
 
     strength = uniform(keys[0], 0.0, 1.0)
     return Regressor(
-        rotation=0.01 + 0.6 * strength,
-        image_rotation=0.005 + strength * uniform(keys[1], 0.05, 0.22),
+        rotation=0.01 + 0.55 * strength,
+        image_rotation=0.005 + strength * uniform(keys[1], 0.05, 0.18),
         limb_correlation=uniform(keys[2], 0.2, 0.8),
         jitter=jnp.zeros(count),  # frames are independent here
         betas=uniform(keys[3], 0.2, 1.0),

@@ -65,7 +65,9 @@ def start_state(params: Params, optimizer: optax.GradientTransformation) -> Trai
     )
 
 
-def released_optimizer(learning_rate: optax.ScalarOrSchedule = 1e-4) -> optax.GradientTransformation:
+def released_optimizer(
+    learning_rate: optax.ScalarOrSchedule = 1e-4,
+) -> optax.GradientTransformation:
     """Adam (0.9, 0.99) on gradients clipped to a global norm of 1."""
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(learning_rate, 0.9, 0.99))
 
@@ -75,9 +77,7 @@ def uniform_levels(quantile: Array, num_steps: int) -> Array:
     return (quantile * num_steps).astype(jnp.int32)
 
 
-def low_levels(
-    quantile: Array, num_steps: int, *, below: int = 100, share: float = 0.5
-) -> Array:
+def low_levels(quantile: Array, num_steps: int, *, below: int = 100, share: float = 0.5) -> Array:
     """A given share of all draws uniformly on [0, below), the rest on what lies above.
 
     Refinement lives at low levels, where a uniform draw seldom goes.
@@ -130,7 +130,7 @@ def make_update(
         change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, change)
         average = ema.update(state.ema, params, state.step)
-        metrics = {"loss": loss, "grad_norm": optax.global_norm(gradient)}
+        metrics = {"loss": loss, "grad_norm": optax.tree.norm(gradient)}
         return TrainState(params, average, opt_state, state.step + 1), metrics
 
     return update

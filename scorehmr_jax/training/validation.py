@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from scorehmr_jax.denoiser import Denoiser, denoise
-from scorehmr_jax.diffusion import Schedule, ddim_step, ddim_times, predict_x_0
+from scorehmr_jax.denoiser import Denoiser
+from scorehmr_jax.diffusion import Schedule
+from scorehmr_jax.prior import Prior
 from scorehmr_jax.training.ema import Params
 from scorehmr_jax.training.step import Batch, Noised, noise_loss
 from scorehmr_jax.types import Array
@@ -46,19 +46,7 @@ def inversion_error(
     Returns:
         [].
     """
-    variables = {"params": params}
-    weights = denoiser.apply(variables, method=Denoiser.fold)
-    condition = denoiser.apply(variables, batch.features, method=Denoiser.condition)
-    times = ddim_times(top, 0, stride)
-
-    def move(x: Array, pair: Array) -> tuple[Array, Array]:
-        source, target = pair
-        modulation = denoiser.apply(variables, source, method=Denoiser.modulation)
-        noise = denoise(weights, x, modulation, condition)
-        x_0 = predict_x_0(schedule.at(source, x.dtype), x, noise)
-        return ddim_step(schedule.at(target, x.dtype), x_0, noise), x_0
-
-    up = np.stack([times[:-1], times[1:]], axis=1)
-    x, _ = jax.lax.scan(move, batch.x_0, up)
-    _, x_0 = jax.lax.scan(move, x, up[::-1, ::-1])
-    return jnp.abs(x_0[-1] - batch.x_0).mean()
+    prior = Prior(params, schedule, None, denoiser.config)
+    latent = prior.encode(batch.x_0, batch.features, start=top, step=stride)
+    x_0 = prior.decode(latent, batch.features, start=top, step=stride)
+    return jnp.abs(x_0 - batch.x_0).mean()

@@ -1,0 +1,121 @@
+"""Seconds per training step of the PARE-size denoiser, batch 128, float32.
+
+    python -m benchmarks.train --json FILE
+
+`plain_seconds_per_step` is the same step with the denoiser as the paper draws it: LayerNorm and
+Linear on the concatenation [h, c] in every block. Both run in this process, scanned, in turns;
+the best turn counts.
+"""
+
+import argparse
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
+from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.training.step import (
+    Batch,
+    init_state,
+    make_run,
+    make_step,
+    make_update,
+    released_optimizer,
+)
+from scorehmr_jax.types import Array
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class PlainDenoiser:
+    """What `Denoiser` computes, from the same weights, without any shortcut."""
+
+    config: DenoiserConfig
+
+    def apply(self, variables: Any, x: Array, t: Array, features: Array) -> Array:
+        p = variables["params"]["pose"]
+        time_code = _linear(p["time2"], _gelu(_linear(p["time1"], sinusoid(t, POSE_DIM))))
+        h = _linear(p["input"], x)
+        for i in range(self.config.blocks):
+            block = p[f"blocks_{i}"]
+            scale, shift = jnp.split(_linear(block["time"], jax.nn.silu(time_code)), 2, axis=-1)
+            h = h * (scale + 1) + shift
+            inner = jnp.concatenate([h, features], axis=-1)
+            inner = _gelu(_linear(block["linear1"], _norm(block["norm1"], inner)))
+            h = h + _gelu(_linear(block["linear2"], _norm(block["norm2"], inner)))
+        return _linear(p["output"], h)
+
+
+def _linear(p: Any, x: Array) -> Array:
+    return x @ p["kernel"] + p["bias"]
+
+
+def _norm(p: Any, x: Array) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    return p["scale"] * centred * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) + p["bias"]
+
+
+_gelu = partial(jax.nn.gelu, approximate=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("benchmarks.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--steps", type=int, default=20, help="steps of one turn")
+    parser.add_argument("--turns", type=int, default=3)
+    options = parser.parse_args()
+
+    config = DenoiserConfig()
+    constants, optimizer = schedule(cosine_betas()), released_optimizer()
+    keys = jax.random.split(jax.random.key(0), 4)
+    data = Batch(
+        jax.random.normal(keys[0], (BATCH, config.dim)),
+        jax.random.normal(keys[1], (BATCH, config.features)),
+    )
+    best: dict[str, float] = {}
+    runs, states = {}, {}
+    for name, denoiser in (("", Denoiser(config)), ("plain_", PlainDenoiser(config))):
+        step = make_step(make_update(denoiser, constants, optimizer), constants.num_steps)
+        runs[name] = make_run(step, lambda key, data: data, options.steps)
+        states[name] = init_state(Denoiser(config), optimizer, keys[2])
+    losses = {}
+    for turn in range(options.turns + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            states[name], metrics = jax.block_until_ready(run(states[name], data, keys[3]))
+            seconds = (time.perf_counter() - start) / options.steps
+            if turn:  # the first compiles
+                best[name] = min(best.get(name, seconds), seconds)
+            losses[name] = float(metrics["loss"][-1])
+    result = {
+        "seconds_per_step": best[""],
+        "plain_seconds_per_step": best["plain_"],
+        "speedup": best["plain_"] / best[""],
+        "loss_difference": abs(losses[""] - losses["plain_"]) / losses["plain_"],
+        "batch": BATCH,
+        "features": config.features,
+        "hidden": config.hidden,
+        "dtype": "float32",
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "jax": jax.__version__,
+    }
+    print(json.dumps(result, indent=1))
+    if options.json:
+        part = options.json.with_name(options.json.name + ".part")
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(part, options.json)
+
+
+if __name__ == "__main__":
+    main()

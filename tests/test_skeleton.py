@@ -1,0 +1,163 @@
+"""The skeleton equals the mesh at its keypoints."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bodies import arrays, close, golden_body, golden_skeleton, relative
+
+from body_model import Skeleton, stand_in
+from body_model.joints import JOINT_NAMES, OPENPOSE_25, SMPL_24, SMPL_45, SMPL_LANDMARKS
+from body_model.rotations import axis_angle_to_matrix
+from body_model.stand_in import stand_in_regressor
+
+place = jax.jit(lambda skeleton, pose, betas, translation=None: skeleton(pose, betas, translation))
+
+
+@pytest.fixture(scope="module")
+def body():
+    return stand_in()
+
+
+@pytest.fixture(scope="module")
+def regressor(body):
+    """Means of vertices from all over the body, of both signs."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((3, 6890))
+    for row in rows:
+        row[rng.choice(6890, 60)] = rng.standard_normal(60)
+    return np.concatenate([stand_in_regressor(body), rows / rows.sum(1, keepdims=True)])
+
+
+def random_pose(*shape):
+    pose = 0.5 * np.random.default_rng(0).standard_normal((*shape, 24, 3)).astype(np.float32)
+    return np.asarray(axis_angle_to_matrix(pose))
+
+
+def random_betas(*shape):
+    return np.random.default_rng(1).standard_normal((*shape, 10)).astype(np.float32)
+
+
+def of_mesh(body, names, regressor, pose, betas):
+    """The keypoints by way of the mesh."""
+    vertices, joints = body.vertices(pose, betas), body.joints(pose, betas)
+    landmarks = dict(body.landmarks)
+    points = [
+        joints[..., JOINT_NAMES.index(n), :] if n in JOINT_NAMES else vertices[..., landmarks[n], :]
+        for n in names
+    ]
+    extra = jnp.einsum("rv,...vc->...rc", regressor.astype(vertices.dtype), vertices)
+    return jnp.concatenate([jnp.stack(points, axis=-2), extra], axis=-2)
+
+
+def test_equals_the_mesh_for_any_leading_axes():
+    with jax.enable_x64(True):  # where the two ways may differ by rounding alone
+        body = stand_in(np.float64)
+        regressor = stand_in_regressor(body)
+        skeleton = Skeleton.of(body, SMPL_45, regressor)
+        assert skeleton.num_keypoints == 45 + 19
+        mesh = jax.jit(lambda p, b: of_mesh(body, SMPL_45, regressor, p, b))
+        for shape in ((), (3,), (2, 3)):
+            pose, betas = random_pose(*shape).astype(float), random_betas(*shape).astype(float)
+            found = place(skeleton, pose, betas)
+            assert found.shape == (*shape, 64, 3)
+            close(f"keypoints of {shape}", found, mesh(pose, betas), atol=1e-12)
+
+
+def test_float32_equals_the_mesh(body, regressor):
+    pose, betas = random_pose(4), random_betas(4)
+    wanted = jax.jit(lambda p, b: of_mesh(body, OPENPOSE_25, regressor, p, b))(pose, betas)
+    found = place(Skeleton.of(body, OPENPOSE_25, regressor), pose, betas)
+    close("keypoints", found[:, :-3], wanted[:, :-3], atol=1e-6)
+    close("keypoints of a regressor of both signs", found[:, -3:], wanted[:, -3:], atol=1e-5)
+
+
+def test_gradients_equal_the_mesh(body, regressor):
+    pose, betas = random_pose(2), random_betas(2)
+    skeleton = Skeleton.of(body, SMPL_45, regressor)
+    weights = np.random.default_rng(2).standard_normal((45 + len(regressor), 3))
+    weights = weights.astype(np.float32)
+    by_skeleton = jax.grad(lambda p, b: jnp.sum(weights * skeleton(p, b)), (0, 1))
+    by_mesh = jax.grad(
+        lambda p, b: jnp.sum(weights * of_mesh(body, SMPL_45, regressor, p, b)), (0, 1)
+    )
+    for name, a, b in zip(
+        ("pose", "betas"), jax.jit(by_skeleton)(pose, betas), jax.jit(by_mesh)(pose, betas),
+        strict=True,
+    ):  # fmt: skip
+        relative(f"gradient by {name}", a, b, 1e-5)
+
+
+def test_equals_the_released_code(golden):
+    g = arrays(golden / "smpl_forward.npz")
+    body44, body45 = golden_skeleton(golden), Skeleton.of(golden_body(golden), SMPL_45)
+    close("joints44", place(body44, g["rotmats"], g["betas"]), g["joints44"], atol=1e-5)
+    close("joints45", place(body45, g["rotmats"], g["betas"]), g["joints45"], atol=1e-5)
+    found = jax.jit(jax.grad(lambda p, b: jnp.sum(g["grad_weights"] * body44(p, b)), (0, 1)))(
+        g["rotmats"], g["betas"]
+    )
+    relative("grad_rotmats", found[0], g["grad_rotmats"], 1e-4)
+    relative("grad_betas", found[1], g["grad_betas"], 1e-4)
+
+
+def test_joints_alone_and_regressed_alone(body, regressor):
+    pose, betas = random_pose(2), random_betas(2)
+    everything = place(Skeleton.of(body, SMPL_45, regressor), pose, betas)
+    joints = place(Skeleton.of(body, SMPL_24), pose, betas)
+    close("joints", joints, everything[:, :24], atol=1e-6)
+    extra = place(Skeleton.of(body, (), regressor), pose, betas)
+    close("regressed", extra, everything[:, 45:], atol=1e-6)
+
+
+def test_names_choose_and_order(body):
+    pose, betas = random_pose(), random_betas()
+    everything = place(Skeleton.of(body, SMPL_45), pose, betas)
+    names = ("right_heel", "head", "nose", "pelvis", "head")
+    found = place(Skeleton.of(body, names), pose, betas)
+    close("keypoints", found, everything[jnp.array([SMPL_45.index(n) for n in names])], atol=1e-6)
+
+
+def test_axis_angle_and_translation(body):
+    skeleton = Skeleton.of(body)
+    assert skeleton.num_keypoints == 25
+    pose, betas = 0.3 * np.ones((2, 24, 3), np.float32), random_betas(2)
+    moved = place(skeleton, pose, betas, np.array([[0, 0, 5], [1, 2, 3]], np.float32))
+    still = np.asarray(place(skeleton, axis_angle_to_matrix(pose), betas))
+    close("moved", moved, still + np.array([[[0, 0, 5]], [[1, 2, 3]]]), atol=2e-6)
+
+
+def test_one_shape_does_for_many_poses(body):
+    skeleton = Skeleton.of(body)
+    pose, betas = random_pose(3), random_betas()
+    wide = place(skeleton, pose, np.broadcast_to(betas, (3, 10)))
+    close("one shape", place(skeleton, pose, betas), wide, atol=1e-6)
+    hypotheses = place(skeleton, random_pose(2, 3), random_betas(3))
+    assert hypotheses.shape == (2, 3, 25, 3)
+
+
+def test_fewer_shape_numbers(body):
+    pose, betas = random_pose(2), random_betas(2)
+    few = Skeleton.of(body, num_betas=4)
+    assert few.num_betas == 4
+    padded = betas * (np.arange(10) < 4).astype(np.float32)
+    close("keypoints", place(few, pose, betas[:, :4]), place(Skeleton.of(body), pose, padded),
+          atol=1e-6)  # fmt: skip
+
+
+def test_new_numbers_need_no_new_program(body):
+    one = Skeleton.of(body)
+    other = Skeleton.of(stand_in(), OPENPOSE_25)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+
+
+def test_unknown_names_are_refused(body):
+    with pytest.raises(ValueError, match=r"\['tail'\] are neither joints nor landmarks"):
+        Skeleton.of(body, ("nose", "tail"))
+    assert "nose" in SMPL_LANDMARKS
+
+
+@pytest.mark.parametrize("shape", [(19, 100), (6890,), (1, 19, 6890)])
+def test_a_regressor_of_another_mesh_is_refused(body, shape):
+    with pytest.raises(ValueError, match=r"regressor: expected \[R, 6890\], found") as error:
+        Skeleton.of(body, OPENPOSE_25, np.zeros(shape))
+    assert str(shape) in str(error.value)
