@@ -196,6 +196,10 @@ def keypoints_2d(
     if not isinstance(keypoints.confidence, jax.core.Tracer):
         _check_range(np.asarray(keypoints.confidence))
     camera, good = _screened(camera)
+    if not (_fits(good.shape, xy.shape[:-2]) or _fits(xy.shape[:-2], good.shape)):
+        raise ValueError(
+            f"camera: expected one for each row {xy.shape[:-2]} of keypoints, found {good.shape}"
+        )
     seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good[..., None]
     xy = jnp.where(seen[..., None], xy, 0)
     confidence = jnp.where(seen, jnp.clip(confidence, 0, 1), 0)

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from body_model.kinematics import matmul3, rotate
 from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
 from scorehmr_jax.data.noise import clip_starts, per_clip
@@ -75,19 +74,19 @@ def place_before_camera(
     shift = jnp.asarray(config.shift, dtype) * jax.random.normal(keys[5], (count, 2), dtype)
     if yaw is None:
         yaw = draw(keys[6], (-np.pi, np.pi))
-    facing = matmul3(jnp.asarray(_Y_DOWN, dtype), _turn(yaw, 1))
-    rotation = matmul3(_turn(per_clip(roll, clip_index), 2), matmul3(_turn(pitch, 0), facing))
-
-    rest_pelvis = (skeleton.rest[0] + betas @ skeleton.rest[1:])[..., :3]
-    pelvis = rest_pelvis + translation
-    middle, extent = _path(pelvis, clip_index)
-    distance = focal * _PERSON_HEIGHT / person + extent
     aim = per_clip(shift, clip_index) * size / focal[:, None]
+    with jax.default_matmul_precision("float32"):
+        roll, pitch, yaw = _turn(per_clip(roll, clip_index), 2), _turn(pitch, 0), _turn(yaw, 1)
+        rotation = roll @ pitch @ jnp.asarray(_Y_DOWN, dtype) @ yaw
+        root = rotation @ pose[:, 0]
+        rest_pelvis = skeleton.rest[:3, 0] + betas @ skeleton.rest[:3, 1:].T
+        pelvis = rest_pelvis + translation
+        middle, extent = _path(pelvis, clip_index)
+        moved = jnp.einsum("nij,nj->ni", rotation, pelvis - middle)
+    distance = focal * _PERSON_HEIGHT / person + extent
     target = distance[:, None] * jnp.concatenate([aim, jnp.ones((count, 1), dtype)], axis=-1)
-    root = matmul3(rotation, pose[:, 0])
     camera = Camera(jnp.stack([focal, focal], -1), size / 2, size)
-    moved = rotate(rotation, pelvis - middle) + target
-    return pose.at[:, 0].set(root), moved - rest_pelvis, camera
+    return pose.at[:, 0].set(root), moved + target - rest_pelvis, camera
 
 
 def place_before_cameras(

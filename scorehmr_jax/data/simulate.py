@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model.joints import JOINT_NAMES
-from body_model.kinematics import matmul3
 from body_model.rotations import axis_angle_to_matrix, matrix_to_6d, six_d_to_matrix
 from body_model.skeleton import Skeleton
 from scorehmr_jax.camera import project
@@ -61,7 +60,7 @@ class Regressor:
 
     rotation: float  # sd of joint rotations before the fit, radians per axis at a hip
     image_rotation: float  # the same, of the body whose projection is fitted
-    limb_correlation: float = 0.5  # share of the variance that a limb's joints have in common
+    limb_correlation: float = 0.7  # share of the variance that a limb's joints have in common
     jitter: float = 0.01  # share of the variance that is new in every frame
     betas: float = 0.7  # sd of each shape number's error
     depth: float = 0.05  # sd of the distance's error before the fit, over the distance
@@ -72,8 +71,8 @@ class Regressor:
 
 # By mean PA-MPJPE over the 24 joints: about 85, 55 and 35 mm.
 REGRESSORS = {
-    "weak": Regressor(rotation=0.43, image_rotation=0.04, jitter=0.004),
-    "medium": Regressor(rotation=0.265, image_rotation=0.03, jitter=0.005),
+    "weak": Regressor(rotation=0.425, image_rotation=0.045, jitter=0.004),
+    "medium": Regressor(rotation=0.26, image_rotation=0.032, jitter=0.005),
     "strong": Regressor(rotation=0.13, image_rotation=0.025, jitter=0.007),
 }
 _LEARNING_RATE = 0.03
@@ -119,7 +118,8 @@ def simulate_estimates(
         share = regressor.limb_correlation
         error = jnp.sqrt(share) * common[:, _LIMB_OF_JOINT] + jnp.sqrt(1 - share) * own
         turn = axis_angle_to_matrix(jnp.asarray(sigma * _SIGMA * error, dtype))
-        return matmul3(turn, pose)
+        with jax.default_matmul_precision("float32"):
+            return turn @ pose
 
     seen = project(
         skeleton(corrupted(keys[0], regressor.image_rotation), betas, translation), camera

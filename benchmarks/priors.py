@@ -1,0 +1,102 @@
+"""What the shipped priors are worth on poses they have not seen.
+
+    python -m benchmarks.priors --data DIR --json FILE
+
+DIR holds mocap_poses.npz. Rows of the JSON file: one prior on one split, the mean squared error
+of the predicted noise by band of levels (1 is what predicting no noise at all gives), and
+`inversion_error`: mean absolute error per number of x_0 after DDIM inversion to level 50 and
+unguided sampling back. `gaussian` predicts the noise best among linear functions: it is the
+normal distribution with the training poses' mean and covariance.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from body_model import Skeleton, open_body
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.data import mocap
+from scorehmr_jax.data.pairs import simulate_pairs
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.diffusion import Schedule, cosine_betas, schedule
+from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.training.step import Batch
+from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
+from scorehmr_jax.types import Array
+
+SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """The normal distribution, in the place of a denoiser."""
+
+    mean: Array
+    spectrum: tuple[Array, Array]  # eigenvalues and eigenvectors of the covariance
+    schedule: Schedule
+    config: DenoiserConfig = DenoiserConfig(features=0)
+
+    @classmethod
+    def of(cls, x: Array, schedule: Schedule) -> "Gaussian":
+        values, vectors = jnp.linalg.eigh(jnp.cov(x, rowvar=False))
+        return cls(x.mean(0), (jnp.maximum(values, 0), vectors), schedule)
+
+    def apply(self, variables: Any, x: Array, t: Array, features: Array | None) -> Array:
+        del variables, features
+        values, vectors = self.spectrum
+        a = jnp.asarray(self.schedule.alphas_cumprod)[t][..., None]
+        centred = (x - jnp.sqrt(a) * self.mean) @ vectors
+        return jnp.sqrt(1 - a) * (centred / (a * values + 1 - a)) @ vectors.T
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("benchmarks.priors", description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of mocap_poses.npz")
+    parser.add_argument("--json", type=Path, help="where to write the rows")
+    options = parser.parse_args()
+    clips = mocap.read(options.data / "mocap_poses.npz")
+    constants = schedule(cosine_betas())
+    key_camera, key_pairs, key_noise = jax.random.split(jax.random.key(0), 3)
+
+    def upright(split: str, without: tuple[str, ...] = ()) -> Array:
+        poses = clips.select(split, without).poses
+        return rotations_to_x(axis_angle_to_matrix(jnp.asarray(poses)))
+
+    gaussian = Gaussian.of(mocap.augment(key_camera, upright("train", ("deepmimic",))), constants)
+    skeleton = Skeleton.of(open_body())
+    rows = []
+    for split in SPLITS:
+        plain = Batch(mocap.augment(key_camera, upright(split)), None)
+        pairs = simulate_pairs(key_pairs, skeleton, clips.select(split).poses, 1)
+        losses = partial(band_losses, schedule=constants, key=key_noise)
+        rows.append(row("gaussian", split, losses(gaussian, params=None, batch=plain)))
+        for name in shipped_priors():
+            prior = load_prior(name)
+            batch = plain if prior.condition_on == "none" else Batch(*map(jnp.asarray, pairs))
+            denoiser = Denoiser(prior.config)
+            rows.append(row(name, split, losses(denoiser, params=prior.params, batch=batch)))
+            error = inversion_error(denoiser, constants, prior.params, batch)
+            rows[-1]["inversion_error"] = float(error)
+    for each in rows:
+        print(json.dumps(each))
+    if options.json:
+        part = options.json.with_name(options.json.name + ".part")
+        part.write_text(json.dumps(rows, indent=1) + "\n")
+        os.replace(part, options.json)
+
+
+def row(name: str, split: str, losses: Array) -> dict[str, Any]:
+    bands = (f"loss_{low}_{high}" for low, high in BANDS)
+    return {"prior": name, "split": split, **dict(zip(bands, map(float, losses), strict=True))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+from scorehmr_jax.cli import main
+
+main()
