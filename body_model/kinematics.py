@@ -4,6 +4,8 @@ Inside, batch axes come last, `[24, 3, 3, ...]`: the arithmetic is on three numb
 and only across the batch is there anything for a vector unit to do.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -41,7 +43,7 @@ def forward_kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
         Rotations [24, 3, 3, ...] and positions [24, 3, ...].
     """
     rotations, positions = [pose[:1]], [rest_joints[:1]]
-    for above, level in zip(LEVELS[:-1], LEVELS[1:], strict=True):
+    for above, level in pairwise(LEVELS):
         # Joints are numbered level by level, so that a level is a slice.
         joints = slice(level[0], level[-1] + 1)
         parents = [PARENTS[joint] - above[0] for joint in level]

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,21 +65,21 @@ def refine_file(
     from body_model.io import read_npz
     from body_model.smpl import pose_matrices
     from scorehmr_jax import guidance
-    from scorehmr_jax.camera import pinhole
+    from scorehmr_jax.camera import DEFAULT_FOCAL, pinhole
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.output.export import save_npz
     from scorehmr_jax.refine import STATUS, refine
     from scorehmr_jax.types import Estimate, Keypoints2D
 
-    arrays = read_npz(source)
+    arrays = {key: jnp.asarray(array) for key, array in read_npz(source).items()}
     count = len(_key(source, arrays, "betas", (None, 10)))
     keypoints = _key(source, arrays, "keypoints", (count, 25, 3))
+    image_size = _key(source, arrays, "image_size", (count, 2))
+    translation = _key(source, arrays, "translation", (count, 3))
     try:
-        pose = pose_matrices(jnp.asarray(_key(source, arrays, "pose")))
-        camera = pinhole(_key(source, arrays, "image_size", (count, 2)), arrays.get("focal", 5000.0))
-        estimate = Estimate(
-            pose, jnp.asarray(arrays["betas"]), _key(source, arrays, "translation", (count, 3))
-        )
+        pose = pose_matrices(_key(source, arrays, "pose"))
+        camera = pinhole(image_size, arrays.get("focal", DEFAULT_FOCAL))
+        estimate = Estimate(pose, arrays["betas"], translation)
         seen = Keypoints2D(keypoints[..., :2], keypoints[..., 2])
         terms: list = [guidance.keypoints_2d(seen, camera)]
         if video:
@@ -100,8 +101,8 @@ def refine_file(
 
 
 def _key(
-    path: Path, arrays: dict[str, np.ndarray], key: str, shape: tuple[int | None, ...] | None = None
-) -> np.ndarray:
+    path: Path, arrays: dict[str, Any], key: str, shape: tuple[int | None, ...] | None = None
+) -> Any:
     if key not in arrays:
         raise ValueError(f"{path}: no key {key}; found {sorted(arrays)}")
     array = arrays[key]

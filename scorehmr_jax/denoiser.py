@@ -169,10 +169,9 @@ class FoldedDenoiser:
     def __call__(self, x: Array, modulation: Modulation, condition: Condition | None) -> Array:
         """Noise in x [..., dim], given what `modulation` and `condition` prepared."""
         parts = (x,) if len(self.streams) == 1 else (x[..., :POSE_DIM], x[..., POSE_DIM:])
-        conditions = condition if condition is not None else (None,) * len(self.streams)
         out = [
-            stream(*each)
-            for stream, *each in zip(self.streams, parts, modulation, conditions, strict=True)
+            stream(parts[i], modulation[i], condition[i] if condition is not None else None)
+            for i, stream in enumerate(self.streams)
         ]
         return out[0] if len(out) == 1 else jnp.concatenate(out, axis=-1)
 

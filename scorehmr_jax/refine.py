@@ -80,7 +80,7 @@ class _State(NamedTuple):
     camera: Array  # [..., N, 3] translation
     first_moment: Array  # [..., N, 3] Adam's, of the camera
     second_moment: Array
-    count: Array  # guided steps taken
+    taken: Array  # guided steps so far
     loss: Array  # [..., N] of the step before
     stopped: Array  # [..., N]
     stop_step: Array  # [..., N]
@@ -256,10 +256,11 @@ def _loop(
     active: Array,
 ) -> tuple[Refined, Array, Array]:
     condition = network.condition(features)
+    x = _encode(prior, estimate)
 
     def rows(here: np.ndarray, there: np.ndarray) -> tuple[Level, Level, Any]:
-        levels = [prior.schedule.at(jnp.asarray(t), estimate.pose.dtype) for t in (here, there)]
-        return *levels, network.modulation(jnp.asarray(here))
+        source, target = (prior.schedule.at(jnp.asarray(t), x.dtype) for t in (here, there))
+        return source, target, network.modulation(jnp.asarray(here))
 
     times = np.arange(0, config.start + 1, config.step)
     upward, downward = rows(times[:-1], times[1:]), rows(times[:0:-1], times[-2::-1])
@@ -297,7 +298,7 @@ def _loop(
             x_0=x_0,
             loss=losses,
             stopped=stopped,
-            stop_step=jnp.where(stopped & ~state.stopped, state.count, state.stop_step),
+            stop_step=jnp.where(stopped & ~state.stopped, state.taken, state.stop_step),
         )
         if config.stop != "never":
             frozen = state.stopped[..., None]
@@ -317,7 +318,7 @@ def _loop(
             still = _unchanged(before, state.loss, config.tolerance) & ~state.stopped
             state = state._replace(
                 stopped=state.stopped | still,
-                stop_step=jnp.where(still, state.count - 1, state.stop_step),
+                stop_step=jnp.where(still, state.taken - 1, state.stop_step),
             )
         return state, losses
 
@@ -327,7 +328,6 @@ def _loop(
         rest = jnp.full((len(times) - 1, *active.shape), jnp.nan, state.loss.dtype)
         return jax.lax.cond(jnp.all(state.stopped | ~active), lambda s: (s, rest), one_round, state)
 
-    x = _encode(prior, estimate)
     still = jnp.zeros_like(estimate.translation)
     state = _State(
         x=x,
@@ -335,7 +335,7 @@ def _loop(
         camera=estimate.translation,
         first_moment=still,
         second_moment=still,
-        count=jnp.zeros((), jnp.int32),
+        taken=jnp.zeros((), jnp.int32),
         loss=jnp.full(active.shape, jnp.inf, x.dtype),
         stopped=jnp.zeros(active.shape, bool),
         stop_step=jnp.full(active.shape, -1, jnp.int32),
@@ -354,12 +354,12 @@ def _loop(
 
 def _move_camera(state: _State, slope: Array, rate: float) -> _State:
     """One step of Adam (Kingma and Ba, 2015) on the camera translation."""
-    count = state.count + 1
+    taken = state.taken + 1
     first = 0.9 * state.first_moment + 0.1 * slope
     second = 0.999 * state.second_moment + 0.001 * slope**2
-    size = jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
-    camera = state.camera - rate * first / (1 - 0.9**count) / size
-    return state._replace(camera=camera, first_moment=first, second_moment=second, count=count)
+    size = jnp.sqrt(second / (1 - 0.999**taken)) + 1e-8
+    camera = state.camera - rate * first / (1 - 0.9**taken) / size
+    return state._replace(camera=camera, first_moment=first, second_moment=second, taken=taken)
 
 
 def _unchanged(before: Array, now: Array, tolerance: float) -> Array:
