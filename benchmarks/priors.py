@@ -12,7 +12,7 @@ normal distribution with the training poses' mean and covariance.
 import argparse
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Gaussian:
     mean: Array
     spectrum: tuple[Array, Array]  # eigenvalues and eigenvectors of the covariance
     schedule: Schedule
-    config: DenoiserConfig = DenoiserConfig(features=0)
+    config: DenoiserConfig = field(default_factory=lambda: DenoiserConfig(features=0))
 
     @classmethod
     def of(cls, x: Array, schedule: Schedule) -> "Gaussian":

@@ -1,6 +1,7 @@
 """ScoreHMR in JAX: refine 3D human pose with a learned diffusion prior."""
 
 from scorehmr_jax.camera import crop_to_full, pinhole, project
+from scorehmr_jax.demo import example
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
@@ -18,6 +19,7 @@ __all__ = [
     "RefineConfig",
     "Refined",
     "crop_to_full",
+    "example",
     "keypoints_2d",
     "load_prior",
     "make_refiner",

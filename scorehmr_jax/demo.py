@@ -128,6 +128,19 @@ def run(
     return rows
 
 
+def example(body: SMPL, seed: int = 0) -> tuple[Estimate, Keypoints2D, Camera]:
+    """The demo's video, to try things on: 120 frames of one person.
+
+    Args:
+        body: whose motion it is.
+        seed: of the simulated errors.
+    Returns:
+        A regression network's estimate, a detector's OpenPose-25 keypoints and the camera.
+    """
+    scene = film(jax.random.key(seed), body, Skeleton.of(body))
+    return scene.estimate, scene.keypoints, scene.camera
+
+
 LEAD = (
     "A motion is seen by a camera. A regression network's first estimate and a detector's 2D "
     "keypoints are simulated, the way real ones err; the estimate is then refined with the prior "

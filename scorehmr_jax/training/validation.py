@@ -40,8 +40,8 @@ def inversion_error(
 ) -> Array:  # fmt: skip
     """Mean absolute error per number of x_0 after DDIM inversion and unguided sampling back.
 
-    Levels 0, stride, ..., top and down again (paper, Algorithm 1 without guidance). The result
-    is the x_0 predicted at level `stride`, as the refinement takes it.
+    Levels 0, stride, ..., top and down again to the latent at level 0 (paper, Algorithm 1 without
+    guidance).
 
     Returns:
         [].

@@ -1,0 +1,244 @@
+"""Seconds of a whole refinement on 2D keypoints, beside a plain transcription in JAX.
+
+    python -m benchmarks.refine --batch 1 32 256 --json FILE
+
+float32, the paper's settings (10 rounds of 25 + 25 steps, no early stop), a denoiser of the
+size for PARE's features with random weights, a synthetic body and problem. Best of several runs.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import plain
+from body_model import SMPL, Skeleton, stand_in
+from body_model.joints import OPENPOSE_25
+from body_model.rotations import axis_angle_to_matrix
+from body_model.stand_in import stand_in_regressor
+from scorehmr_jax.camera import pinhole, project
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.refine import RefineConfig, make_refiner
+from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
+
+# The released PyTorch code on two CPU cores, by batch.
+RELEASED_SECONDS = {1: 6.0, 32: 20.0, 256: 179.0}
+_AGREEMENT_BATCH = 2
+_LARGE = 64  # from this batch on, the plain loop runs few rounds
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something to refine."""
+
+    prior: Prior
+    body: SMPL
+    regressor: Array  # [19, V]
+    estimate: Estimate  # [N]
+    features: Array  # [N, F]
+    keypoints: Keypoints2D  # [N, 44]; those after OpenPose's 25 have no confidence
+    camera: Camera  # [N]
+
+
+def problem(batch: int, sizes: DenoiserConfig) -> Problem:
+    """N people of the stand-in body, 10 m away, estimated some 9 degrees off per joint."""
+    rng = np.random.default_rng(0)
+    prior = Prior(_random_params(sizes, rng), schedule(cosine_betas()), None, sizes)
+    body = stand_in()
+    regressor = stand_in_regressor(body)
+    skeleton = Skeleton.of(body, OPENPOSE_25, regressor)
+    angles = 0.2 * rng.normal(size=(batch, 24, 3))
+    angles[:, 0] = [np.pi, 0, 0]
+    wrong = angles + 0.15 * rng.normal(size=angles.shape)
+    betas = jnp.zeros((batch, 10))
+    translation = jnp.tile(jnp.array([0.0, 0, 10]), (batch, 1))
+    camera = pinhole(jnp.full((batch, 2), 1000.0), 1500.0)
+
+    @jax.jit
+    def observe(both: Array) -> tuple[Array, Array]:
+        pose, guess = axis_angle_to_matrix(both)
+        return guess, project(skeleton(pose, betas, translation), camera)
+
+    guess, xy = observe(jnp.asarray(np.stack([angles, wrong]), jnp.float32))
+    confidence = np.tile(np.arange(44) < len(OPENPOSE_25), (batch, 1))
+    return Problem(
+        prior,
+        jax.tree.map(jnp.asarray, body),
+        jnp.asarray(regressor, jnp.float32),
+        Estimate(guess, betas, translation + 0.05),
+        jnp.asarray(rng.normal(size=(batch, sizes.features)), jnp.float32),
+        Keypoints2D(xy, jnp.asarray(confidence, jnp.float32)),
+        camera,
+    )
+
+
+def _random_params(sizes: DenoiserConfig, rng: np.random.Generator) -> Any:
+    """Weights of ordinary size; by numpy, since compiling the initialisers takes seconds."""
+    inputs = jnp.zeros((1, sizes.dim)), 0, jnp.zeros((1, sizes.features))
+    shapes = jax.eval_shape(Denoiser(sizes).init, jax.random.key(0), *inputs)["params"]
+
+    def draw(path: Any, leaf: Any) -> Array:
+        values = rng.normal(size=leaf.shape) * leaf.shape[0] ** -0.5
+        return jnp.asarray(values + (path[-1].key == "scale"), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def fast_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
+    """The library's refinement, ready to be called: pose and translation."""
+    guides = jax.tree.map(lambda a: a[:, : len(OPENPOSE_25)], p.keypoints)
+    refiner = make_refiner(p.prior, Skeleton.of(p.body, OPENPOSE_25), config)
+    terms = keypoints_2d(guides, p.camera)
+
+    def run() -> tuple[Array, Array]:
+        refined, _ = refiner(p.estimate, p.features, terms)
+        return refined.pose, refined.translation
+
+    return run
+
+
+def plain_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
+    """The plain transcription, ready to be called: pose and translation."""
+    compiled = jax.jit(plain.refine, static_argnames="config")
+    inputs = (p.prior, p.body, p.regressor, p.estimate, p.features, p.keypoints, p.camera)
+    return lambda: compiled(*inputs, config=config)
+
+
+def difference_mm(sizes: DenoiserConfig, config: RefineConfig, batch: int) -> float:
+    """Largest distance of a keypoint, in the camera frame, between the two loops' results."""
+    p = problem(batch, sizes)
+    skeleton = jax.jit(Skeleton.of(p.body, OPENPOSE_25, np.asarray(p.regressor)).__call__)
+    joints = []
+    for loop in (fast_loop, plain_loop):
+        pose, translation = loop(p, config)()
+        joints.append(np.asarray(skeleton(pose, p.estimate.betas, translation)))
+    return float(np.linalg.norm(joints[0] - joints[1], axis=-1).max() * 1000)
+
+
+def measure(batches: Sequence[int], sizes: DenoiserConfig, config: RefineConfig) -> list[dict]:
+    """One row of figures for each batch.
+
+    The fast loop comes first, small batches before large: the peak of memory only ever rises.
+    """
+    rows: list[dict[str, Any]] = []
+    for batch in sorted(batches):
+        start = time.perf_counter()
+        run = fast_loop(problem(batch, sizes), config)
+        prepared = time.perf_counter() - start
+        cold, best, cpu = _time(run, repeats=10 if batch < _LARGE else 5)
+        row = {"batch": batch, "seconds": best, "cpu_seconds": cpu, "cold_seconds": cold}
+        rows.append(row | {"prepare_seconds": prepared, "peak_mb": _peak_mb()})
+    for row in rows:
+        batch = row["batch"]
+        rounds = config.iterations if batch < _LARGE else min(2, config.iterations)
+        fewer = replace(config, iterations=rounds)
+        run = plain_loop(problem(batch, sizes), fewer)
+        cold, best, cpu = _time(run, repeats=2)
+        share = config.iterations / rounds
+        row |= {
+            "plain_seconds": best * share,
+            "plain_cpu_seconds": cpu * share,
+            "plain_iterations": rounds,
+            "plain_peak_mb": _peak_mb(),
+            "ratio": best * share / row["seconds"],
+            "released_seconds": RELEASED_SECONDS.get(batch),
+        }
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("benchmarks.refine", description=__doc__.split("\n")[0])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256], metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the figures")
+    options = parser.parse_args()
+    if min(options.batch) < 1:
+        parser.error("--batch: expected positive numbers")
+
+    sizes, config = DenoiserConfig(), RefineConfig()
+    # Others' work on the machine counts against the seconds; the load tells how much there is.
+    load = os.getloadavg()[0]
+    rows = measure(options.batch, sizes, config)
+    apart = difference_mm(sizes, config, _AGREEMENT_BATCH)
+    setting = {
+        "difference_mm": apart,
+        "load_before": load,
+        "load_after": os.getloadavg()[0],
+        "dtype": "float32",
+        "device": jax.devices()[0].device_kind,
+        "machine": _machine(),
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    print(table(rows))
+    print(f"\nfast and plain keypoints differ by at most {apart:.5f} mm (batch {_AGREEMENT_BATCH})")
+    print(f"load of the machine before and after: {load:.1f}, {setting['load_after']:.1f}")
+    if options.json:
+        part = options.json.with_name(options.json.name + ".part")
+        part.write_text(json.dumps([row | setting for row in rows], indent=1) + "\n")
+        os.replace(part, options.json)
+
+
+def table(rows: list[dict]) -> str:
+    """The figures for people."""
+    lines = [
+        "batch  seconds    (CPU)  first call    plain    ratio  released  peak MB  plain peak MB"
+    ]
+    for row in rows:
+        released = row["released_seconds"]
+        note = f"{row['plain_seconds']:8.2f}"
+        lines.append(
+            f"{row['batch']:5d} {row['seconds']:8.3f} {row['cpu_seconds']:8.3f} "
+            f"{row['cold_seconds']:11.2f} {note} {row['ratio']:8.1f} "
+            f"{released if released is not None else '-':>9} {row['peak_mb']:8.0f} "
+            f"{row['plain_peak_mb']:14.0f}"
+        )
+        if row["plain_iterations"] < RefineConfig().iterations:
+            lines.append(f"      (plain: {row['plain_iterations']} rounds timed and scaled)")
+    return "\n".join(lines)
+
+
+def _time(run: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
+    """Seconds of the first call, of the best after it, and the least CPU seconds of one."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    cold = time.perf_counter() - start
+    walls, cpus = [], []
+    for _ in range(repeats):
+        start, cpu = time.perf_counter(), time.process_time()
+        jax.block_until_ready(run())
+        walls.append(time.perf_counter() - start)
+        cpus.append(time.process_time() - cpu)
+    return cold, min(walls), min(cpus)
+
+
+def _peak_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def _machine() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

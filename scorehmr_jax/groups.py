@@ -1,0 +1,113 @@
+"""Groups of unequal size as one padded array and a mask: many sequences in one call of `refine`.
+
+together, mask = stack_groups([(estimate, features, keypoints, camera), ...])
+estimate, features, keypoints, camera = together
+refined, info = refine(prior, body, estimate, features, terms, mask=mask)
+each = unstack_groups(refined, mask)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scorehmr_jax.types import Array
+
+
+def stack_groups(groups: Sequence[Any], *, multiple: int = 1) -> tuple[Any, np.ndarray]:
+    """Pads groups to one size and stacks them.
+
+    A group is any pytree (an Estimate, a tuple with features and keypoints) whose leaves all
+    have the group's N samples as their first axis. Padding repeats the last sample: harmless
+    numbers, which the mask tells `refine` to ignore.
+
+    Args:
+        groups: G groups of one kind, of any sizes of at least one.
+        multiple: the common size is rounded up to a multiple of this, so that data of about one
+            length share a compilation.
+    Returns:
+        The pytree with leaves [G, N_max, ...], and the mask [G, N_max], False for padding. Leaves
+        are numpy arrays, unless an input is traced.
+    Raises:
+        ValueError: if there are no groups, one is empty, their structures or shapes differ, the
+            leaves of a group differ in size, or multiple is not positive.
+    """
+    if multiple < 1:
+        raise ValueError(f"multiple: expected a positive number, found {multiple}")
+    if not len(groups):
+        raise ValueError("groups: expected at least one, found none")
+    sizes = [_size(group, f"groups[{i}]") for i, group in enumerate(groups)]
+    first = jax.tree.structure(groups[0])
+    for i, group in enumerate(groups):
+        if jax.tree.structure(group) != first:
+            raise ValueError(
+                f"groups[{i}]: expected the structure of groups[0], {first}, "
+                f"found {jax.tree.structure(group)}"
+            )
+    length = -(-max(sizes) // multiple) * multiple
+    rows = [np.minimum(np.arange(length), size - 1) for size in sizes]
+
+    def stack(path: Any, *leaves: Any) -> Any:
+        tails = [np.shape(leaf)[1:] for leaf in leaves]
+        for i, tail in enumerate(tails):
+            if tail != tails[0]:
+                raise ValueError(
+                    f"groups[{i}]{jax.tree_util.keystr(path)}: expected samples of shape "
+                    f"{tails[0]} as in groups[0], found {tail}"
+                )
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            return jnp.stack([jnp.asarray(x)[r] for x, r in zip(leaves, rows, strict=True)])
+        return np.stack([np.asarray(x)[r] for x, r in zip(leaves, rows, strict=True)])
+
+    stacked = jax.tree_util.tree_map_with_path(stack, *groups)
+    return stacked, np.arange(length) < np.array(sizes)[:, None]
+
+
+def unstack_groups(tree: Any, sizes: Sequence[int] | Array, *, axis: int = 0) -> list[Any]:
+    """The groups again, without padding; undoes `stack_groups`.
+
+    Args:
+        tree: leaves [G, N_max, ...], such as a `Refined`.
+        sizes: the G sizes, or the mask [G, N_max].
+        axis: where G is; 1 for `Info.losses`, which have the steps before it.
+    Returns:
+        G pytrees with leaves [N, ...].
+    Raises:
+        ValueError: if a leaf has other axes, or a mask has padding before a sample.
+    """
+    given = np.asarray(sizes)
+    counts = given.sum(axis=1) if given.ndim == 2 else given
+    if given.ndim == 2 and (given != (np.arange(given.shape[1]) < counts[:, None])).any():
+        raise ValueError("sizes: expected a mask with all padding at the end of each group")
+    longest = given.shape[1] if given.ndim == 2 else max(counts, default=0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        shape = np.shape(leaf)
+        found = shape[axis : axis + 2]
+        if len(found) < 2 or found[0] != len(counts) or found[1] < longest:
+            raise ValueError(
+                f"tree{jax.tree_util.keystr(path)}: expected {len(counts)} groups of {longest} "
+                f"samples at axis {axis}, found shape {shape}"
+            )
+    before = (slice(None),) * axis
+    return [
+        jax.tree.map(lambda leaf, g=g, n=n: leaf[(*before, g)][(*before, slice(n))], tree)
+        for g, n in enumerate(counts.tolist())
+    ]
+
+
+def _size(group: Any, name: str) -> int:
+    """How many samples a group has."""
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(group):
+        if np.ndim(leaf) == 0:
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected [N, ...], found a scalar"
+            )
+        found[jax.tree_util.keystr(path)] = np.shape(leaf)[0]
+    if not found or 0 in found.values():
+        raise ValueError(f"{name}: expected at least one sample, found none")
+    if len(set(found.values())) > 1:
+        raise ValueError(f"{name}: expected one number of samples in all leaves, found {found}")
+    return next(iter(found.values()))
