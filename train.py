@@ -31,6 +31,7 @@ from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.step import (
     Batch,
+    TrainState,
     init_state,
     low_levels,
     make_run,
@@ -38,7 +39,7 @@ from scorehmr_jax.training.step import (
     make_update,
     released_optimizer,
     uniform_levels,
-)  # fmt: skip
+)
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
 
 STEPS_PER_CALL = 500
@@ -82,6 +83,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
     args = parser.parse_args()
+    if args.steps % STEPS_PER_CALL:
+        parser.error(f"--steps: expected a multiple of {STEPS_PER_CALL}, found {args.steps}")
     config = configs.get(args.name)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
@@ -91,8 +94,9 @@ def main() -> None:
 
     denoiser = Denoiser(config.denoiser)
     constants = schedule(cosine_betas())
+    warmup = min(config.warmup, args.steps // 10)
     optimizer = released_optimizer(
-        optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, config.warmup, args.steps)
+        optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, args.steps)
     )
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
     update = make_update(denoiser, constants, optimizer, config.ema)
@@ -107,9 +111,7 @@ def main() -> None:
     state = init_state(denoiser, optimizer, key_init)
     saved = args.workdir / "state.npz"
     if saved.exists():
-        leaves = read_npz(saved)
-        treedef = jax.tree.structure(state)
-        state = treedef.unflatten(jnp.asarray(leaves[str(i)]) for i in range(len(leaves)))
+        state = restore(saved, state)
     while (done := int(state.step)) < args.steps:
         start = time.time()
         state, metrics = run(state, data, key_run)
@@ -119,17 +121,27 @@ def main() -> None:
             "grad_norm": float(metrics["grad_norm"].mean()),
             "steps_per_second": STEPS_PER_CALL / (time.time() - start),
         }
-        if record["step"] % SAVE_EVERY == 0:
+        if record["step"] % SAVE_EVERY == 0 or record["step"] == args.steps:
             bands = losses(state.ema, validation, key_validation)
             for (low, high), value in zip(BANDS, bands, strict=True):
                 record[f"val_loss_{low}_{high}"] = float(value)
             record["val_inversion_error"] = float(inversion(state.ema, validation))
-            write_npz(saved, {str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))})
+            leaves = jax.tree.leaves(state)
+            write_npz(saved, {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)})
             half = jax.tree.map(lambda x: np.asarray(x, np.float16), state.ema)
             save_npz(args.workdir / "weights.npz", half, description)
         with open(args.workdir / "log.jsonl", "a") as log:
             log.write(json.dumps(record) + "\n")
         print(json.dumps(record), flush=True)
+
+
+def restore(path: Path, like: TrainState) -> TrainState:
+    found = read_npz(path)
+    leaves, structure = jax.tree.flatten(like)
+    shapes = {str(i): leaf.shape for i, leaf in enumerate(leaves)}
+    if {name: leaf.shape for name, leaf in found.items()} != shapes:
+        raise ValueError(f"{path}: a run of another experiment; choose another --workdir")
+    return jax.tree.unflatten(structure, [jnp.asarray(found[name]) for name in shapes])
 
 
 if __name__ == "__main__":

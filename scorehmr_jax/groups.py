@@ -39,12 +39,12 @@ def stack_groups(groups: Sequence[Any], *, multiple: int = 1) -> tuple[Any, np.n
     if not len(groups):
         raise ValueError("groups: expected at least one, found none")
     sizes = [_size(group, f"groups[{i}]") for i, group in enumerate(groups)]
-    first = jax.tree.structure(groups[0])
-    for i, group in enumerate(groups):
-        if jax.tree.structure(group) != first:
+    structures: list[Any] = [jax.tree.structure(group) for group in groups]
+    for i, structure in enumerate(structures):
+        if not structure == structures[0]:
             raise ValueError(
-                f"groups[{i}]: expected the structure of groups[0], {first}, "
-                f"found {jax.tree.structure(group)}"
+                f"groups[{i}]: expected the structure of groups[0], {structures[0]}, "
+                f"found {structure}"
             )
     length = -(-max(sizes) // multiple) * multiple
     rows = [np.minimum(np.arange(length), size - 1) for size in sizes]

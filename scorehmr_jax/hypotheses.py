@@ -47,18 +47,17 @@ def hypotheses(
     if prior.betas_range is not None:
         low, high = prior.betas_range
         x = jnp.concatenate([x, 2 * (estimate.betas - low) / (high - low) - 1], axis=-1)
-    noise = jax.random.normal(key, (count - 1, *x.shape), x.dtype)
-    noisy = add_noise(prior.schedule, x, jnp.asarray(start), noise)
-    varied = x_to_rotations(prior.decode(noisy, features, start=start, step=step))
+    poses = pose[None]
+    if count > 1:
+        noise = jax.random.normal(key, (count - 1, *x.shape), x.dtype)
+        noisy = add_noise(prior.schedule, x, jnp.asarray(start), noise)
+        varied = x_to_rotations(prior.decode(noisy, features, start=start, step=step))
+        poses = jnp.concatenate([poses, varied])
 
     def repeat(array: Array) -> Array:
         return jnp.broadcast_to(array, (count, *jnp.shape(array)))
 
-    return Estimate(
-        pose=jnp.concatenate([pose[None], varied]),
-        betas=repeat(estimate.betas),
-        translation=repeat(estimate.translation),
-    )
+    return Estimate(poses, repeat(estimate.betas), repeat(estimate.translation))
 
 
 def best_of(refined: Refined, info: Info) -> tuple[Refined, Array]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.io import read_npz
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.types import Array
@@ -57,13 +58,13 @@ def read(path: str | Path) -> Mocap:
         path: file with poses [N, 72] axis-angle in SMPL's order, trans [N, 3] metres,
             clip_index [N], and per clip clip_names, clip_fps, clip_split, clip_source.
     Raises:
-        ValueError: if a key is missing, a shape is wrong, or a number is not finite.
+        ValueError: if it cannot be read, a key is missing, a shape is wrong, or a number is not
+            finite.
     """
-    with np.load(path, allow_pickle=False) as file:
-        missing = [key for key in _KEYS if key not in file.files]
-        if missing:
-            raise ValueError(f"{path}: expected the keys {', '.join(_KEYS)}; missing: {missing}")
-        data = {key: file[key] for key in _KEYS}
+    data = read_npz(path)
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
+        raise ValueError(f"{path}: expected the keys {', '.join(_KEYS)}; missing: {missing}")
     frames, clips = len(data["poses"]), len(data["clip_names"])
     shapes = {"poses": (frames, 3 * NUM_JOINTS), "trans": (frames, 3), "clip_index": (frames,)}
     shapes |= {key: (clips,) for key in _CLIP_KEYS.values()}

@@ -1,6 +1,7 @@
 """Poses together with what a simulated regression network would say of them."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def random_regressors(key: Array, count: int) -> Regressor:
         return jax.random.uniform(key, (count,), minval=low, maxval=high)
 
     strength = uniform(keys[0], 0.0, 1.0)
-    return Regressor(
+    values: dict[str, Any] = dict(
         rotation=0.01 + 0.55 * strength,
         image_rotation=0.005 + strength * uniform(keys[1], 0.05, 0.18),
         limb_correlation=uniform(keys[2], 0.2, 0.8),
@@ -37,7 +38,8 @@ def random_regressors(key: Array, count: int) -> Regressor:
         betas=uniform(keys[3], 0.2, 1.0),
         depth=jnp.full(count, 0.05),
         pull=jnp.exp(uniform(keys[4], np.log(0.5), np.log(2.0))),
-    )  # fmt: skip
+    )
+    return Regressor(**values)
 
 
 def simulate_pairs(

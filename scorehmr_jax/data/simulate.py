@@ -71,9 +71,9 @@ class Regressor:
 
 # By mean PA-MPJPE over the 24 joints: about 85, 55 and 35 mm.
 REGRESSORS = {
-    "weak": Regressor(rotation=0.425, image_rotation=0.045, jitter=0.004),
-    "medium": Regressor(rotation=0.26, image_rotation=0.032, jitter=0.005),
-    "strong": Regressor(rotation=0.13, image_rotation=0.025, jitter=0.007),
+    "weak": Regressor(rotation=0.425, image_rotation=0.045, jitter=0.025),
+    "medium": Regressor(rotation=0.26, image_rotation=0.032, jitter=0.07),
+    "strong": Regressor(rotation=0.13, image_rotation=0.025, jitter=0.11),
 }
 _LEARNING_RATE = 0.03
 

@@ -33,7 +33,7 @@ class Detector:
 
     offset: tuple[float, float] = (0.02, 0.035)  # of each keypoint, always the same
     noise: float = 0.025  # sd along x and along y
-    jitter: float = 0.1  # share of the noise's variance that is new in every frame
+    jitter: float = 0.02  # share of the noise's variance that is new in every frame
     outliers: float = 0.05  # share of keypoints with far larger noise
     outlier_noise: float = 0.12  # their sd
     missing: float = 0.03  # share of keypoints that are not seen

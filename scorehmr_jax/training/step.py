@@ -2,18 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser
+from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import Schedule, add_noise
 from scorehmr_jax.training.ema import Ema, Params
 from scorehmr_jax.types import Array, pytree
 
 Metrics = dict[str, Array]
+
+
+class Model(Protocol):
+    """What is asked of a denoiser: `Denoiser`, or anything that predicts noise as it does."""
+
+    @property
+    def config(self) -> DenoiserConfig: ...
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """({"params": ...}, x [..., D], t [...], features [..., F] or None) -> [..., D]."""
 
 
 @pytree
@@ -88,7 +99,7 @@ def low_levels(quantile: Array, num_steps: int, *, below: int = 100, share: floa
 
 
 def noise_loss(
-    denoiser: Denoiser, schedule: Schedule, params: Params, batch: Noised, p2_gamma: float = 0.0
+    denoiser: Model, schedule: Schedule, params: Params, batch: Noised, p2_gamma: float = 0.0
 ) -> Array:
     """Squared error of the predicted noise (Ho et al., 2020, Eq. 14), one number per sample.
 
@@ -111,7 +122,7 @@ def noise_loss(
 
 
 def make_update(
-    denoiser: Denoiser,
+    denoiser: Model,
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema: Ema = Ema(),  # noqa: B008 (frozen)

@@ -7,7 +7,7 @@ from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.training.ema import Params
-from scorehmr_jax.training.step import Batch, Noised, noise_loss
+from scorehmr_jax.training.step import Batch, Model, Noised, noise_loss
 from scorehmr_jax.types import Array
 
 # Refinement runs at levels up to 50 or 100; beyond are whole samples and coarse energies.
@@ -15,7 +15,7 @@ BANDS = ((0, 10), (10, 50), (50, 100), (100, 300), (300, 1000))
 
 
 def band_losses(
-    denoiser: Denoiser, schedule: Schedule, params: Params, batch: Batch, key: Array
+    denoiser: Model, schedule: Schedule, params: Params, batch: Batch, key: Array
 ) -> Array:
     """Mean noise-prediction loss in each of BANDS, [5]; every pose at one level of each band."""
     size = len(batch.x_0)

@@ -1,0 +1,96 @@
+"""Several hypotheses per image, and the choice between them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import native_skeleton, random_prior, random_samples
+
+from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.hypotheses import best_of, hypotheses
+from scorehmr_jax.refine import NOT_FINITE, OK, Info, RefineConfig, make_refiner
+from scorehmr_jax.types import Refined
+
+COUNT, N = 3, 2
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return random_prior()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return random_samples(N)
+
+
+@pytest.fixture(scope="module")
+def several(prior, images):
+    return hypotheses(jax.random.key(0), prior, *images[:2], COUNT)
+
+
+def test_the_first_is_the_estimate_and_the_others_vary(images, several):
+    estimate = images[0]
+    assert several.pose.shape == (COUNT, N, 24, 3, 3)
+    np.testing.assert_array_equal(several.pose[0], estimate.pose)
+    np.testing.assert_array_equal(several.betas, np.stack([estimate.betas] * COUNT))
+    np.testing.assert_array_equal(several.translation, np.stack([estimate.translation] * COUNT))
+    gram = several.pose @ several.pose.mT
+    np.testing.assert_allclose(gram, np.broadcast_to(np.eye(3), gram.shape), atol=1e-5)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(several.pose[i] - several.pose[j]).max((1, 2, 3)).min() > 0.1
+
+
+def test_higher_levels_vary_more_and_keys_decide(prior, images, several):
+    close = hypotheses(jax.random.key(0), prior, *images[:2], COUNT, start=20)
+    spread = [np.abs(h.pose[1:] - h.pose[:1]).mean() for h in (close, several)]
+    assert spread[0] < 0.5 * spread[1]
+    other = hypotheses(jax.random.key(1), prior, *images[:2], COUNT, start=20)
+    assert np.abs(other.pose[1:] - close.pose[1:]).mean() > 0.01
+
+
+@pytest.mark.slow
+def test_refined_with_the_features_and_observations_of_the_images(prior, images, several):
+    """Every hypothesis ends as if it were refined by itself, and the best has the least loss."""
+    _, features, keypoints, camera = images
+    terms = keypoints_2d(keypoints, camera)
+    refiner = make_refiner(prior, native_skeleton(), RefineConfig(iterations=2))
+    refined, info = refiner(several, features, terms)
+    assert refined.pose.shape == several.pose.shape and (info.status == OK).all()
+    for i in range(COUNT):
+        alone, _ = refiner(jax.tree.map(lambda leaf, i=i: leaf[i], several), features, terms)
+        np.testing.assert_allclose(refined.pose[i], alone.pose, atol=1e-5)
+        np.testing.assert_allclose(refined.translation[i], alone.translation, atol=1e-5)
+    chosen, index = best_of(refined, info)
+    np.testing.assert_array_equal(index, info.losses[-1].argmin(0))
+    for n in range(N):
+        np.testing.assert_array_equal(chosen.pose[n], refined.pose[index[n], n])
+
+
+def test_the_best_is_judged_where_it_stopped_and_only_if_refined():
+    nan = jnp.nan
+    losses = jnp.array(
+        [  # [S, H, N]
+            [[5.0, 1.0, 1.0, nan], [4.0, 2.0, 1.0, nan]],
+            [[3.0, 9.0, 1.0, nan], [6.0, 4.0, 2.0, nan]],
+            [[nan, nan, nan, nan], [nan, nan, nan, nan]],
+        ]
+    )
+    status = jnp.array([[OK, OK, NOT_FINITE, NOT_FINITE], [OK, OK, OK, NOT_FINITE]])
+    stop_step = jnp.array([[-1, 0, -1, -1], [0, -1, -1, -1]])
+    each = jnp.arange(8.0).reshape(2, 4)
+    body = Refined(each, each[..., None], each, each)
+    chosen, index = best_of(body, Info(status, stop_step, losses))
+    np.testing.assert_array_equal(index, [0, 0, 1, 0])
+    np.testing.assert_array_equal(chosen.pose, [0, 1, 6, 3])
+    assert chosen.betas.shape == (4, 1)
+
+
+def test_one_hypothesis_is_the_estimate_and_none_is_refused(prior, images):
+    estimate, features = images[:2]
+    one = hypotheses(jax.random.key(0), prior, estimate, features, 1)
+    np.testing.assert_array_equal(one.pose, estimate.pose[None])
+    with pytest.raises(ValueError, match="count: expected at least 1, found 0"):
+        hypotheses(jax.random.key(0), prior, estimate, features, 0)
+    with pytest.raises(ValueError, match="features: this prior needs 8"):
+        hypotheses(jax.random.key(0), prior, estimate, None, 2)
