@@ -10,7 +10,7 @@ weights.npz, the averaged weights in half precision, which `load_prior` reads.
 import argparse
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -63,11 +63,12 @@ def poses_of(split: str, config: configs.TrainConfig, data: Path, workdir: Path)
     return Batch(jnp.asarray(pairs["true"]), jnp.asarray(pairs["estimated"]))
 
 
-def draw(size: int, key: jax.Array, data: Batch) -> Batch:
+def draw(config: configs.TrainConfig, key: jax.Array, data: Batch) -> Batch:
     """A random batch, augmented."""
-    key_index, key_augment = jax.random.split(key)
-    index = jax.random.randint(key_index, (size,), 0, len(data.x_0))
-    return augmented(key_augment, jax.tree.map(lambda x: x[index], data))
+    key_index, key_augment, key_jitter = jax.random.split(key, 3)
+    index = jax.random.randint(key_index, (config.batch,), 0, len(data.x_0))
+    batch = augmented(key_augment, jax.tree.map(lambda x: x[index], data))
+    return replace(batch, x_0=mocap.jitter(key_jitter, batch.x_0, config.jitter))
 
 
 def augmented(key: jax.Array, batch: Batch) -> Batch:
@@ -101,7 +102,7 @@ def main() -> None:
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
     update = make_update(denoiser, constants, optimizer, config.ema)
     step = make_step(update, constants.num_steps, levels, config.share_level)
-    run = make_run(step, partial(draw, config.batch), STEPS_PER_CALL)
+    run = make_run(step, partial(draw, config), STEPS_PER_CALL)
     losses = jax.jit(partial(band_losses, denoiser, constants))
     inversion = jax.jit(partial(inversion_error, denoiser, constants))
     condition_on = "estimate" if config.estimates_per_frame else "none"

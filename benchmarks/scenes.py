@@ -46,7 +46,7 @@ class Size:
 
 
 FULL = Size(frames=512, length=64)
-QUICK = Size(frames=128, length=32)
+QUICK = Size(frames=96, length=32)
 
 
 def scene(

@@ -20,6 +20,7 @@ class TrainConfig:
     warmup: int = 0  # steps in which the rate rises from 0
     ema: Ema = field(default_factory=Ema)
     leave_out: tuple[str, ...] = ()  # sources of clips that are not trained on
+    jitter: float = 0.0  # random turns of every joint, standard deviation per axis, radians
     estimates_per_frame: int = 0  # simulated regressor outputs to condition on
     seed: int = 0
 

@@ -2,7 +2,9 @@
 
 from scorehmr_jax.camera import crop_to_full, pinhole, project
 from scorehmr_jax.demo import example
+from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.hypotheses import best_of, hypotheses
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.refine import STATUS, Info, RefineConfig, make_refiner, refine
@@ -18,8 +20,10 @@ __all__ = [
     "Prior",
     "RefineConfig",
     "Refined",
+    "best_of",
     "crop_to_full",
     "example",
+    "hypotheses",
     "keypoints_2d",
     "load_prior",
     "make_refiner",
@@ -30,6 +34,8 @@ __all__ = [
     "rotations_to_x",
     "shipped_priors",
     "smooth",
+    "stack_groups",
+    "unstack_groups",
     "weighted",
     "x_to_rotations",
 ]

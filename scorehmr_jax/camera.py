@@ -42,6 +42,8 @@ def pinhole(image_size: Array, focal: float | Array = DEFAULT_FOCAL) -> Camera:
         focal: one number, or [...] or [..., 2], pixels.
     """
     image_size = jnp.asarray(image_size)
+    # Sizes often come as integers, which would cut the focal length to whole pixels.
+    image_size = image_size.astype(jnp.promote_types(image_size.dtype, jnp.float32))
     focal = jnp.asarray(focal, image_size.dtype)
     if focal.ndim == image_size.ndim - 1:
         focal = focal[..., None]

@@ -71,16 +71,16 @@ def refine_file(
     from scorehmr_jax.refine import STATUS, refine
     from scorehmr_jax.types import Estimate, Keypoints2D
 
-    arrays = {key: jnp.asarray(array) for key, array in read_npz(source).items()}
+    arrays = read_npz(source)
     count = len(_key(source, arrays, "betas", (None, 10)))
     keypoints = _key(source, arrays, "keypoints", (count, 25, 3))
     image_size = _key(source, arrays, "image_size", (count, 2))
     translation = _key(source, arrays, "translation", (count, 3))
     try:
-        pose = pose_matrices(_key(source, arrays, "pose"))
-        camera = pinhole(image_size, arrays.get("focal", DEFAULT_FOCAL))
-        estimate = Estimate(pose, arrays["betas"], translation)
-        seen = Keypoints2D(keypoints[..., :2], keypoints[..., 2])
+        pose = pose_matrices(jnp.asarray(_key(source, arrays, "pose")))
+        camera = pinhole(jnp.asarray(image_size), jnp.asarray(arrays.get("focal", DEFAULT_FOCAL)))
+        estimate = Estimate(pose, jnp.asarray(arrays["betas"]), jnp.asarray(translation))
+        seen = Keypoints2D(jnp.asarray(keypoints[..., :2]), jnp.asarray(keypoints[..., 2]))
         terms: list = [guidance.keypoints_2d(seen, camera)]
         if video:
             terms.append(guidance.smooth())
@@ -88,7 +88,7 @@ def refine_file(
             load_prior(prior),
             load(body) if body else open_body(),
             estimate,
-            arrays.get("features"),
+            jnp.asarray(arrays["features"]) if "features" in arrays else None,
             terms,
         )
     except ValueError as error:

@@ -26,7 +26,7 @@ from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.refine import RefineConfig, make_refiner
+from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D, Refined, pytree
 
 # Four cameras stand around the walker, at breast height; the first sees the video.
@@ -87,17 +87,16 @@ def run(
     views = photograph(key_views, body, skeleton)
 
     seen = keypoints_2d(video.keypoints, video.camera)
-    agree = (keypoints_2d(views.keypoints, views.camera), multiview())
-    one_camera = make_refiner(prior, skeleton)
-    several = make_refiner(prior, skeleton, RefineConfig(start=100, step=10))
+    agree = (keypoints_2d(views.keypoints, views.camera), multiview(weight=100.0))
+    refiner = make_refiner(prior, skeleton)
     settings: dict[str, tuple] = {
         # Weights are traced: with smoothness at 0 the video's program does single frames too.
-        "single frames": (one_camera, video, (seen, smooth(weight=0.0))),
-        "video": (one_camera, video, (seen, smooth())),
-        "four views": (several, views, agree),
+        "single frames": (video, (seen, smooth(weight=0.0))),
+        "video": (video, (seen, smooth())),
+        "four views": (views, agree),
     }
     rows, refined = [], {}
-    for name, (refiner, scene, terms) in settings.items():
+    for name, (scene, terms) in settings.items():
         print(f"refining: {name} ...", flush=True)
         refined[name], seconds = timed(refiner, scene, terms)
         before = measure(body, skeleton, scene, scene.estimate)

@@ -105,7 +105,7 @@ class _FoldedBlock:
             inner = inner + (gap - to_mean) * self.features_sum
         hidden = _gelu(inner * jax.lax.rsqrt(variance + _EPSILON) + self.inner_bias)
         mean = _row_sum(hidden) / hidden.shape[-1]
-        variance = _row_sum(hidden**2) / hidden.shape[-1] - mean**2
+        variance = jnp.maximum(_row_sum(hidden**2) / hidden.shape[-1] - mean**2, 0)
         outer = hidden @ self.outer - mean * self.outer_sum
         return _gelu(outer * jax.lax.rsqrt(variance + _EPSILON) + self.outer_bias)
 
@@ -303,4 +303,6 @@ def _gelu(x: Array) -> Array:
 
 def _row_sum(x: Array) -> Array:
     """Sums over the last axis, [..., 1]; as a product, which XLA's CPU backend vectorises."""
-    return x @ jnp.ones((x.shape[-1], 1), x.dtype)
+    ones = jnp.ones((x.shape[-1], 1), x.dtype)
+    # Means and variances stay exact whatever the precision of the layers.
+    return jnp.matmul(x, ones, precision=jax.lax.Precision.HIGHEST)

@@ -67,7 +67,10 @@ class KeypointTerm(Term):
         return jnp.broadcast_to(seen, first.mask.shape)
 
     def usable(self, first: Hypothesis) -> Array:
-        return in_front(first.joints + first.translation[..., None, :])
+        points = first.joints + first.translation[..., None, :]
+        # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
+        seen = self.keypoints.confidence[..., None] > 0
+        return in_front(jnp.where(seen, points, jnp.ones_like(points)))
 
     def _check_fit(self, hypothesis: Hypothesis) -> None:
         found, wanted = self.keypoints.xy.shape[:-1], hypothesis.joints.shape[:-1]

@@ -37,8 +37,7 @@ def load_prior(
     Raises:
         ValueError: if the file is missing, foreign or damaged, or statistics are missing.
     """
-    shipped = _SHIPPED / f"{source}.npz"
-    path = shipped if shipped.is_file() else Path(source)
+    path = _SHIPPED / f"{source}.npz" if str(source) in shipped_priors() else Path(source)
     if not path.exists():
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")

@@ -50,9 +50,9 @@ class RefineConfig:
     def __post_init__(self) -> None:
         if self.stop not in ("never", "step", "round"):
             raise ValueError(f"stop: expected never, step or round, found {self.stop!r}")
-        if self.iterations < 1 or self.step < 1 or self.start < self.step:
+        if self.iterations < 1 or self.step < 1 or self.start < 1 or self.start % self.step:
             raise ValueError(
-                "expected iterations >= 1 and start >= step >= 1, found "
+                "expected iterations >= 1, step >= 1 and start a multiple of step, found "
                 f"iterations={self.iterations}, start={self.start}, step={self.step}"
             )
 
@@ -166,6 +166,10 @@ def _refine(
     config: RefineConfig,
     mask: Array | None,
 ) -> tuple[Refined, Info]:
+    if config.start >= prior.schedule.num_steps:
+        raise ValueError(
+            f"start: this prior has levels below {prior.schedule.num_steps}, found {config.start}"
+        )
     estimate = _checked(estimate, skeleton)
     features = prior.features_of(estimate.pose, features)
     batch = estimate.betas.shape[:-1]
@@ -192,13 +196,23 @@ def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
             raise ValueError(
                 f"estimate.{name}: expected [..., N, {tail_text}], found {array.shape}"
             )
-    batch = jnp.broadcast_shapes(pose.shape[:-3], betas.shape[:-1], translation.shape[:-1])
+    shapes = pose.shape[:-3], betas.shape[:-1], translation.shape[:-1]
+    try:
+        batch = jnp.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            "estimate: pose, betas and translation disagree on the samples: {}, {} and {}".format(
+                *shapes
+            )
+        ) from None
     if batch[-1] == 0:
         raise ValueError("estimate: no samples (an empty sequence or batch)")
+    # The pose decides the precision of all that the loop carries.
+    dtype = jnp.promote_types(pose.dtype, jnp.float32)
     return Estimate(
-        jnp.broadcast_to(pose, (*batch, 24, 3, 3)),
-        jnp.broadcast_to(betas, (*batch, betas.shape[-1])),
-        jnp.broadcast_to(translation, (*batch, 3)),
+        jnp.broadcast_to(pose, (*batch, 24, 3, 3)).astype(dtype),
+        jnp.broadcast_to(betas, (*batch, betas.shape[-1])).astype(dtype),
+        jnp.broadcast_to(translation, (*batch, 3)).astype(dtype),
     )
 
 
@@ -265,9 +279,15 @@ def _loop(
     times = np.arange(0, config.start + 1, config.step)
     upward, downward = rows(times[:-1], times[1:]), rows(times[:0:-1], times[-2::-1])
 
+    start = x
+
     def loss(x_0: Array, camera: Array) -> tuple[Array, Array]:
-        body = _hypothesis(prior, skeleton, x_0, estimate.betas, camera, active)
-        losses = [jnp.where(active, term(body), 0) for term in terms]
+        # A sample that has diverged is taken out of its group, or its neighbours would follow.
+        sane = jnp.isfinite(x_0).all(-1) & jnp.isfinite(camera).all(-1)
+        x_0 = jnp.where(sane[..., None], x_0, start)
+        camera = jnp.where(sane[..., None], camera, estimate.translation)
+        body = _hypothesis(prior, skeleton, x_0, estimate.betas, camera, active & sane)
+        losses = [jnp.where(active & sane, term(body), 0) for term in terms]
         total = sum(jnp.sum(term.weight * each) for term, each in zip(terms, losses, strict=True))
         return total, sum(losses)  # type: ignore[return-value]
 
@@ -357,7 +377,10 @@ def _move_camera(state: _State, slope: Array, rate: float) -> _State:
     taken = state.taken + 1
     first = 0.9 * state.first_moment + 0.1 * slope
     second = 0.999 * state.second_moment + 0.001 * slope**2
-    size = jnp.sqrt(second / (1 - 0.999**taken)) + 1e-8
+    # Where nothing has pulled yet, the root's gradient would be infinite.
+    still = second == 0
+    size = jnp.sqrt(jnp.where(still, 1, second) / (1 - 0.999**taken))
+    size = jnp.where(still, 0, size) + 1e-8
     camera = state.camera - rate * first / (1 - 0.9**taken) / size
     return state._replace(camera=camera, first_moment=first, second_moment=second, taken=taken)
 
@@ -406,6 +429,7 @@ def _betas_range(prior: Prior) -> Array:
 def _settle(estimate: Estimate, refined: Refined, status: Array) -> tuple[Refined, Array]:
     """The first estimate again, wherever there is nothing better."""
     finite = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
+    finite &= jnp.isfinite(refined.betas).all(-1)
     status = jnp.where((status == OK) & ~finite, DIVERGED, status)
     good = status == OK
 

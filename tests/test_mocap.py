@@ -100,6 +100,13 @@ def test_cameras_stand_upright_and_look_from_all_around():
     assert np.histogram(heading, 8, (-np.pi, np.pi))[0].min() > 350
 
 
+def test_jitter_turns_every_joint_by_about_its_size():
+    pose = axis_angle_to_matrix(jnp.asarray(random_poses(200)))
+    out = x_to_rotations(mocap.jitter(jax.random.key(6), rotations_to_x(pose), 0.03))
+    angle = jnp.linalg.norm(out - pose, axis=(-2, -1)) / np.sqrt(2)
+    np.testing.assert_allclose(jnp.sqrt((angle**2).mean(0)), 0.03 * np.sqrt(3), rtol=0.2)
+
+
 def test_augmentation_mirrors_half_and_keeps_the_body_pose_otherwise():
     x = rotations_to_x(axis_angle_to_matrix(jnp.asarray(random_poses(400))))
     out = mocap.augment(jax.random.key(2), x)

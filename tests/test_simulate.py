@@ -10,6 +10,7 @@ import pytest
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25, SMPL_24
 from body_model.stand_in import stand_in
+from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import in_front, project
 from scorehmr_jax.data.noise import clip_starts, smooth_noise
 from scorehmr_jax.data.placement import place_before_camera, place_before_cameras
@@ -17,6 +18,7 @@ from scorehmr_jax.data.simulate import REGRESSORS, box_size, simulate_estimates
 from scorehmr_jax.data.simulate_detector import Detector, pixels_per_metre, simulate_detections
 from scorehmr_jax.demo_motion import demo_motion
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
+from scorehmr_jax.guidance import keypoints_2d
 from scorehmr_jax.types import Camera
 
 CLIPS = np.repeat(np.arange(3), (20, 30, 14))
@@ -149,6 +151,23 @@ def test_estimates_are_as_wrong_as_they_say_and_agree_with_the_image(body, skele
     assert mean_errors == sorted(mean_errors, reverse=True)
 
 
+def test_free_optimisation_on_detections_makes_estimates_worse(body, skeleton, placed):
+    pose, betas, translation, camera = placed
+    frames = jnp.arange(COUNT)
+    estimate = simulate_estimates(
+        jax.random.key(1), skeleton, *placed, REGRESSORS["medium"], frames
+    )
+    xy = project(skeleton(pose, betas, translation), camera)
+    scale = pixels_per_metre(camera, translation)
+    found = simulate_detections(jax.random.key(2), xy, scale, clip_index=frames)
+    before, _, _ = errors(body, skeleton, placed, estimate)
+    run = jax.jit(lambda pull: adam(skeleton, estimate, keypoints_2d(found, camera), pull)[0])
+    free, _, _ = errors(body, skeleton, placed, run(0.0))
+    pulled, _, _ = errors(body, skeleton, placed, run(30.0))
+    assert free.mean() > 1.2 * before.mean()
+    assert 0.9 * before.mean() < pulled.mean() < 1.05 * before.mean()
+
+
 def test_errors_of_a_video_persist(body, skeleton, placed):
     args = (jax.random.key(1), skeleton, *placed, REGRESSORS["medium"])
     offsets = []
@@ -157,7 +176,7 @@ def test_errors_of_a_video_persist(body, skeleton, placed):
         offset = offset - offset[:, :1]
         change = np.linalg.norm(offset[21:49] - offset[20:48], axis=-1).mean()
         offsets.append(float(change / np.linalg.norm(offset, axis=-1).mean()))
-    assert offsets[0] < 0.3 and offsets[1] > 0.8
+    assert offsets[0] < 0.5 and offsets[1] > 0.8
 
 
 def test_another_strength_does_not_recompile(skeleton, placed):

@@ -90,6 +90,18 @@ def mirror(pose_6d: Array) -> Array:
     return mirrored.reshape(pose_6d.shape)
 
 
+def jitter(key: Array, pose_6d: Array, sigma: float) -> Array:
+    """Poses [..., 144] with every joint turned at random, sigma radians about each axis.
+
+    Captured joints lie on their source's rig: hinges that bend about one axis exactly, spines
+    that share a turn in fixed parts. People do not, so a prior should not know it.
+    """
+    columns = pose_6d.reshape(*pose_6d.shape[:-1], NUM_JOINTS, 2, 3)
+    turn = axis_angle_to_matrix(sigma * jax.random.normal(key, (*columns.shape[:-2], 3)))
+    turned = jnp.einsum("...ij,...cj->...ci", turn, columns)
+    return turned.reshape(pose_6d.shape).astype(pose_6d.dtype)
+
+
 def rotate_root(rotation: Array, pose_6d: Array) -> Array:
     """Poses [..., 144] seen from a frame turned by rotations [..., 3, 3]."""
     columns = pose_6d[..., :6].reshape(*pose_6d.shape[:-1], 2, 3)

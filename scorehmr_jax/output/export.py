@@ -9,6 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.io import write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
 from body_model.rotations import matrix_to_axis_angle, matrix_to_quaternion
 from body_model.smpl import SMPL, pose_matrices
@@ -44,11 +45,8 @@ def save_npz(path: str | Path, refined: Refined, camera: Camera | None = None) -
     }
     if camera is not None:
         arrays |= {name: np.asarray(value) for name, value in vars(camera).items()}
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    with open(beside, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(beside, path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_npz(path, arrays)
 
 
 def save_glb(

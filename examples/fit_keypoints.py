@@ -1,0 +1,66 @@
+"""Fit a body to 2D keypoints by plain optimisation, with the learned prior as the regulariser.
+
+    python examples/fit_keypoints.py
+
+The keypoints are those of a made-up pose seen by a camera, some of them missing. Without the
+prior the limbs go wherever the pixels allow, since one view says little of depth.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import body_model
+import scorehmr_jax as sh
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.guidance import geman_mcclure
+
+body = body_model.stand_in()  # or body_model.open_body(), or body_model.load(path)
+skeleton = body_model.Skeleton.of(body)
+prior = sh.load_prior("open-uncond")
+
+# A target: arms lowered and knees bent, 4 m before a camera (whose y points down).
+bends = {0: (3.0, 0, 0), 1: (-0.6, 0, 0.1), 4: (0.9, 0, 0), 16: (0.2, 0.3, -1.1),
+         17: (0, -0.5, 1.0), 18: (0, -0.9, 0), 19: (0, 0.6, 0)}  # fmt: skip
+angles = jnp.zeros((24, 3)).at[jnp.array(list(bends))].set(jnp.array(list(bends.values())))
+target = skeleton(axis_angle_to_matrix(angles), jnp.zeros(10), jnp.array([0.0, 0.2, 4.0]))
+camera = sh.pinhole(jnp.array([1000.0, 1000.0]), focal=1200.0)
+noise, drop = jax.random.split(jax.random.key(0))
+keypoints = sh.project(target, camera) + 4 * jax.random.normal(noise, (25, 2))
+seen = jax.random.bernoulli(drop, 0.8, (25, 1))
+
+
+def joints(x, translation):
+    return skeleton(sh.x_to_rotations(x), jnp.zeros(10), translation)
+
+
+def loss(guess, key, weight):
+    error = sh.project(joints(*guess), camera) - keypoints
+    return jnp.sum(seen * geman_mcclure(error / 5, 20.0)) + weight * prior.energy(guess[0], key)
+
+
+@jax.jit
+def fit(guess, weight):
+    optimiser = optax.adam(optax.cosine_decay_schedule(0.03, 600))
+
+    def step(carry, key):
+        guess, state = carry
+        updates, state = optimiser.update(jax.grad(loss)(guess, key, weight), state)
+        return (optax.apply_updates(guess, updates), state), None
+
+    keys = jax.random.split(jax.random.key(1), 600)
+    return jax.lax.scan(step, (guess, optimiser.init(guess)), keys)[0][0]
+
+
+upright = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(jnp.diag(jnp.array([1.0, -1, -1])))
+start = (sh.rotations_to_x(upright), jnp.array([0.0, 0.0, 4.0]))
+for name, guess in (
+    ("start", start),
+    ("keypoints alone", fit(start, 0.0)),
+    ("keypoints and prior", fit(start, 0.3)),
+):
+    found = joints(*guess)
+    pixels = jnp.linalg.norm(sh.project(found, camera) - sh.project(target, camera), axis=-1)
+    metres = jnp.linalg.norm((found - found[8]) - (target - target[8]), axis=-1)
+    energy = prior.energy(guess[0], jax.random.key(2), draws=64)
+    print(f"{name:20} {pixels.mean():6.1f} px {1000 * metres.mean():6.0f} mm {energy:7.0f} nats")

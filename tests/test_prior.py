@@ -1,0 +1,360 @@
+"""The prior as other code calls it: against mixtures in closed form, and on real poses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bodies import close, compilations, golden_prior, small_prior
+
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax import diffusion
+from scorehmr_jax.data import mocap
+from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+
+rng = np.random.default_rng(0)
+MODES = rng.uniform(-0.8, 0.8, (3, 144))
+SHARE = np.array([0.5, 0.3, 0.2])
+SPREAD = 0.05
+
+
+class Mixture(Prior):
+    """A prior whose network is exact: a mixture of Gaussians about known modes."""
+
+    modes, share, spread = MODES, SHARE, SPREAD
+
+    def parts(self, x, t):
+        signal = jnp.asarray(self.schedule.sqrt, x.dtype)[t][..., None]
+        noise = jnp.asarray(self.schedule.sqrt_one_minus, x.dtype)[t][..., None]
+        variance = (signal * self.spread) ** 2 + noise**2
+        away = x[..., None, :] - signal[..., None] * jnp.asarray(self.modes, x.dtype)
+        log_share = jnp.log(jnp.asarray(self.share)) - (away**2).sum(-1) / (2 * variance)
+        return noise, variance, away, log_share
+
+    def log_density(self, x, t):
+        _, variance, _, log_share = self.parts(x, t)
+        return jax.nn.logsumexp(log_share, axis=-1) - 72 * jnp.log(variance[..., 0])
+
+    def noise(self, x, t, features=None):
+        noise, variance, away, log_share = self.parts(x, jnp.asarray(t))
+        share = jax.nn.softmax(log_share, axis=-1)
+        return noise / variance * (share[..., None] * away).sum(-2)
+
+    def _at_one_level(self, features):
+        return self.noise
+
+
+class Gaussian(Mixture):
+    modes, share, spread = MODES[:1], SHARE[:1] / SHARE[0], 0.3
+
+
+def exact(kind, dtype=np.float32):
+    schedule = diffusion.schedule(diffusion.cosine_betas())
+    config = DenoiserConfig(features=0)
+    return kind(np.zeros(1, dtype), schedule, None, config, "none")
+
+
+# Score and mean.
+
+
+def test_score_is_the_gradient_of_the_log_density():
+    with jax.enable_x64(True):
+        prior = exact(Mixture)
+        x = jnp.asarray(MODES[[0, 1, 2]] + 0.3 * rng.standard_normal((3, 144)))
+        t = jnp.array([50, 400, 900])
+        wanted = jax.vmap(jax.grad(prior.log_density))(x, t)
+        close("score", prior.score(x, t), wanted, atol=1e-9)
+
+
+def test_score_and_mean_follow_from_the_noise():
+    prior, t = small_prior(), np.array([0, 50, 999])
+    x, c = (rng.standard_normal((3, n)).astype(np.float32) for n in (144, 8))
+
+    @jax.jit
+    def run(prior, x, t, c):
+        return prior.noise(x, t, c), prior.score(x, t, c), prior.denoise(x, t, c)
+
+    noise, score, mean = run(prior, x, t, c)
+    a = np.cumprod(1 - diffusion.cosine_betas())[t][:, None]
+    close("score", score, -noise / np.sqrt(1 - a), rtol=1e-4, atol=1e-4)
+    # At the last level almost nothing is left of x_0, and its digits drown.
+    scale = np.abs(noise) / np.sqrt(a)
+    assert (np.abs(mean - (x - np.sqrt(1 - a) * noise) / np.sqrt(a)) < 1e-5 * (scale + 1)).all()
+    one = run(prior, x[1], np.array(50), c[1])
+    close("one level, one pose", one[1], score[1], rtol=1e-4, atol=1e-3)
+
+
+# Energy.
+
+
+def test_energy_of_a_gaussian_is_its_negative_log_density():
+    with jax.enable_x64(True):
+        prior = exact(Gaussian, np.float64)
+        away = np.array([0.0, 0.1, 0.3, 0.5])[:, None] * rng.choice([-1, 1], (4, 144))
+        x = jnp.asarray(MODES[0] + away)
+        run = jax.jit(lambda k: prior.energy(x, k, draws=64))
+        found = jnp.mean(jnp.stack([run(k) for k in jax.random.split(jax.random.key(0), 8)]), 0)
+        a = np.cumprod(1 - diffusion.cosine_betas())[[10, 500]]
+        square = (away**2).sum(-1)
+        # KL(q(x_t | x_0), p_t) of two Gaussians, without what is the same for every pose.
+        low, high = (t * square / (2 * (t * 0.09 + 1 - t)) for t in a)
+        close("energy", found - found[0], low - high, rtol=0.03, atol=0.5)
+        # And that is nearly the density's own.
+        close("-log p", found - found[0], square / (2 * 0.09), rtol=0.15, atol=0.5)
+
+
+def test_energy_falls_toward_the_modes():
+    prior = exact(Mixture)
+    run = jax.jit(lambda x, k: prior.energy(x, k))
+    steps = np.linspace(0, 0.5, 4)[:, None]
+    between = MODES[0] + steps * (MODES[1] - MODES[0])
+    energy = run(jnp.asarray(between, jnp.float32), jax.random.key(0))
+    assert (np.diff(energy) > 0).all()
+
+
+def test_gradient_of_the_energy_equals_finite_differences():
+    with jax.enable_x64(True):
+        prior = small_prior(8, 16, 2, dtype=np.float64)
+        x, c = jnp.asarray(rng.standard_normal((2, 144))), jnp.asarray(rng.standard_normal((2, 8)))
+        key = jax.random.key(3)
+
+        @jax.jit
+        def energy(x):
+            return prior.energy(x, key, c).sum()
+
+        gradient = jax.jit(jax.grad(energy))(x)
+        for d in jnp.asarray(rng.standard_normal((4, 2, 144))):
+            wanted = (energy(x + 1e-5 * d) - energy(x - 1e-5 * d)) / 2e-5
+            close("slope", jnp.sum(gradient * d), wanted, rtol=1e-6)
+
+
+def test_energy_is_one_number_per_pose_and_one_function_per_key():
+    prior = small_prior()
+    x, c = (rng.standard_normal((2, 3, n)).astype(np.float32) for n in (144, 8))
+    with compilations() as programs:
+        run = jax.jit(Prior.energy)
+        energy = run(prior, x, jax.random.key(0), c)
+        count = len(programs)
+        again = run(small_prior(), x, jax.random.key(0), c)
+        other = run(prior, x, jax.random.key(1), c)
+        assert len(programs) <= count + 2  # the keys themselves
+    assert energy.shape == (2, 3)
+    np.testing.assert_array_equal(energy, again)
+    assert (np.asarray(energy) != other).all()
+    mapped = jax.jit(jax.vmap(lambda x, c: prior.energy(x, jax.random.key(0), c)))(x, c)
+    close("vmap", mapped, energy, rtol=1e-4)
+    alone = prior.energy(x[1, 2], jax.random.key(0), c[1, 2])
+    close("alone", alone, energy[1, 2], rtol=1e-4)
+
+
+def test_energy_has_a_gradient_by_the_weights():
+    prior = small_prior(0)
+    x = rng.standard_normal((2, 144)).astype(np.float32)
+
+    @jax.jit
+    @jax.grad
+    def slope(params):
+        return dataclasses.replace(prior, params=params).energy(x, jax.random.key(0)).sum()
+
+    leaves = jax.tree.leaves(slope(prior.params))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert any(np.abs(leaf).max() > 0 for leaf in leaves)
+
+
+def test_energy_looks_where_it_is_told():
+    # Strata between two neighbouring levels can only take the upper.
+    class Recorder(Gaussian):
+        def noise(self, x, t, features=None):
+            jax.debug.callback(lambda t: seen.append(int(t)), t)
+            return super().noise(x, t, features)
+
+    for low, high in ((10, 500), (1, 2), (300, 999)):
+        seen: list[int] = []
+        exact(Recorder).energy(jnp.zeros(144), jax.random.key(0), levels=(low, high), draws=32)
+        jax.effects_barrier()
+        assert len(seen) == 32 and low <= min(seen) and max(seen) <= high
+        log_snr = np.log((a := np.cumprod(1 - diffusion.cosine_betas())) / (1 - a))
+        # Even in log signal-to-noise, not in level.
+        found = np.sort(log_snr[seen])[::-2]
+        edges = np.linspace(log_snr[low], log_snr[high], 17)
+        slack = np.abs(np.diff(log_snr[low : high + 1])).max() + 1e-6
+        assert (found <= edges[:-1] + slack).all() and (found >= edges[1:] - slack).all()
+
+
+@pytest.mark.parametrize("draws", [0, 1, 7, -2])
+def test_an_odd_number_of_draws_is_refused(draws):
+    with pytest.raises(ValueError, match=f"an even number of at least 2, found {draws}"):
+        small_prior(0).energy(jnp.zeros(144), jax.random.key(0), draws=draws)
+
+
+@pytest.mark.parametrize("levels", [(0, 10), (10, 10), (20, 10), (10, 1000)])
+def test_levels_outside_the_schedule_are_refused(levels):
+    with pytest.raises(ValueError, match="levels: expected 0 < low < high < 1000"):
+        small_prior(0).energy(jnp.zeros(144), jax.random.key(0), levels=levels)
+
+
+# Sampling and inversion.
+
+
+def test_samples_recover_the_modes():
+    prior = exact(Mixture)
+    sample = jax.jit(lambda key: prior.sample(key, shape=(2, 500), step=20))
+    found = np.asarray(sample(jax.random.key(0)))
+    assert found.shape == (2, 500, 144)
+    away = np.linalg.norm(found.reshape(-1, 1, 144) - MODES, axis=-1)
+    nearest = away.argmin(1)
+    size = SPREAD * np.sqrt(144)  # how far a draw lies from its mode
+    assert (away.min(1) < 1.2 * size).mean() > 0.99
+    close("shares", np.bincount(nearest, minlength=3) / 1000, SHARE, atol=0.06)
+    for mode in range(3):
+        middle = found.reshape(-1, 144)[nearest == mode].mean(0)
+        close(f"mode {mode}", middle, MODES[mode], atol=0.03)
+    assert len(np.unique(nearest[:500])) == 3 and (found[0] != found[1]).any()
+    np.testing.assert_array_equal(sample(jax.random.key(0)), found)
+
+
+def test_samples_stay_in_bounds():
+    prior = small_prior()
+    c = rng.standard_normal((3, 8)).astype(np.float32)
+    sample = jax.jit(lambda key, c: prior.sample(key, c, shape=(4, 3), step=200))
+    found = np.asarray(sample(jax.random.key(0), c))
+    assert found.shape == (4, 3, 144) and found.dtype == np.float32
+    assert np.abs(found).max() <= 1
+    assert (found[0] != found[1]).any(1).all()  # hypotheses differ
+    free = prior.sample(jax.random.key(0), c, shape=(4, 3), step=200, clip=None)
+    assert np.abs(free).max() > 1
+
+
+def test_decode_undoes_encode():
+    prior = exact(Mixture)
+    x = jnp.asarray(MODES + SPREAD * rng.standard_normal((3, 144)), jnp.float32)
+    for start, limit in ((50, 3e-3), (300, 5e-3)):
+        latent = prior.encode(x, start=start)
+        assert np.abs(latent - x).max() > 0.01
+        error = np.abs(prior.decode(latent, start=start) - x)
+        print(f"inversion to level {start} and back: {error.mean():.1e} per dimension")
+        assert error.mean() < limit
+
+
+def test_latents_are_noisier_higher_up():
+    # Of a draw from the prior the latent is a draw of x_t.
+    prior = exact(Gaussian)
+    x = jnp.asarray(MODES[0] + 0.3 * rng.standard_normal((50, 144)), jnp.float32)
+    a = prior.schedule.alphas_cumprod[300]
+    latent = np.asarray(prior.encode(x, start=300))
+    close("spread", (latent - np.sqrt(a) * MODES[0]).std(), np.sqrt(a * 0.09 + 1 - a), rtol=0.03)
+
+
+@pytest.mark.parametrize(("start", "step"), [(50, 0), (49, 2), (0, 2), (1000, 2), (2, 4), (50, -2)])
+def test_a_path_that_does_not_fit_is_refused(start, step):
+    prior, x = small_prior(0), jnp.zeros(144)
+    for method in (prior.encode, prior.decode):
+        with pytest.raises(ValueError, match=f"found start={start}, step={step}"):
+            method(x, start=start, step=step)
+
+
+@pytest.mark.parametrize("step", [0, -1, 501])
+def test_steps_that_make_no_path_are_refused(step):
+    with pytest.raises(ValueError, match=f"step: expected 1 to 500, found {step}"):
+        small_prior(0).sample(jax.random.key(0), step=step)
+
+
+def test_widths_that_do_not_fit_are_refused():
+    prior, key = small_prior(8), jax.random.key(0)
+    x, c = jnp.zeros((2, 144)), jnp.zeros((2, 8))
+    calls = {
+        "noise": lambda x, c: prior.noise(x, 5, c),
+        "score": lambda x, c: prior.score(x, 5, c),
+        "denoise": lambda x, c: prior.denoise(x, 5, c),
+        "energy": lambda x, c: prior.energy(x, key, c),
+        "encode": prior.encode,
+        "decode": prior.decode,
+        "sample": lambda x, c: prior.sample(key, c),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=r"width 8, found shape \(2, 7\)"):
+            call(x, c[:, :7])
+        with pytest.raises(ValueError, match="needs 8 numbers per sample, found none"):
+            call(x, None)
+        if name != "sample":
+            with pytest.raises(ValueError, match=r"diffuses 144 numbers, found shape \(2, 143\)"):
+                call(x[:, :143], c)
+
+
+def test_x_and_rotations():
+    turns = rng.standard_normal((2, 24, 3)).astype(np.float32)
+    matrices = axis_angle_to_matrix(turns)
+    x = rotations_to_x(matrices)
+    assert x.shape == (2, 144)
+    close("column by column", x[1, 6:12], np.concatenate(np.asarray(matrices)[1, 1].T[:2]))
+    close("back", x_to_rotations(x), matrices, atol=1e-6)
+    with_shape = jnp.concatenate([x, jnp.ones((2, 10))], -1)
+    close("with shape", x_to_rotations(with_shape), matrices, atol=1e-6)
+
+
+# Real networks.
+
+
+@pytest.mark.parametrize("name", ["open-uncond", "open-cond"])
+def test_inversion_returns_held_out_poses(open_data, name):
+    """Inverts real poses that the shipped networks never saw, and samples back unguided."""
+    if name not in shipped_priors():
+        pytest.skip(f"{name} does not come with the package yet")
+    frames = mocap.read(open_data / "mocap_poses.npz").select("test").poses[::32]
+    world = rotations_to_x(axis_angle_to_matrix(frames))
+    turn = mocap.camera_rotations(jax.random.key(0), (len(frames),))
+    pose_6d = mocap.rotate_root(turn, world)
+    prior = load_prior(name)
+    features = pose_6d if prior.config.features else None
+
+    @jax.jit
+    def there_and_back(prior, x, features):
+        return prior.decode(prior.encode(x, features), features)
+
+    error = np.abs(there_and_back(prior, pose_6d, features) - pose_6d)
+    print(f"{name}: {error.mean():.1e} per dimension (the paper: 1e-3)")
+    assert error.mean() < 3e-3
+
+
+def test_inversion_with_the_released_kind_of_network(golden):
+    prior = golden_prior(golden, "tiny_pare")
+    with np.load(golden / "loop_A_keypoints_early_stop.npz") as g:
+        x, c = rotations_to_x(jnp.asarray(g["pred_pose"])), jnp.asarray(g["cond_feats"])
+    run = jax.jit(lambda prior, x, c: prior.decode(prior.encode(x, c), c))
+    error = np.abs(run(prior, x, c) - x)
+    print(f"tiny_pare: {error.mean():.1e} per dimension")
+    assert error.mean() < 5e-3
+
+
+# Loading.
+
+
+def test_shipped_priors_load_by_name():
+    for name in shipped_priors():
+        prior = load_prior(name)
+        assert prior.dim == 144 and prior.condition_on in ("none", "estimate")
+        features = prior.config.condition_dim or None
+        row = np.zeros((1, features), np.float32) if features else None
+        noise = jax.jit(Prior.noise)(prior, np.zeros((1, 144), np.float32), np.array(50), row)
+        assert np.isfinite(noise).all()
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="no-such-prior: no such file, and no shipped prior"):
+        load_prior("no-such-prior")
+
+
+def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
+    path = golden / "ckpt" / "tiny_betas_ema_f16.npz"
+    with pytest.raises(ValueError, match="models shape; give betas_stats"):
+        load_prior(path)
+    wrong = tmp_path / "stats.npz"
+    np.savez(wrong, betas_min=np.zeros(10))
+    with pytest.raises(ValueError, match=r"stats\.npz: no key betas_max; found"):
+        load_prior(path, betas_stats=wrong)
+    np.savez(wrong, betas_min=np.zeros(10), betas_max=np.zeros(9))
+    with pytest.raises(ValueError, match=r"betas_max: expected \(10,\), found \(9,\)"):
+        load_prior(path, betas_stats=wrong)
