@@ -68,7 +68,9 @@ def draw(config: configs.TrainConfig, key: jax.Array, data: Batch) -> Batch:
     key_index, key_augment, key_jitter = jax.random.split(key, 3)
     index = jax.random.randint(key_index, (config.batch,), 0, len(data.x_0))
     batch = augmented(key_augment, jax.tree.map(lambda x: x[index], data))
-    return replace(batch, x_0=mocap.jitter(key_jitter, batch.x_0, config.jitter))
+    if config.jitter:
+        batch = replace(batch, x_0=mocap.jitter(key_jitter, batch.x_0, config.jitter))
+    return batch
 
 
 def augmented(key: jax.Array, batch: Batch) -> Batch:

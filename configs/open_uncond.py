@@ -19,5 +19,4 @@ config = TrainConfig(
     ema=Ema(decay=0.99),
     # Their origin is unclear, and these weights are given away.
     leave_out=("deepmimic",),
-    jitter=0.03,
 )

@@ -1,9 +1,6 @@
-"""Fit a body to 2D keypoints by plain optimisation, with the learned prior as the regulariser.
+"""Fit a body to 2D keypoints with optax, the learned prior standing in for what pixels cannot say.
 
-    python examples/fit_keypoints.py
-
-The keypoints are those of a made-up pose seen by a camera, some of them missing. Without the
-prior the limbs go wherever the pixels allow, since one view says little of depth.
+The keypoints are those of a made-up pose before a camera, a fifth of them missing.
 """
 
 import jax
@@ -19,7 +16,7 @@ body = body_model.stand_in()  # or body_model.open_body(), or body_model.load(pa
 skeleton = body_model.Skeleton.of(body)
 prior = sh.load_prior("open-uncond")
 
-# A target: arms lowered and knees bent, 4 m before a camera (whose y points down).
+# A target: arms lowered and a knee bent, 4 m before a camera, whose y points down.
 bends = {0: (3.0, 0, 0), 1: (-0.6, 0, 0.1), 4: (0.9, 0, 0), 16: (0.2, 0.3, -1.1),
          17: (0, -0.5, 1.0), 18: (0, -0.9, 0), 19: (0, 0.6, 0)}  # fmt: skip
 angles = jnp.zeros((24, 3)).at[jnp.array(list(bends))].set(jnp.array(list(bends.values())))
@@ -30,13 +27,13 @@ keypoints = sh.project(target, camera) + 4 * jax.random.normal(noise, (25, 2))
 seen = jax.random.bernoulli(drop, 0.8, (25, 1))
 
 
-def joints(x, translation):
-    return skeleton(sh.x_to_rotations(x), jnp.zeros(10), translation)
+def joints(guess):
+    return skeleton(sh.x_to_rotations(guess[0]), jnp.zeros(10), guess[1])
 
 
 def loss(guess, key, weight):
-    error = sh.project(joints(*guess), camera) - keypoints
-    return jnp.sum(seen * geman_mcclure(error / 5, 20.0)) + weight * prior.energy(guess[0], key)
+    error = (sh.project(joints(guess), camera) - keypoints) / 5
+    return jnp.sum(seen * geman_mcclure(error, 20.0)) + weight * prior.energy(guess[0], key)
 
 
 @jax.jit
@@ -48,19 +45,15 @@ def fit(guess, weight):
         updates, state = optimiser.update(jax.grad(loss)(guess, key, weight), state)
         return (optax.apply_updates(guess, updates), state), None
 
-    keys = jax.random.split(jax.random.key(1), 600)
+    keys = jax.random.split(jax.random.key(1), 600)  # new noise for every step
     return jax.lax.scan(step, (guess, optimiser.init(guess)), keys)[0][0]
 
 
 upright = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(jnp.diag(jnp.array([1.0, -1, -1])))
 start = (sh.rotations_to_x(upright), jnp.array([0.0, 0.0, 4.0]))
-for name, guess in (
-    ("start", start),
-    ("keypoints alone", fit(start, 0.0)),
-    ("keypoints and prior", fit(start, 0.3)),
-):
-    found = joints(*guess)
+fits = {"before": start, "keypoints alone": fit(start, 0.0), "with the prior": fit(start, 0.3)}
+for name, guess in fits.items():
+    found = joints(guess)
     pixels = jnp.linalg.norm(sh.project(found, camera) - sh.project(target, camera), axis=-1)
-    metres = jnp.linalg.norm((found - found[8]) - (target - target[8]), axis=-1)
-    energy = prior.energy(guess[0], jax.random.key(2), draws=64)
-    print(f"{name:20} {pixels.mean():6.1f} px {1000 * metres.mean():6.0f} mm {energy:7.0f} nats")
+    metres = jnp.linalg.norm((found - found[8]) - (target - target[8]), axis=-1)  # 8: pelvis
+    print(f"{name:16} {pixels.mean():5.1f} px {1000 * metres.mean():5.0f} mm")

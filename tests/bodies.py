@@ -154,19 +154,31 @@ def golden_loop(golden: Path, name: str, dtype: Any = np.float32) -> GoldenLoop:
 
 
 def small_prior(
-    features: int = 8, hidden: int = 16, blocks: int = 1, seed: int = 0, dtype: Any = np.float32
+    features: int = 8,
+    hidden: int = 16,
+    blocks: int = 1,
+    seed: int = 0,
+    dtype: Any = np.float32,
+    shape_features: int = 0,
 ) -> Prior:
     """A prior with random weights."""
-    config = DenoiserConfig(features, hidden, blocks)
-    row = jnp.zeros((1, features), dtype) if features else None
+    config = DenoiserConfig(features, hidden, blocks, shape_features)
+    row = jnp.zeros((1, config.condition_dim), dtype) if features else None
     shapes = jax.eval_shape(
-        lambda key: Denoiser(config).init(key, jnp.zeros((1, 144)), jnp.zeros(1, int), row),
+        lambda key: Denoiser(config).init(key, jnp.zeros((1, config.dim)), jnp.zeros(1, int), row),
         jax.random.key(0),
     )["params"]
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda s: _weights(rng, s.shape).astype(dtype), shapes)
     schedule = diffusion.schedule(diffusion.cosine_betas())
-    return Prior(params, schedule, None, config, "image" if features else "none")
+    betas_range = np.stack([np.full(10, -3, dtype), np.full(10, 3, dtype)])
+    return Prior(
+        params,
+        schedule,
+        betas_range if shape_features else None,
+        config,
+        "image" if features else "none",
+    )
 
 
 def _weights(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -58,16 +58,16 @@ def test_float32_keeps_its_digits_under_features_far_from_zero():
 
 
 def test_shape_stream_sees_its_own_features():
-    config = DenoiserConfig(features=6, hidden=16, blocks=1, shape_features=4, shape_blocks=2)
-    assert config.dim == 154 and config.condition_dim == 10
-    model, rng = Denoiser(config), np.random.default_rng(0)
-    x, c = (rng.standard_normal((3, n)).astype(np.float32) for n in (154, 10))
-    t = np.array([0, 50, 900])
-    params = jax.jit(model.init)(jax.random.key(0), x, t, c)
-    run = jax.jit(model.apply)
-    pose = plain_denoiser(params["params"]["pose"], x[:, :144], t, c[:, :6])
-    shape = plain_denoiser(params["params"]["shape"], x[:, 144:], t, c[:, 6:])
-    close("noise", run(params, x, t, c), np.concatenate([pose, shape], -1), atol=1e-5)
+    with jax.enable_x64(True):
+        prior = small_prior(6, 16, 1, shape_features=4, dtype=np.float64)
+        assert prior.dim == 154 and prior.config.condition_dim == 10
+        rng = np.random.default_rng(0)
+        x, c = (rng.standard_normal((3, n)) for n in (154, 10))
+        t = np.array([0, 50, 900])
+        pose = plain_denoiser(prior.params["pose"], x[:, :144], t, c[:, :6])
+        shape = plain_denoiser(prior.params["shape"], x[:, 144:], t, c[:, 6:])
+        wanted = np.concatenate([pose, shape], -1)
+        close("noise", noise(prior, x, t, c), wanted, atol=1e-10 * np.abs(wanted).max())
 
 
 def test_prepared_once_serves_every_step():

@@ -56,35 +56,31 @@ def test_equals_the_mesh_for_any_leading_axes():
         regressor = stand_in_regressor(body)
         skeleton = Skeleton.of(body, SMPL_45, regressor)
         assert skeleton.num_keypoints == 45 + 19
-        mesh = jax.jit(lambda p, b: of_mesh(body, SMPL_45, regressor, p, b))
-        for shape in ((), (3,), (2, 3)):
-            pose, betas = random_pose(*shape).astype(float), random_betas(*shape).astype(float)
-            found = place(skeleton, pose, betas)
-            assert found.shape == (*shape, 64, 3)
-            close(f"keypoints of {shape}", found, mesh(pose, betas), atol=1e-12)
+        pose, betas = random_pose(2, 3).astype(float), random_betas(2, 3).astype(float)
+        wanted = jax.jit(lambda p, b: of_mesh(body, SMPL_45, regressor, p, b))(pose, betas)
+        for at in ((), (1,), (1, 2)):
+            found = place(skeleton, pose[at], betas[at])
+            assert found.shape == (2, 3, 64, 3)[len(at) :]
+            close(f"keypoints of one of {at}", found, wanted[at], atol=1e-12)
 
 
-def test_float32_equals_the_mesh(body, regressor):
-    pose, betas = random_pose(4), random_betas(4)
-    wanted = jax.jit(lambda p, b: of_mesh(body, OPENPOSE_25, regressor, p, b))(pose, betas)
-    found = place(Skeleton.of(body, OPENPOSE_25, regressor), pose, betas)
-    close("keypoints", found[:, :-3], wanted[:, :-3], atol=1e-6)
-    close("keypoints of a regressor of both signs", found[:, -3:], wanted[:, -3:], atol=1e-5)
-
-
-def test_gradients_equal_the_mesh(body, regressor):
+def test_float32_and_gradients_equal_the_mesh(body, regressor):
     pose, betas = random_pose(2), random_betas(2)
     skeleton = Skeleton.of(body, SMPL_45, regressor)
     weights = np.random.default_rng(2).standard_normal((45 + len(regressor), 3))
-    weights = weights.astype(np.float32)
-    by_skeleton = jax.grad(lambda p, b: jnp.sum(weights * skeleton(p, b)), (0, 1))
-    by_mesh = jax.grad(
-        lambda p, b: jnp.sum(weights * of_mesh(body, SMPL_45, regressor, p, b)), (0, 1)
-    )
-    for name, a, b in zip(
-        ("pose", "betas"), jax.jit(by_skeleton)(pose, betas), jax.jit(by_mesh)(pose, betas),
-        strict=True,
-    ):  # fmt: skip
+
+    def run(keypoints):
+        def weigh(pose, betas):
+            points = keypoints(pose, betas)
+            return jnp.sum(weights.astype(np.float32) * points), points
+
+        return jax.jit(jax.value_and_grad(weigh, (0, 1), has_aux=True))(pose, betas)
+
+    (_, found), slopes = run(skeleton)
+    (_, wanted), mesh_slopes = run(lambda p, b: of_mesh(body, SMPL_45, regressor, p, b))
+    close("keypoints", found[:, :-3], wanted[:, :-3], atol=1e-6)
+    close("keypoints of a regressor of both signs", found[:, -3:], wanted[:, -3:], atol=1e-5)
+    for name, a, b in zip(("pose", "betas"), slopes, mesh_slopes, strict=True):
         relative(f"gradient by {name}", a, b, 1e-5)
 
 
@@ -100,21 +96,17 @@ def test_equals_the_released_code(golden):
     relative("grad_betas", found[1], g["grad_betas"], 1e-4)
 
 
-def test_joints_alone_and_regressed_alone(body, regressor):
+def test_names_choose_and_order(body, regressor):
     pose, betas = random_pose(2), random_betas(2)
-    everything = place(Skeleton.of(body, SMPL_45, regressor), pose, betas)
-    joints = place(Skeleton.of(body, SMPL_24), pose, betas)
-    close("joints", joints, everything[:, :24], atol=1e-6)
-    extra = place(Skeleton.of(body, (), regressor), pose, betas)
-    close("regressed", extra, everything[:, 45:], atol=1e-6)
-
-
-def test_names_choose_and_order(body):
-    pose, betas = random_pose(), random_betas()
-    everything = place(Skeleton.of(body, SMPL_45), pose, betas)
+    everything = np.asarray(place(Skeleton.of(body, SMPL_45, regressor), pose, betas))
     names = ("right_heel", "head", "nose", "pelvis", "head")
-    found = place(Skeleton.of(body, names), pose, betas)
-    close("keypoints", found, everything[jnp.array([SMPL_45.index(n) for n in names])], atol=1e-6)
+    for chosen, extra, wanted in (
+        (names, None, [SMPL_45.index(name) for name in names]),
+        (SMPL_24, None, range(24)),
+        ((), regressor, range(45, 45 + len(regressor))),
+    ):
+        found = place(Skeleton.of(body, chosen, extra), pose, betas)
+        close(f"keypoints {chosen}", found, everything[:, list(wanted)], atol=1e-6)
 
 
 def test_axis_angle_and_translation(body):
