@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/python -m scorehmr_jax demo --out demo_out
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: setup
 	$(BIN)/ruff check .
