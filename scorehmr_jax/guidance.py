@@ -67,6 +67,7 @@ class KeypointTerm(Term):
         return jnp.broadcast_to(seen, first.mask.shape)
 
     def usable(self, first: Hypothesis) -> Array:
+        self._check_fit(first)
         points = first.joints + first.translation[..., None, :]
         # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
         seen = self.keypoints.confidence[..., None] > 0

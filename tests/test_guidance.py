@@ -174,6 +174,12 @@ def test_who_is_usable():
     for term in (keypoints_2d(seen, camera), weighted(2.0, keypoints_2d(seen, camera))):
         np.testing.assert_array_equal(term.usable(behind), [True, True, False, False])
     assert smooth().usable(behind).all() and multiview().usable(behind).all()
+    # A close-up: what is behind the camera is not seen.
+    near = replace(body, joints=body.joints.at[2, 4, 2].set(-6.0))
+    confidence = np.array(seen.confidence)
+    np.testing.assert_array_equal(keypoints_2d(seen, camera).usable(near), [1, 1, 0, 1])
+    confidence[2, 4] = 0
+    assert keypoints_2d(Keypoints2D(seen.xy, confidence), camera).usable(near).all()
 
 
 def test_gradients_equal_finite_differences():
