@@ -4,6 +4,7 @@
 its first estimate, is flagged in `Info`, and touches no other.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -375,13 +376,16 @@ def _loop(
 def _move_camera(state: _State, slope: Array, rate: float) -> _State:
     """One step of Adam (Kingma and Ba, 2015) on the camera translation."""
     taken = state.taken + 1
+    count = taken.astype(slope.dtype)
+    # 1 - decay**count, which in float32 would lose most of its digits at first.
+    first_bias, second_bias = (-jnp.expm1(count * math.log(decay)) for decay in (0.9, 0.999))
     first = 0.9 * state.first_moment + 0.1 * slope
     second = 0.999 * state.second_moment + 0.001 * slope**2
     # Where nothing has pulled yet, the root's gradient would be infinite.
     still = second == 0
-    size = jnp.sqrt(jnp.where(still, 1, second) / (1 - 0.999**taken))
+    size = jnp.sqrt(jnp.where(still, 1, second) / second_bias)
     size = jnp.where(still, 0, size) + 1e-8
-    camera = state.camera - rate * first / (1 - 0.9**taken) / size
+    camera = state.camera - rate * first / first_bias / size
     return state._replace(camera=camera, first_moment=first, second_moment=second, taken=taken)
 
 
