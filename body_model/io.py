@@ -3,8 +3,6 @@
 import os
 import tempfile
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
-from body_model.pickles import load_pickle
+from body_model.pickles import StandIn, load_pickle, most_bytes
 from body_model.smpl import SMPL
 
 KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
@@ -147,17 +145,23 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """Every array of an .npz; arrays of Python objects are left out, as they are pickles.
 
     Raises:
-        ValueError: if there is no such file, or it is truncated or of another kind.
+        ValueError: if there is no such file, or it is truncated, of another kind or far larger
+            inside.
     """
     try:
+        most = most_bytes(os.path.getsize(path))
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds a single array")
+            archive: Any = file.zip
+            if sum(member.file_size for member in archive.infolist()) > most:
+                raise ValueError(f"it holds more than {most} bytes, far more than its size")
             arrays = ((key, _unless_objects(file, key)) for key in file.files)
             return {key: array for key, array in arrays if array is not None}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    # A damaged file can fail in any way.
+    except Exception as error:
         raise ValueError(
             f"{path}: not a whole .npz file ({error}); it may be truncated or of another kind"
         ) from None
@@ -184,13 +188,22 @@ def _read(path: Path) -> Any:
     if start == b"\x93NUMPY":
         try:
             return np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a whole .npy file ({error})") from None
+        except Exception as error:
+            raise ValueError(
+                f"{path}: not a whole .npy file ({error}); it may be truncated"
+            ) from None
     return load_pickle(path)
 
 
 def _listed(keys: Iterable) -> str:
-    return ", ".join(sorted(map(str, keys))) or "none"
+    return ", ".join(sorted(k if isinstance(k, str) else _kind(k) for k in keys)) or "none"
+
+
+def _kind(x: Any) -> str:
+    # Never the text of a container from a file: of lists that share lists it has no end.
+    if isinstance(x, np.ndarray):
+        return str(x.dtype)
+    return repr(x) if isinstance(x, StandIn) else f"a value of type {type(x).__name__}"
 
 
 def _array(path: Path, data: Mapping, key: str, default: Any = ...) -> np.ndarray:
@@ -203,8 +216,7 @@ def _array(path: Path, data: Mapping, key: str, default: Any = ...) -> np.ndarra
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         if default is not ...:
             return default
-        kind = array.dtype if isinstance(array, np.ndarray) else repr(array)[:80]
-        raise ValueError(f"{path}: key '{key}': expected an array of numbers, found {kind}")
+        raise ValueError(f"{path}: key '{key}': expected an array of numbers, found {_kind(array)}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))
         raise ValueError(f"{path}: key '{key}' holds {bad} values that are NaN or infinite")
@@ -298,8 +310,13 @@ def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, .
 def _landmarks(path: Path, data: Mapping, vertices: int) -> tuple[tuple[str, int], ...]:
     if "landmark_names" not in data:
         return tuple(_LANDMARKS.get(vertices, {}).items())
-    names = tuple(str(name) for name in np.ravel(data["landmark_names"]))
-    numbers = tuple(int(n) for n in np.ravel(_array(path, data, "landmark_vertices")))
+    texts = data["landmark_names"]
+    if not isinstance(texts, np.ndarray) or texts.dtype.kind != "U":
+        raise ValueError(
+            f"{path}: key 'landmark_names': expected an array of text, found {_kind(texts)}"
+        )
+    names = tuple(str(name) for name in texts.ravel())
+    numbers = tuple(int(n) for n in _array(path, data, "landmark_vertices").ravel())
     if len(names) != len(numbers) or not all(0 <= n < vertices for n in numbers):
         raise ValueError(
             f"{path}: keys 'landmark_names', 'landmark_vertices': expected as many vertices below "

@@ -60,6 +60,13 @@ def _derivative(primals: tuple, tangents: tuple) -> tuple:
     One product with the table of ancestors stands for the walk over the tree, whose transpose
     would be a long chain of small steps.
     """
+    # Pinned here too: the derivative of a jitted function is traced after its body, outside the
+    # callers' pins.
+    with jax.default_matmul_precision("float32"):
+        return _pinned_derivative(primals, tangents)
+
+
+def _pinned_derivative(primals: tuple, tangents: tuple) -> tuple:
     pose, rest_joints = primals
     pose_dot, rest_dot = tangents
     rotations, positions = forward_kinematics(pose, rest_joints)

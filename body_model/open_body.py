@@ -3,13 +3,12 @@
 import os
 import tempfile
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from body_model.io import read_npz, write_npz
 from body_model.makehuman import MakeHuman, assets_folder
 from body_model.open_body_build import build
 from body_model.smpl import SMPL
@@ -62,32 +61,31 @@ def open_body(dtype: DTypeLike = np.float32) -> SMPL:
 
 
 def cache_file() -> Path:
-    """Where the built body is kept: below XDG_CACHE_HOME, else ~/.cache."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "scorehmr-jax" / f"open_body-{VERSION}.npz"
+    """Where the built body is kept: in XDG_CACHE_HOME, else ~/.cache, else a temporary folder."""
+    return _cache_root() / "scorehmr-jax" / f"open_body-{VERSION}.npz"
+
+
+def _cache_root() -> Path:
+    if root := os.environ.get("XDG_CACHE_HOME"):
+        return Path(root)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # a container's user may have no home at all
+        return Path(tempfile.gettempdir())
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
     """The cached arrays; None where there are none or they are damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _SHAPES}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        arrays = read_npz(path)
+    except ValueError:
         return None
-    return arrays if all(arrays[n].shape == shape for n, shape in _SHAPES.items()) else None
+    return arrays if {name: array.shape for name, array in arrays.items()} == _SHAPES else None
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Keep the arrays for the next time; a cache that cannot be written is no failure."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            try:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        write_npz(path, arrays)
     except OSError as error:
         warnings.warn(f"the open body could not be cached: {error}", stacklevel=3)

@@ -16,6 +16,8 @@ import math
 import pickle
 import pickletools
 import re
+import reprlib
+import sys
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -26,7 +28,8 @@ import numpy as np
 
 Source = str | Path | bytes | BinaryIO
 
-# A file of n bytes may not grow into more than this when decompressed, shared or made dense.
+# A file of n bytes may not grow into more than _FREE + _GROWTH * n when decompressed, copied or
+# made dense.
 _GROWTH = 32
 _FREE = 256 * 2**20
 
@@ -73,7 +76,7 @@ class _Dtype(StandIn):
 
     def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
         if not (isinstance(code, str) and _CODE.fullmatch(code)):
-            raise UnsafePickle(f"refuses the array type {code!r}")
+            raise UnsafePickle(f"refuses the array type {shown(code)}")
         self.code = code
 
     @property
@@ -92,15 +95,20 @@ class _Sparse(StandIn):
 
 
 class _Function:
-    """A callable that a pickle can call but not alter."""
+    """A callable that a pickle can call but not alter.
 
-    __slots__ = ("_call",)
+    Each call spends what it makes: a few bytes of a pickle can copy a large object once more.
+    """
 
-    def __init__(self, call: Callable) -> None:
-        self._call = call
+    __slots__ = ("_call", "_spend")
+
+    def __init__(self, call: Callable, spend: Callable[[int], None]) -> None:
+        self._call, self._spend = call, spend
 
     def __call__(self, *args: Any) -> Any:
-        return self._call(*args)
+        made = self._call(*args)
+        self._spend(sys.getsizeof(made))
+        return made
 
     def __setstate__(self, state: Any) -> None:
         raise UnsafePickle("sets the state of a function")
@@ -114,7 +122,7 @@ def _reconstruct(cls: type, shape: Any, code: Any) -> _Array:
 
 def _from_buffer(contents: Any, dtype: _Dtype, shape: tuple, order: str) -> _Array:
     array = _Array()
-    array.state = (1, shape, dtype, order == "F", bytes(contents))
+    array.state = (1, shape, dtype, order == "F", contents)
     return array
 
 
@@ -132,7 +140,7 @@ def _new(cls: type, base: Any, state: Any) -> StandIn:
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding not in ("latin1", "latin-1"):
-        raise UnsafePickle(f"refuses the encoding {encoding!r}")
+        raise UnsafePickle(f"refuses the encoding {shown(encoding)}")
     return text.encode("latin1")
 
 
@@ -144,11 +152,11 @@ def _bytes(contents: bytes = b"") -> bytes:
 
 
 _ALLOWED: dict[str, Any] = {
-    "_codecs.encode": _Function(_encode),
+    "_codecs.encode": _encode,
     "collections.OrderedDict": OrderedDict,
-    "copyreg._reconstructor": _Function(_new),
-    "builtins.bytes": _Function(_bytes),
-    "builtins.bytearray": _Function(lambda contents=b"": bytearray(_bytes(contents))),
+    "copyreg._reconstructor": _new,
+    "builtins.bytes": _bytes,
+    "builtins.bytearray": lambda contents=b"": bytearray(_bytes(contents)),
     "numpy.dtype": _Dtype,
 }
 _ALLOWED |= {
@@ -156,9 +164,9 @@ _ALLOWED |= {
 }
 _ALLOWED |= dict.fromkeys(("numpy.ndarray", "numpy.matrix"), _Array)
 for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray._reconstruct"] = _Function(_reconstruct)
-    _ALLOWED[f"{_core}.multiarray.scalar"] = _Function(_scalar)
-    _ALLOWED[f"{_core}.numeric._frombuffer"] = _Function(_from_buffer)
+    _ALLOWED[f"{_core}.multiarray._reconstruct"] = _reconstruct
+    _ALLOWED[f"{_core}.multiarray.scalar"] = _scalar
+    _ALLOWED[f"{_core}.numeric._frombuffer"] = _from_buffer
 for _matrix in ("numpy.matrixlib.defmatrix", "numpy.core.defmatrix"):
     _ALLOWED[f"{_matrix}.matrix"] = _Array
 
@@ -176,17 +184,22 @@ class _Unpickler(pickle.Unpickler):
         extra: Mapping[str, Any],
         persistent_load: Callable[[Any], Any] | None,
         encoding: str,
+        spend: Callable[[int], None],
     ) -> None:
         super().__init__(io.BytesIO(data), encoding=encoding)
-        self._extra = {k: v if isinstance(v, type) else _Function(v) for k, v in extra.items()}
+        self._allowed = _ALLOWED | dict(extra)
         self._stand_ins: dict[str, type] = {}
         self._persistent_load = persistent_load
+        self._spend = spend
 
     def find_class(self, module: str, name: str) -> Any:
         full = f"{_ALIASES.get(module, module)}.{name}"
-        for table in (self._extra, _ALLOWED, self._stand_ins):
-            if full in table:
-                return table[full]
+        if full in self._allowed:
+            found = self._allowed[full]
+            stand_in = isinstance(found, type) and issubclass(found, StandIn)
+            return found if stand_in else _Function(found, self._spend)
+        if full in self._stand_ins:
+            return self._stand_ins[full]
         base = _Sparse if _SPARSE.fullmatch(full) else _Chumpy if _CHUMPY.fullmatch(full) else None
         if base is None:
             raise UnsafePickle(f"refuses {full}: a body or data file has no business naming it")
@@ -198,11 +211,23 @@ class _Unpickler(pickle.Unpickler):
         return self._persistent_load(pid)
 
 
+class _Budget:
+    """The memory that a file of a size may still grow into."""
+
+    def __init__(self, size: int) -> None:
+        self._left = most_bytes(size)
+
+    def spend(self, nbytes: int) -> None:
+        self._left -= nbytes
+        if self._left < 0:
+            raise UnsafePickle("refuses to grow into far more memory than the file's size")
+
+
 class _Converter:
     """Replaces the stand-ins in what was unpickled, keeping shared objects shared."""
 
-    def __init__(self, budget: int) -> None:
-        self._budget = budget
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        self._spend = spend
         self._done: dict[int, Any] = {}
 
     def __call__(self, x: Any) -> Any:
@@ -238,8 +263,11 @@ class _Converter:
         if "x" in state:
             return self(state["x"])
         if x.kind.endswith(".Select") and "a" in state and "idxs" in state:
-            chosen = np.asarray(self(state["a"])).ravel()[self(state["idxs"])]
-            self._spend(chosen.nbytes)
+            source, index = self(state["a"]), self(state["idxs"])
+            if not isinstance(source, np.ndarray) or not _is_vector(index, "iu"):
+                return x
+            self._spend(index.size * source.itemsize)
+            chosen = source.ravel()[index]
             shape = state.get("preferred_shape")
             return chosen if shape is None else chosen.reshape(self(shape))
         return x
@@ -251,7 +279,7 @@ class _Converter:
         if not isinstance(holder, _Dtype):
             raise ValueError("an array without a type")
         if not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise ValueError(f"an array of shape {shape}")
+            raise ValueError(f"an array of shape {shown(shape)}")
         count = math.prod(shape)
         self._spend(count * holder.dtype.itemsize)
         if holder.dtype.hasobject:
@@ -261,30 +289,44 @@ class _Converter:
             for i, item in enumerate(contents):
                 flat[i] = self(item)
         else:
-            flat = np.frombuffer(bytearray(_raw(contents)), holder.dtype)
+            raw = _raw(contents)
+            if len(raw) != count * holder.dtype.itemsize:
+                raise ValueError(f"an array of shape {shown(shape)} with {len(raw)} bytes")
+            flat = np.frombuffer(bytearray(raw), holder.dtype)
         return flat.reshape(shape, order="F" if fortran else "C")
 
     def _dense(self, kind: str, state: dict[str, Any]) -> np.ndarray:
         """The matrix in full; entries given twice add up, as scipy has it."""
-        data = np.asarray(state["data"])
+        data = state["data"]
         rows, columns = (int(n) for n in state["_shape" if "_shape" in state else "shape"])
-        self._spend(rows * columns * data.itemsize)
         if "coo" in kind:
             row, column = state["coords"] if "coords" in state else (state["row"], state["col"])
         else:
-            pointers, inner = np.asarray(state["indptr"]), np.asarray(state["indices"])
-            outer = np.repeat(np.arange(len(pointers) - 1), np.diff(pointers))
+            pointers, inner = state["indptr"], state["indices"]
+            if not (_is_vector(pointers, "iu") and _is_vector(inner, "iu")):
+                raise ValueError(f"{kind} without indices")
+            lengths = np.diff(pointers.astype(np.int64))
+            # Before anything is repeated so often.
+            if ((lengths < 0) | (lengths > len(inner))).any() or lengths.sum() > len(inner):
+                raise ValueError(f"{kind} whose indptr does not fit its indices")
+            outer = np.repeat(np.arange(len(lengths)), lengths)
+            # scipy may keep room for more entries at the end.
+            inner, data = inner[: len(outer)], data[: len(outer)]
             row, column = (inner, outer) if "csc" in kind else (outer, inner)
+        if not (_is_vector(data, "biufc") and _is_vector(row, "iu") and _is_vector(column, "iu")):
+            raise ValueError(f"{kind} without vectors of numbers")
+        if not len(data) == len(row) == len(column) or min(rows, columns) < 0:
+            raise ValueError(f"{kind} of sizes that do not fit")
         if len(data) and (np.min(row) < 0 or np.min(column) < 0):
             raise ValueError(f"{kind} with negative indices")
+        self._spend(rows * columns * data.itemsize)
         dense = np.zeros((rows, columns), data.dtype)
         np.add.at(dense, (row, column), data)
         return dense
 
-    def _spend(self, nbytes: int) -> None:
-        self._budget -= nbytes
-        if self._budget < 0:
-            raise UnsafePickle("refuses to grow into far more memory than the file's size")
+
+def _is_vector(x: Any, kinds: str) -> bool:
+    return isinstance(x, np.ndarray) and x.ndim == 1 and x.dtype.kind in kinds
 
 
 def _check_opcodes(data: bytes) -> None:
@@ -294,9 +336,22 @@ def _check_opcodes(data: bytes) -> None:
             raise UnsafePickle("refuses a memo larger than the file")
 
 
-def _raw(contents: Any) -> bytes:
-    # Python 2 wrote bytes as text.
-    return contents.encode("latin1") if isinstance(contents, str) else bytes(contents)
+def _raw(contents: Any) -> bytes | bytearray:
+    if isinstance(contents, str):  # Python 2 wrote bytes as text
+        return contents.encode("latin1")
+    if not isinstance(contents, bytes | bytearray):
+        raise ValueError("an array whose contents are no bytes")
+    return contents
+
+
+def shown(x: Any) -> str:
+    """A short text of anything for a message; that of lists that share lists has no end."""
+    return (repr(x) if isinstance(x, StandIn) else reprlib.repr(x))[:80]
+
+
+def most_bytes(size: int) -> int:
+    """How large the content of a file of `size` bytes may be in memory."""
+    return _FREE + _GROWTH * size
 
 
 def read_bytes(source: Source) -> tuple[str, bytes]:
@@ -320,7 +375,7 @@ def read_bytes(source: Source) -> tuple[str, bytes]:
         opener = lzma.open
     if opener is None:
         return name, data
-    limit = _FREE + _GROWTH * len(data)
+    limit = most_bytes(len(data))
     try:
         with opener(io.BytesIO(data)) as stream:
             data = stream.read(limit + 1)
@@ -343,8 +398,8 @@ def load_pickle(
 
     Args:
         source: path, contents or open binary file; gzip and xz are unpacked.
-        extra: further names allowed, "module.name" -> class or function. A function that returns
-            an array should wrap it in `Value`, so that the pickle cannot alter it.
+        extra: further names allowed, "module.name" -> function or subclass of `StandIn`. A function
+            that returns an array should wrap it in `Value`, so that the pickle cannot alter it.
         persistent_load: resolves references to data outside the pickle.
         encoding: of the text in Python 2's pickles.
     Raises:
@@ -354,8 +409,9 @@ def load_pickle(
     name, data = read_bytes(source)
     try:
         _check_opcodes(data)
-        loaded = _Unpickler(data, extra or {}, persistent_load, encoding).load()
-        return _Converter(_FREE + _GROWTH * len(data))(loaded)
+        spend = _Budget(len(data)).spend
+        loaded = _Unpickler(data, extra or {}, persistent_load, encoding, spend).load()
+        return _Converter(spend)(loaded)
     except UnsafePickle as error:
         raise UnsafePickle(f"{name}: {error}") from None
     # A damaged pickle can fail in any way.

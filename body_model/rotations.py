@@ -61,9 +61,13 @@ def quaternion_to_matrix(quaternion: Array) -> Array:
     Returns:
         [..., 3, 3].
     """
+    # The length does not matter, so that the scale needs no gradient; without it, the square of a
+    # short quaternion's length would underflow.
+    size = jax.lax.stop_gradient(jnp.max(jnp.abs(quaternion), axis=-1, keepdims=True))
+    zero = size < 1e3 * jnp.finfo(quaternion.dtype).tiny
+    quaternion = quaternion / jnp.where(zero, 1.0, size)
     squared = jnp.sum(quaternion**2, axis=-1)
-    zero = squared == 0
-    scale = jnp.where(zero, 0.0, 2.0) / jnp.where(zero, 1.0, squared)
+    scale = jnp.where(zero[..., 0], 0.0, 2.0) / jnp.where(zero[..., 0], 1.0, squared)
     w, xyz = quaternion[..., :1, None], quaternion[..., 1:]
     outer = xyz[..., :, None] * xyz[..., None, :]
     identity = jnp.eye(3, dtype=quaternion.dtype)

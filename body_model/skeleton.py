@@ -73,7 +73,8 @@ class Skeleton:
         joint_regressor = np.asarray(body.joint_regressor, np.float64)
         rest = np.einsum("jv,vcx->jcx", joint_regressor, columns[..., : 1 + shape.shape[-1]])
         count = len(names) + len(rows) - len(surface)
-        of_surface = [k for k in range(count) if k >= len(names) or names[k] in landmarks]
+        # A joint of the tree comes before a landmark of the same name.
+        of_surface = [k for k in range(count) if k >= len(names) or names[k] not in JOINT_NAMES]
         joint = np.zeros((count, NUM_JOINTS))
         for k, name in enumerate(names):
             if name in JOINT_NAMES:
@@ -116,8 +117,15 @@ class Skeleton:
             translation: [..., 3] added to every keypoint, metres.
         Returns:
             [..., K, 3] metres.
+        Raises:
+            ValueError: if pose or betas have another shape.
         """
         pose, betas = pose_matrices(pose), jnp.asarray(betas)
+        if betas.shape[-1:] != (self.num_betas,):
+            raise ValueError(
+                f"betas: this skeleton has {self.num_betas} shape numbers, found shape "
+                f"{betas.shape}; Skeleton.of(body, num_betas=...) keeps another number"
+            )
         batch = jnp.broadcast_shapes(pose.shape[:-3], betas.shape[:-1])
         pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
         betas = jnp.broadcast_to(betas, (*batch, betas.shape[-1]))

@@ -16,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from body_model.io import read_npz, write_npz
-from scorehmr_jax.convert.denoiser import flatten, parameter_shapes, released_denoiser, unflatten
+from scorehmr_jax.convert.denoiser import (
+    flatten,
+    is_float,
+    parameter_shapes,
+    released_denoiser,
+    unflatten,
+)
 from scorehmr_jax.convert.torch_file import load_torch
 
 Params = dict[str, Any]
@@ -165,15 +171,13 @@ def _from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Params, Con
         config = json.loads(str(arrays.pop("config")))
     except (KeyError, ValueError):
         raise ValueError(f"{path}: no key 'config' with JSON; expected {_KINDS}") from None
-    params = unflatten(
-        {k: a.astype(np.float32) if a.dtype == np.float16 else a for k, a in arrays.items()}
-    )
-    _check(path, params, config)
-    return params, config
+    flat = {k: a.astype(np.float32) if a.dtype == np.float16 else a for k, a in arrays.items()}
+    _check(path, flat, config)
+    return unflatten(flat), config
 
 
 def _check(path: Path, params: Mapping[str, Any], config: Any) -> None:
-    """That the parameters are finite, and those of a denoiser of the stated sizes."""
+    """That the parameters, nested or flat, are finite and a denoiser's of the stated sizes."""
     sizes = [config.get(k) for k in _SIZES] if isinstance(config, Mapping) else [None]
     if not all(isinstance(n, int) and n >= 0 for n in sizes):
         raise ValueError(f"{path}: config: expected whole numbers for {', '.join(_SIZES)}")
@@ -181,8 +185,13 @@ def _check(path: Path, params: Mapping[str, Any], config: Any) -> None:
         json.dumps(config)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: config: expected what JSON can hold ({error})") from None
-    expected = parameter_shapes(config)
     flat = flatten(params)
+    if max(config["blocks"], config["shape_blocks"]) > len(flat):
+        raise ValueError(
+            f"{path}: config: {config['blocks']} and {config['shape_blocks']} blocks of only "
+            f"{len(flat)} parameters"
+        )
+    expected = parameter_shapes(config)
     found = {k: a.shape for k, a in flat.items()}
     for key in sorted(expected.keys() | found.keys()):
         if expected.get(key) != found.get(key):
@@ -191,8 +200,9 @@ def _check(path: Path, params: Mapping[str, Any], config: Any) -> None:
                 f"{path}: parameter '{key}': expected {_shape(wanted)}, found {_shape(got)} "
                 f"(config {dict(zip(_SIZES, sizes, strict=True))})"
             )
-
     for key, array in flat.items():
+        if not is_float(array):
+            raise ValueError(f"{path}: parameter '{key}': expected floats, found {array.dtype}")
         if not np.isfinite(array).all():
             raise ValueError(f"{path}: parameter '{key}' holds values that are NaN or infinite")
 
@@ -213,10 +223,12 @@ def _as_numpy(directory: Path) -> Any:
 def _is_torch(path: Path, start: bytes) -> bool:
     if path.suffix in (".pt", ".pth", ".ckpt") or start == b"\xfd7zXZ\x00":
         return True
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    # A damaged archive can fail in any way; read as .npz, it says what is wrong.
+    except Exception:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/data.pkl") for name in archive.namelist())
 
 
 def _mapping(path: Path, loaded: Any) -> Mapping[str, Any]:

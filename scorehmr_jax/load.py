@@ -71,4 +71,8 @@ def _betas_range(
             raise ValueError(f"{betas_stats}: no key {key}; found {sorted(arrays)}")
         if arrays[key].shape != (10,):
             raise ValueError(f"{betas_stats}: {key}: expected (10,), found {arrays[key].shape}")
+    # An empty range would turn every shape into NaN.
+    span = arrays["betas_max"] - arrays["betas_min"]
+    if not (np.isfinite(span) & (span > 0)).all():
+        raise ValueError(f"{betas_stats}: expected betas_min below betas_max, all finite")
     return jnp.asarray(np.stack([arrays["betas_min"], arrays["betas_max"]]), dtype)

@@ -81,6 +81,22 @@ def compilations() -> Iterator[list[str]]:
         open_ = False
 
 
+def products(program: Any) -> list[Any]:
+    """The precision of every matrix product of a jaxpr, those of inner programs included."""
+    found = []
+    for equation in getattr(program, "jaxpr", program).eqns:
+        if equation.primitive.name == "dot_general":
+            found.append(equation.params["precision"])
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(value):
+                found += products(value)
+    return found
+
+
+def _is_program(x: Any) -> bool:
+    return hasattr(getattr(x, "jaxpr", x), "eqns")
+
+
 # The released code's synthetic world.
 
 

@@ -1,6 +1,8 @@
 """A prior on disk: what is written comes back, and only whole."""
 
+import json
 import os
+import re
 import shutil
 
 import jax
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from scorehmr_jax import checkpoint
-from scorehmr_jax.convert.denoiser import parameter_shapes, to_released, unflatten
+from scorehmr_jax.convert.denoiser import flatten, parameter_shapes, to_released, unflatten
+from scorehmr_jax.load import load_prior
 
 CONFIG = {"features": 6, "hidden": 8, "blocks": 2, "shape_features": 4, "shape_blocks": 1}
 
@@ -146,6 +149,49 @@ def test_foreign_files_are_named(tmp_path, name):
         checkpoint.read(tmp_path / name)
     with pytest.raises(ValueError, match=rf"absent/{name}: cannot be read \(No such file"):
         checkpoint.read(tmp_path / "absent" / name)
+
+
+def test_a_damaged_npz_is_named_whatever_it_does(tmp_path, params):
+    path = tmp_path / "damaged.npz"
+    checkpoint.save_npz(path, params, CONFIG)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    spots = [m.start() + k for m in re.finditer(b"PK", whole) for k in range(50)]
+    for spot in rng.choice([k for k in spots if k < len(whole)], 150):
+        damaged = bytearray(whole)
+        damaged[spot] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            checkpoint.read(path)
+        except ValueError as error:  # any other error fails the test
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"pose/input/bias": np.array(["x"] * 144)},
+            r"'pose/input/bias': expected floats, found <U1",
+        ),
+        ({"pose/input": np.ones(3)}, r"parameter 'pose/input': expected none, found shape \[3\]"),
+        ({"config": np.array(json.dumps(CONFIG | {"blocks": 10**12}))}, "blocks of only"),
+    ],
+    ids=["text", "a parameter where modules are", "blocks"],
+)
+def test_npz_that_only_looks_like_ours(tmp_path, params, change, message):
+    arrays = flatten(params) | {"config": np.array(json.dumps(CONFIG))} | change
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ValueError, match=rf"a\.npz: .*{message}"):
+        checkpoint.read(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("top", [0.0, np.nan, np.inf])
+def test_an_empty_range_of_shape_is_refused(tmp_path, params, top):
+    checkpoint.save_npz(tmp_path / "a.npz", params, CONFIG)
+    np.savez(tmp_path / "stats.npz", betas_min=np.zeros(10), betas_max=np.full(10, top))
+    with pytest.raises(ValueError, match=r"stats\.npz: expected betas_min below betas_max"):
+        load_prior(tmp_path / "a.npz", betas_stats=tmp_path / "stats.npz")
 
 
 def test_truncated_and_other_npz_are_named(tmp_path, params):

@@ -25,11 +25,11 @@ class Tensor:
     """What a PyTorch tensor is in a pickle: a call on a storage that lies outside."""
 
     def __init__(self, kind, key, count, offset, size, strides):
-        self.storage, self.rest = (kind, key, count), (offset, size, strides, False, {})
+        self.source, self.rest = Storage(kind, key, count), (offset, size, strides, False, {})
 
     def __reduce__(self):
         rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
-        return rebuild, (Storage(*self.storage), *self.rest)
+        return rebuild, (self.source, *self.rest)
 
 
 class Storage:
@@ -119,6 +119,8 @@ def test_reads_big_endian_and_xz(write_torch):
         (("Float", "0", 4, -1, (2,), (1,)), r"offset -1"),
         (("Float", "0", 4, 0, (2,), (-1,)), r"strides \(-1,\)"),
         (("Float", "0", 4, 0, (2,), (1, 1)), r"strides \(1, 1\)"),
+        (("Float", "0", 4, 0, (10**12,), (0,)), r"larger than its storage of 4"),
+        (("Float", "0", 4, 0, (3, 3), (1, 0)), r"larger than its storage of 4"),
         (("Float", "0", 9, 0, (2,), (1,)), r"storage 0 has 4 numbers, expected 9"),
         (("Float", "7", 4, 0, (2,), (1,)), r"'data/7' is missing"),
         (("Float", "../data.pkl", 4, 0, (2,), (1,)), r"is missing"),
@@ -129,6 +131,29 @@ def test_refuses_tensors_outside_their_storage(write_torch, tensor, message):
     path = write_torch({"a": Tensor(*tensor)}, {"0": np.ones(4, "f4")})
     with pytest.raises(ValueError, match=rf"model\.pt: .*{message}"):
         load_torch(path)
+
+
+def test_refuses_a_tensor_made_from_a_tensor(write_torch):
+    # A view of one number repeated would pass for a storage of many.
+    inner = Tensor("Float", "0", 4, 0, (4,), (0,))
+    outer = Tensor("Float", "0", 4, 0, (4,), (1,))
+    outer.source = inner
+    with pytest.raises(UnsafePickle, match=r"model\.pt: refuses a tensor that is not made from"):
+        load_torch(write_torch({"a": outer}, {"0": np.ones(4, "f4")}))
+
+
+def test_a_damaged_file_is_named_whatever_it_does(write_torch):
+    state = {"a": Tensor("Float", "0", 6, 0, (2, 3), (3, 1)), "step": 7}
+    path = write_torch(state, {"0": np.ones(6, "f4")})
+    whole = path.read_bytes()
+    for spot in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[spot] ^= 0x55
+        path.write_bytes(damaged)
+        try:
+            load_torch(path)
+        except ValueError as error:  # any other error fails the test
+            assert str(path) in str(error)
 
 
 def test_refuses_os_system_by_name(write_torch, tmp_path):
@@ -226,14 +251,24 @@ def test_averaged_weights_are_preferred(golden):
         ({"blocks.1.block.linear_layer1.weight": np.ones((64, 9))},
          r"expected shape \[64, 3216\], found \[64, 9\]"),
         ({"init_mlp.bias": np.full(144, np.nan)}, r"'init_mlp\.bias': expected finite numbers"),
+        ({"init_mlp.bias": np.zeros(144, "V2")}, r"'init_mlp\.bias': expected finite numbers"),
+        ({"init_mlp.bias": [0.0] * 144}, r"'init_mlp\.bias': expected an array, found a list"),
+        ({"blocks.0.block.layer_norm1.weight": np.ones(100)}, "expected at least 144 .* found 100"),
     ],
-    ids=["missing", "unexpected", "foreign", "no norm", "shape", "nan"],
+    ids=["missing", "unexpected", "foreign", "no norm", "shape", "nan", "void", "list", "narrow"],
 )  # fmt: skip
 def test_names_keys_and_shapes_that_do_not_fit(golden, change, message):
     state = dict(np.load(golden / "ckpt" / "tiny_pare_ema_f16.npz")) | change
     state = {k: v for k, v in state.items() if v is not None}
     with pytest.raises(ValueError, match=f"weights.npz: .*{message}"):
         released_denoiser(state, "weights.npz")
+
+
+def test_keys_that_are_no_text_are_passed_over(golden):
+    state = dict(np.load(golden / "ckpt" / "tiny_pare_ema_f16.npz"))
+    assert released_denoiser(state | {7: None})[1] == released_denoiser(state)[1]
+    with pytest.raises(ValueError, match=r"no weights of a denoiser .*found keys none"):
+        released_denoiser({7: None})
 
 
 def test_flat_names(golden):

@@ -12,11 +12,10 @@ SCRIPT = """
 import json, sys, time
 import jax, jax.numpy
 before = set(sys.modules)
-start = time.perf_counter()
 import body_model
 after_body = set(sys.modules)
 import scorehmr_jax
-seconds = time.perf_counter() - start
+seconds = time.process_time()  # since Python's own start, jax included
 print(json.dumps({
     "seconds": seconds,
     "new": sorted(set(sys.modules) - before),
@@ -35,7 +34,7 @@ def report():
 
 def test_nothing_heavy_is_imported_and_no_device_is_woken():
     found = report()
-    print(f"body_model and scorehmr_jax after jax: {found['seconds']:.2f} s")
+    print(f"body_model and scorehmr_jax with jax: {found['seconds']:.2f} s")
     brought = {name.partition(".")[0] for name in found["new"]}
     # What jax itself may bring is not ours to choose.
     assert not brought & set(HEAVY)
@@ -43,6 +42,11 @@ def test_nothing_heavy_is_imported_and_no_device_is_woken():
     assert not any(name.startswith("scorehmr_jax") for name in found["by_body_model"])
     assert not any(name.split(".")[0] in ("flax", "optax") for name in found["by_body_model"])
     assert not found["backends"]
+
+
+def test_import_takes_under_two_seconds():
+    # The best of three: other tests run beside this one.
+    assert any(report()["seconds"] < 2 for _ in range(3))
 
 
 def test_the_public_names_are_there():

@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import re
 import sys
 import types
 
@@ -260,6 +261,55 @@ def test_object_arrays_of_npz_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "b.npz", **(_model() | {"weights": np.array([{}, {}])}))
     with pytest.raises(ValueError, match="no key 'weights'"):
         load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "pkl"])
+def test_whatever_a_damaged_file_does_is_a_message_that_names_it(tmp_path, kind):
+    path = tmp_path / f"damaged.{kind}"
+    if kind == "npz":
+        np.savez(path, **{k: v[:2] for k, v in _model().items()})
+    elif kind == "npy":
+        np.save(path, np.ones((2, 3)))
+    else:
+        path.write_bytes(pickle.dumps({k: v[:2] for k, v in _model().items()}))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # Most of the bytes are numbers; what can go wrong lies at the ends and in the headers.
+    spots = [m.start() + k for m in re.finditer(b"PK|NUMPY|numpy", whole) for k in range(60)]
+    for spot in rng.choice([k for k in spots if k < len(whole)], 150):
+        damaged = bytearray(whole)
+        damaged[spot] = rng.integers(256)
+        path.write_bytes(damaged)
+        for read in (load, load_regressor):
+            try:
+                read(path)
+            except ValueError as error:  # any other error fails the test
+                assert str(path) in str(error)
+
+
+def test_npz_that_is_far_larger_inside_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", weights=np.zeros(10**6))
+    monkeypatch.setattr("body_model.pickles._FREE", 10**6)
+    with pytest.raises(ValueError, match=r"bomb\.npz: .*far more than its size"):
+        load(tmp_path / "bomb.npz")
+
+
+def test_what_is_no_array_is_named_by_its_type(tmp_path):
+    shared: list = [0]
+    for _ in range(60):  # written out, this would have no end
+        shared = [shared, shared]
+    path = tmp_path / "lists.pkl"
+    for change, message in (
+        (
+            {"weights": shared},
+            "'weights': expected an array of numbers, found a value of type list",
+        ),
+        ({"landmark_names": shared}, "'landmark_names': expected an array of text, found a value"),
+        ({"weights": "text"}, "'weights': expected an array of numbers, found a value of type str"),
+    ):
+        path.write_bytes(pickle.dumps(_model() | change))
+        with pytest.raises(ValueError, match=rf"lists\.pkl: key {message}"):
+            load(path)
 
 
 def test_regressor_of_every_kind(tmp_path):

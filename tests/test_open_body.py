@@ -217,6 +217,16 @@ def test_a_cache_that_cannot_be_written_only_warns(body, tmp_path, monkeypatch):
         assert open_body().template.shape == (13380, 3)
 
 
+def test_without_a_home_the_cache_is_temporary(tmp_path, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(module.Path, "home", homeless)
+    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert cache_file().parent.parent == tmp_path
+
+
 def test_without_anny_the_message_says_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

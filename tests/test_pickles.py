@@ -1,5 +1,6 @@
 """Pickles from strangers: what is read, and what is refused."""
 
+import codecs
 import gzip
 import os
 import pickle
@@ -164,6 +165,38 @@ def test_refuses_and_names_the_reason(data, reason):
         load_pickle(data)
 
 
+def _copies(name):
+    copied = b"h\x00h\x01\x85R"
+    contents = b"B" + (10**4).to_bytes(4, "little") + bytes(10**4) + b"q\x01"
+    return b"\x80\x02(cbuiltins\n" + name.encode() + b"\nq\x00" + contents + 1000 * copied + b"t."
+
+
+_F8 = b"cnumpy\ndtype\n(S'f8'\ntR"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"cnumpy._core.numeric\n_frombuffer\n(I9000000000\n" + _F8 + b"(I1\ntS'C'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(" + _F8 + b"I9000000000\ntR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtR(I1\n(I1\nt" + _F8
+        + b"I00\nI9000000000\ntb.",
+    ],
+    ids=["buffer", "scalar", "array"],
+)  # fmt: skip
+def test_a_number_is_no_contents(data):
+    # bytes(n) would take n bytes.
+    with pytest.raises(ValueError, match="contents are no bytes"):
+        load_pickle(data)
+
+
+def test_names_an_array_of_another_length():
+    data = pickle.dumps(np.ones(3), 2)
+    assert data.count(b"K\x03\x85") == 1
+    with pytest.raises(ValueError, match=r"shape \(2,\) with 24 bytes"):
+        load_pickle(data.replace(b"K\x03\x85", b"K\x02\x85"))
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -171,8 +204,12 @@ def test_refuses_and_names_the_reason(data, reason):
         b"c__builtin__\nbytearray\n(I1000000000000\ntR.",
         b"c__builtin__\nbytes\n(I1000000000000\ntR.",
         gzip.compress(bytes(20 * 2**20)),
+        # Copies of one object: six bytes each.
+        _copies("list"),
+        _copies("tuple"),
+        _copies("bytearray"),
     ],
-    ids=["memo", "bytearray", "bytes", "gzip"],
+    ids=["memo", "bytearray", "bytes", "gzip", "lists", "tuples", "bytearrays"],
 )
 def test_refuses_to_grow(data, monkeypatch):
     monkeypatch.setattr("body_model.pickles._FREE", 2**20)
@@ -180,16 +217,56 @@ def test_refuses_to_grow(data, monkeypatch):
         load_pickle(data)
 
 
-def test_refuses_a_huge_sparse_matrix(fake_class):
+def shared_lists(depth=60):
+    """A few dozen lists that written out, or made an array, are 2 ** 60 of them."""
+    value: list = ["f8"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"_shape": (10**6, 10**6)}, "memory"),
+        ({"_shape": (-1, 10**6)}, "sizes that do not fit"),
+        ({"indptr": np.array([0, 10**12])}, "indptr does not fit"),
+        ({"indptr": np.array([0, -1, 1])}, "indptr does not fit"),
+        ({"data": shared_lists()}, "vectors of numbers"),
+        ({"indices": shared_lists()}, "without indices"),
+        ({"indices": np.array([-1])}, "negative indices"),
+        ({"data": np.array([[]], object)}, "vectors of numbers"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else next(iter(x)),
+)
+def test_refuses_sparse_matrices_that_do_not_add_up(fake_class, state, reason):
     matrix = fake_class("scipy.sparse.csc", "csc_matrix")()
     matrix.__dict__ |= {
-        "_shape": (10**6, 10**6),
+        "_shape": (2, 1),
         "data": np.ones(1),
         "indices": np.zeros(1, int),
-        "indptr": np.zeros(2, int),
+        "indptr": np.array([0, 1]),
     }
-    with pytest.raises(UnsafePickle, match="memory"):
+    np.testing.assert_array_equal(load_pickle(pickle.dumps(matrix)), [[1.0], [0.0]])
+    matrix.__dict__ |= state
+    with pytest.raises(ValueError, match=reason):
         load_pickle(pickle.dumps(matrix))
+
+
+def test_refuses_a_chumpy_view_that_repeats_a_large_entry(fake_class):
+    select = fake_class("chumpy.reordering", "Select")()
+    select.__dict__ |= {"a": np.array(["x"], "S100000"), "idxs": np.zeros(10**5, np.uint8)}
+    with pytest.raises(UnsafePickle, match="memory"):
+        load_pickle(pickle.dumps(select))
+
+
+def test_messages_stay_short(fake_class):
+    fake_class("chumpy.ch", "Other")
+    for data in (pickle.dumps(Call(np.dtype, shared_lists())),
+                 pickle.dumps(Call(codecs.encode, "a", shared_lists()))):  # fmt: skip
+        with pytest.raises(UnsafePickle, match="refuses") as error:
+            load_pickle(data)
+        assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("keep", [0, 1, 10, 100, -40, -1])

@@ -109,9 +109,11 @@ def test_ways_there_and_back(dtype, atol):
 
 
 def test_quaternions_need_no_unit_length():
-    q = jnp.array([[1.0, 2, 3, 4], [-7.0, -14, -21, -28], [0, 0, 0, 0], [2, 0, 0, 2]])
+    q = jnp.array([[1.0, 2, 3, 4], [-7.0, -14, -21, -28], [0, 0, 0, 0], [2, 0, 0, 2],
+                   [1e-25, 2e-25, 3e-25, 4e-25], [1e25, 2e25, 3e25, 4e25]])  # fmt: skip
     matrix = jax.jit(rotations.quaternion_to_matrix)(q)
-    close("scaled", matrix[1], matrix[0], atol=1e-6)
+    for row in (1, 4, 5):
+        close(f"scaled, row {row}", matrix[row], matrix[0], atol=1e-6)
     close("zero", matrix[2], np.eye(3))
     close("a quarter turn about z", matrix[3], [[0, -1, 0], [1, 0, 0], [0, 0, 1]], atol=1e-6)
 
@@ -184,7 +186,8 @@ SINGULAR = {
     "matrix_to_axis_angle": [np.eye(3), np.diag([1, -1, -1]), np.diag([-1, 1, -1]),
                              np.diag([-1, -1, 1]), np.zeros((3, 3))],
     "matrix_to_quaternion": [np.eye(3), np.diag([-1, -1, 1]), np.zeros((3, 3))],
-    "quaternion_to_matrix": [np.zeros(4), [0, 1, 0, 0], np.full(4, 1e-30)],
+    "quaternion_to_matrix": [np.zeros(4), [0, 1, 0, 0], np.full(4, 1e-30), np.full(4, 1e-19),
+                             np.full(4, 1e-38), np.full(4, 1e30)],
     "six_d_to_matrix": [np.zeros(6), [1, 0, 0, 1, 0, 0], [1, 0, 0, -2, 0, 0], [0, 0, 0, 0, 1, 0],
                         [1, 2, 3, 0, 0, 0], np.full(6, 1e-30)],
 }  # fmt: skip

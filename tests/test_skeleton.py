@@ -1,10 +1,12 @@
 """The skeleton equals the mesh at its keypoints."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import arrays, close, golden_body, golden_skeleton, relative
+from bodies import arrays, close, golden_body, golden_skeleton, products, relative
 
 from body_model import Skeleton, stand_in
 from body_model.joints import JOINT_NAMES, OPENPOSE_25, SMPL_24, SMPL_45, SMPL_LANDMARKS
@@ -140,6 +142,39 @@ def test_new_numbers_need_no_new_program(body):
     one = Skeleton.of(body)
     other = Skeleton.of(stand_in(), OPENPOSE_25)
     assert jax.tree.structure(one) == jax.tree.structure(other)
+
+
+def test_a_joint_comes_before_a_landmark_of_its_name(body):
+    named = replace(body, landmarks=(("head", 0), ("nose", 332)))
+    pose, betas = random_pose(1), random_betas(1)
+    found = place(Skeleton.of(named, ("head", "nose")), pose, betas)
+    close("keypoints", found, place(Skeleton.of(body, ("head", "nose")), pose, betas), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 9, 11])
+def test_another_number_of_shape_numbers_is_refused(body, count):
+    with pytest.raises(ValueError, match=r"betas: this skeleton has 10 shape numbers, found"):
+        Skeleton.of(body)(np.zeros((2, 24, 3)), np.zeros((2, count)))
+
+
+def test_no_product_is_rounded_to_tf32(body):
+    # An accelerator's default; the precision is in the program, so that a CPU can tell.
+    skeleton, at = Skeleton.of(body), (random_pose(2), random_betas(2))
+    for function in (
+        lambda p, b: skeleton(p, b).sum(),
+        lambda p, b: body.vertices(p, b).sum(),
+        lambda p, b: body.joints(p, b).sum(),
+    ):
+        both = (0, 1)
+        for way in (
+            function,
+            jax.grad(function, both),
+            jax.grad(jax.jit(function), both),  # differentiated after it was traced
+            jax.jacfwd(jax.jit(function), both),
+        ):
+            found = products(jax.make_jaxpr(way)(*at))
+            assert len(found) > 2
+            assert set(found) == {(jax.lax.Precision.HIGHEST,) * 2}
 
 
 def test_unknown_names_are_refused(body):

@@ -44,7 +44,7 @@ def released_denoiser(
     """
     weights = _select(state)
     if not weights:
-        found = ", ".join(map(str, list(state)[:8]))
+        found = _listed([key for key in state if isinstance(key, str)])
         raise ValueError(f"{name}: no weights of a denoiser (init_mlp.weight); found keys {found}")
     config = _config(weights, name)
     keys = {key: (path, transpose) for path, key, transpose in _table(config)}
@@ -56,13 +56,16 @@ def released_denoiser(
         )
     shapes, flat = parameter_shapes(config), {}
     for key, (path, transpose) in keys.items():
-        array = np.asarray(weights[key])
+        array = weights[key]
+        if not isinstance(array, np.ndarray):
+            kind = type(array).__name__
+            raise ValueError(f"{name}: key '{key}': expected an array, found a {kind}")
         expected = shapes[path][::-1] if transpose else shapes[path]
         if array.shape != expected:
             raise ValueError(
                 f"{name}: key '{key}': expected shape {list(expected)}, found {list(array.shape)}"
             )
-        if array.dtype.kind not in "fV" or not np.isfinite(array.astype(np.float64)).all():
+        if not is_float(array) or not np.isfinite(array.astype(np.float64)).all():
             raise ValueError(f"{name}: key '{key}': expected finite numbers, found others")
         array = array.astype(np.promote_types(array.dtype.newbyteorder("="), np.float32))
         flat[path] = np.ascontiguousarray(array.T if transpose else array)
@@ -104,6 +107,11 @@ def parameter_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def is_float(array: np.ndarray) -> bool:
+    """Whether the numbers are floats, numpy's own or bfloat16."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     """Nested dicts of arrays as one dict with paths like pose/blocks_0/linear1/kernel."""
     flat: dict[str, np.ndarray] = {}
@@ -137,7 +145,7 @@ def _select(state: Mapping[str, Any]) -> dict[str, Any]:
             return {
                 key.removeprefix(prefix): value
                 for key, value in state.items()
-                if key.startswith(prefix)
+                if isinstance(key, str) and key.startswith(prefix)
             }
     return {}
 
@@ -148,18 +156,23 @@ def _count_blocks(names: Mapping[str, Any], prefix: str) -> int:
 
 
 def _config(weights: Mapping[str, Any], name: str) -> dict[str, int]:
-    def length(key: str) -> int:
-        if key not in weights or np.ndim(weights[key]) != 1:
+    def length(key: str, least: int = 0) -> int:
+        vector = weights.get(key)
+        if not isinstance(vector, np.ndarray) or vector.ndim != 1:
             raise ValueError(f"{name}: key '{key}': expected a vector, found none")
-        return len(weights[key])
+        if len(vector) < least:
+            raise ValueError(
+                f"{name}: key '{key}': expected at least {least} numbers, found {len(vector)}"
+            )
+        return len(vector) - least
 
     with_shape = any("_betas." in key for key in weights)
     norm = "blocks{s}.0.block.layer_norm1.weight"
     return {
-        "features": length(norm.format(s="")) - _WIDTHS["pose"],
+        "features": length(norm.format(s=""), _WIDTHS["pose"]),
         "hidden": length("blocks.0.block.linear_layer1.bias"),
         "blocks": _count_blocks(weights, "blocks."),
-        "shape_features": length(norm.format(s="_betas")) - _WIDTHS["shape"] if with_shape else 0,
+        "shape_features": length(norm.format(s="_betas"), _WIDTHS["shape"]) if with_shape else 0,
         "shape_blocks": _count_blocks(weights, "blocks_betas."),
     }
 

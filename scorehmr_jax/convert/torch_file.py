@@ -5,6 +5,7 @@ bytes of each storage. A tensor is a storage's type, an offset, a size and strid
 """
 
 import io
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from body_model.pickles import StandIn, UnsafePickle, Value, load_pickle, read_bytes
+from body_model.pickles import StandIn, UnsafePickle, Value, load_pickle, read_bytes, shown
 
 _STORAGES = {
     "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
@@ -37,7 +38,8 @@ def load_torch(path: str | Path) -> Any:
         raise ValueError(f"{name}: PyTorch's format from before 1.6; save it again: {_RESAVE}")
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
-    except zipfile.BadZipFile as error:
+    # A damaged archive can fail in any way.
+    except Exception as error:
         raise ValueError(
             f"{name}: not a whole PyTorch checkpoint ({error}); it may be truncated or of "
             "another kind"
@@ -65,10 +67,14 @@ class _Storage(StandIn):
     code = ""
 
 
+class _Flat(Value):
+    """The numbers of one storage, as a vector that lies in memory without gaps."""
+
+
 class _Reader:
     def __init__(self, name: str, archive: zipfile.ZipFile, root: str) -> None:
         self._name, self._archive, self._root = name, archive, root
-        self._loaded: dict[str, Value] = {}
+        self._loaded: dict[str, _Flat] = {}
         big = f"{root}byteorder" in archive.namelist() and self.member("byteorder") == b"big"
         self._order: Literal["<", ">"] = ">" if big else "<"
 
@@ -88,25 +94,26 @@ class _Reader:
     def member(self, inner: str) -> bytes:
         try:
             info = self._archive.getinfo(self._root + inner)
-            # PyTorch stores its members as they are; anything packed could be a bomb.
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise UnsafePickle(f"{self._name}: refuses compressed content in '{inner}'")
-            return self._archive.read(info)
         except KeyError:
             raise ValueError(f"{self._name}: '{inner}' is missing from the checkpoint") from None
-        except (zipfile.BadZipFile, EOFError) as error:
+        # PyTorch stores its members as they are; anything packed could be a bomb.
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise UnsafePickle(f"{self._name}: refuses compressed content in '{inner}'")
+        try:
+            return self._archive.read(info)
+        except Exception as error:
             raise ValueError(f"{self._name}: '{inner}' is damaged ({error})") from None
 
-    def storage(self, reference: Any) -> Value:
+    def storage(self, reference: Any) -> _Flat:
         """The flat array of ('storage', class, key, device, count)."""
         kind, cls, key, _, count = reference
         if kind != "storage" or not (isinstance(cls, type) and issubclass(cls, _Storage)):
-            raise UnsafePickle(f"refuses the reference {reference!r}")
+            raise UnsafePickle(f"refuses the reference {shown(reference)}")
         if key not in self._loaded:
             flat = np.frombuffer(self.member(f"data/{key}"), self._dtype(cls.code))
             if len(flat) != count:
                 raise ValueError(f"storage {key} has {len(flat)} numbers, expected {count}")
-            self._loaded[key] = Value(flat)
+            self._loaded[key] = _Flat(flat)
         return self._loaded[key]
 
     def _dtype(self, code: str) -> np.dtype:
@@ -118,7 +125,7 @@ class _Reader:
 
 
 def _tensor(
-    storage: Value,
+    storage: _Flat,
     offset: int,
     size: Sequence[int],
     strides: Sequence[int],
@@ -127,16 +134,26 @@ def _tensor(
     metadata: Any = None,
 ) -> Value:
     """A tensor as a view of its storage, checked to lie inside it."""
+    # Of a tensor already made, a view, `len` would not tell where its memory ends.
+    if not isinstance(storage, _Flat):
+        raise UnsafePickle("refuses a tensor that is not made from a storage")
     flat = storage.value
     integers = [offset, *size, *strides]
     if not all(isinstance(n, int) and n >= 0 for n in integers) or len(size) != len(strides):
-        raise ValueError(f"tensor of size {size}, strides {strides}, offset {offset}")
+        raise ValueError(
+            f"tensor of size {shown(size)}, strides {shown(strides)}, offset {shown(offset)}"
+        )
     empty = 0 in size
     last = offset + sum((n - 1) * s for n, s in zip(size, strides, strict=True))
     if not empty and last >= len(flat):
         raise ValueError(
             f"tensor of size {list(size)}, strides {list(strides)} and offset {offset} reaches "
             f"beyond its storage of {len(flat)} numbers"
+        )
+    if math.prod(size) > len(flat):
+        raise ValueError(
+            f"tensor of size {list(size)} and strides {list(strides)} is larger than its storage "
+            f"of {len(flat)} numbers; save a contiguous copy of it"
         )
     if empty:
         return Value(np.zeros(tuple(size), flat.dtype))
