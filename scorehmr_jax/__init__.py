@@ -3,7 +3,7 @@
 from scorehmr_jax.camera import crop_to_full, pinhole, project
 from scorehmr_jax.demo import example
 from scorehmr_jax.groups import stack_groups, unstack_groups
-from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.hypotheses import best_of, hypotheses
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
@@ -20,6 +20,7 @@ __all__ = [
     "Prior",
     "RefineConfig",
     "Refined",
+    "Term",
     "best_of",
     "crop_to_full",
     "example",

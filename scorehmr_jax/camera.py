@@ -64,9 +64,18 @@ def crop_to_full(
     Returns:
         [..., 3] metres.
     """
-    scale = jnp.asarray(weak_camera)[..., :1] * jnp.asarray(box_size)[..., None]
+    weak_camera, box_center, box_size, image_size = map(
+        _floating, (weak_camera, box_center, box_size, image_size)
+    )
+    scale = weak_camera[..., :1] * box_size[..., None]
     # The released code adds this; it also keeps a zero scale finite.
     scale = scale + 1e-9
-    offset = 2 * (jnp.asarray(box_center) - jnp.asarray(image_size) / 2) / scale
+    offset = 2 * (box_center - image_size / 2) / scale
     focal = jnp.broadcast_to(jnp.asarray(focal, scale.dtype), offset.shape)
     return jnp.concatenate([weak_camera[..., 1:] + offset, 2 * focal[..., :1] / scale], axis=-1)
+
+
+def _floating(array: Array) -> Array:
+    """Whole pixels as float32: jax would make float64 of them where that is enabled."""
+    array = jnp.asarray(array)
+    return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.float32)

@@ -122,18 +122,27 @@ def ddim(
             as in the released code.
     Returns:
         The latent at the last level, and the x_0 predicted at the step before it.
+    Raises:
+        ValueError: if there are fewer than two levels.
     """
+    if len(times) < 2:
+        raise ValueError(f"times: expected at least two levels, found {len(times)}")
     levels = schedule.at(jnp.asarray(times), x.dtype)
 
-    def step(x: Array, now: tuple[Array, Level, Level]) -> tuple[Array, Array]:
+    def step(
+        state: tuple[Array, Array], now: tuple[Array, Level, Level]
+    ) -> tuple[tuple[Array, Array], None]:
+        x, _ = state
         t, here, there = now
-        predicted = noise(x, t)
+        predicted = noise(x, t).astype(x.dtype)
         x_0 = predict_x_0(here, x, predicted)
         if clip is not None:
             x_0 = jnp.clip(x_0, -clip, clip)
-        return ddim_step(there, x_0, predicted), x_0
+        return (ddim_step(there, x_0, predicted), x_0), None
 
     here = jax.tree.map(lambda leaf: leaf[:-1], levels)
     there = jax.tree.map(lambda leaf: leaf[1:], levels)
-    x, x_0 = jax.lax.scan(step, x, (jnp.asarray(times[:-1]), here, there))
-    return x, x_0[-1]
+    # Reverse mode works each step out again, so that it need not keep the network's layers.
+    step = jax.checkpoint(step, prevent_cse=False)
+    (x, x_0), _ = jax.lax.scan(step, (x, x), (jnp.asarray(times[:-1]), here, there))
+    return x, x_0

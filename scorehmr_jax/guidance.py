@@ -3,11 +3,12 @@
 A term is any function from a `Hypothesis` of samples [..., N] to losses [..., N]. The last
 axis, N, is the group: the frames of one video, the views of one person, or images that have
 nothing to do with each other. Those here are pytrees: observations and weights are traced, so
-that changing them never recompiles.
+that changing them never recompiles. A function of your own has that too if it is a pytree:
+`jax.tree_util.Partial(loss, observations)`; a plain function's own data is compiled in.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -136,13 +137,14 @@ class FunctionTerm(Term):
     """A function of the user's, with a weight. Build it with `weighted`."""
 
     weight: Array
-    function: Callable[[Hypothesis], Array] = field(metadata={"static": True})
+    function: Callable[[Hypothesis], Array]  # a pytree, what it carries being traced
 
     def __call__(self, hypothesis: Hypothesis) -> Array:
         loss = jnp.asarray(self.function(hypothesis))
         wanted = hypothesis.mask.shape
         if loss.shape != wanted:
-            name = getattr(self.function, "__name__", repr(self.function))
+            function = getattr(self.function, "func", self.function)
+            name = getattr(function, "__name__", type(function).__name__)
             raise ValueError(
                 f"term {name}: expected one loss per sample, shape {wanted}, found {loss.shape}"
             )
@@ -181,7 +183,7 @@ def keypoints_2d(
     """Reprojection onto 2D keypoints (paper, Eq. 12), by the robust Geman-McClure error.
 
     A keypoint with a coordinate that is not finite counts as not seen; so do all keypoints of a
-    camera with a number that is not finite, or of an image without size.
+    camera with a number that is not finite or a focal length of 0, or of an image without size.
 
     Args:
         keypoints: detections of the K keypoints of the skeleton, [..., N, K].
@@ -206,7 +208,9 @@ def keypoints_2d(
         )
     seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good[..., None]
     xy = jnp.where(seen[..., None], xy, 0)
-    confidence = jnp.where(seen, jnp.clip(confidence, 0, 1), 0)
+    # Not jnp.clip, which halves the gradient at a confidence of exactly 1.
+    confidence = jnp.where(confidence > 1, 1, jnp.where(confidence < 0, 0, confidence))
+    confidence = jnp.where(seen, confidence, 0)
     return KeypointTerm(
         Keypoints2D(xy, confidence),
         camera,
@@ -238,9 +242,10 @@ def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) 
 
     Args:
         weight: multiplies the term's own weight; a plain function's own weight is 1.
-        term: a term, or a function from a hypothesis to a loss per sample [..., N].
+        term: a term, or a function from a hypothesis to a loss per sample [..., N]. What a
+            function carries is traced if it is a pytree, such as `jax.tree_util.Partial`.
     Raises:
-        ValueError: if term is neither.
+        ValueError: if term is neither, or a function that can be neither traced nor hashed.
     """
     if isinstance(term, Term):
         return WeightedTerm(_weight(weight), term)
@@ -249,6 +254,15 @@ def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) 
             "term: expected a function from a hypothesis to a loss per sample, or one of "
             f"keypoints_2d, multiview, smooth; found {type(term).__name__}"
         )
+    if jax.tree_util.all_leaves([term]):
+        try:
+            hash(term)
+        except TypeError:
+            raise ValueError(
+                f"term: {type(term).__name__} can neither be traced nor hashed; register it as a "
+                "pytree, or pass jax.tree_util.Partial(function, data)"
+            ) from None
+        term = jax.tree_util.Partial(term)
     return FunctionTerm(_weight(weight), term)
 
 
@@ -289,7 +303,16 @@ def _screened(camera: Camera) -> tuple[Camera, Array]:
         if shape[-1:] != (2,):
             raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
     camera = jax.tree.map(_floating, camera)
-    good = jnp.max(camera.image_size, axis=-1) > 0
+    shapes = [leaf.shape for leaf in jax.tree.leaves(camera)]
+    try:
+        jnp.broadcast_shapes(*shapes)
+    except ValueError:
+        raise ValueError(
+            "camera: focal, center and image_size disagree on the samples: {}, {} and {}".format(
+                *shapes
+            )
+        ) from None
+    good = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
     for leaf in jax.tree.leaves(camera):
         good = good & jnp.isfinite(leaf).all(-1)
     return jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera), good

@@ -49,17 +49,18 @@ class Prior:
         Returns:
             [..., D].
         Raises:
-            ValueError: if x or features have another width than the prior's.
+            ValueError: if x or features have another width than the prior's, or a level is no
+                integer or outside the schedule.
         """
-        x = self._checked(x)
+        x, t = self._checked(x), self._checked_level(t)
         self.check_features(features)
-        t = jnp.broadcast_to(jnp.asarray(t), x.shape[:-1]) if jnp.ndim(t) else jnp.asarray(t)
+        t = jnp.broadcast_to(t, x.shape[:-1]) if t.ndim else t
         return Denoiser(self.config).apply({"params": self.params}, x, t, features)  # type: ignore[return-value]
 
     def denoise(self, x: Array, t: Array, features: Array | None = None) -> Array:
         """The mean of x_0 given x_t, [..., D] (Tweedie; paper, Eq. 5). Arguments as `noise`."""
-        x = self._checked(x)
-        level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
+        x, t = self._checked(x), self._checked_level(t)
+        level = self.schedule.at(t[..., None], x.dtype)
         return diffusion.predict_x_0(level, x, self.noise(x, t, features))
 
     def score(self, x: Array, t: Array, features: Array | None = None) -> Array:
@@ -67,8 +68,8 @@ class Prior:
 
         Arguments as `noise`.
         """
-        x = self._checked(x)
-        level = self.schedule.at(jnp.asarray(t)[..., None], x.dtype)
+        x, t = self._checked(x), self._checked_level(t)
+        level = self.schedule.at(t[..., None], x.dtype)
         return -self.noise(x, t, features) / level.sqrt_one_minus
 
     def energy(
@@ -153,10 +154,11 @@ class Prior:
         Returns:
             [*shape, D], not orthonormal; `x_to_rotations` makes rotations of it.
         Raises:
-            ValueError: if features have the wrong width, or fewer than two levels are left.
+            ValueError: if features have the wrong width or do not fit the shape, or fewer than
+                two levels are left.
         """
         if features is not None:
-            shape = jnp.broadcast_shapes(shape, features.shape[:-1])
+            shape = _together("shape", tuple(shape), features)
         total = self.schedule.num_steps
         if not 1 <= step <= total // 2:
             raise ValueError(f"step: expected 1 to {total // 2}, found {step}")
@@ -242,6 +244,8 @@ class Prior:
 
     def _along(self, times: np.ndarray, x: Array, features: Array | None) -> Array:
         x = self._checked(x)
+        if features is not None:
+            x = jnp.broadcast_to(x, (*_together("x", x.shape[:-1], features), self.dim))
         return diffusion.ddim(self._at_one_level(features), self.schedule, x, times)[0]
 
     def _checked(self, x: Array) -> Array:
@@ -249,6 +253,19 @@ class Prior:
         if x.shape[-1:] != (self.dim,):
             raise ValueError(f"x: this prior diffuses {self.dim} numbers, found shape {x.shape}")
         return x
+
+    def _checked_level(self, t: Array) -> Array:
+        level = jnp.asarray(t)
+        if not jnp.issubdtype(level.dtype, jnp.integer):
+            raise ValueError(f"t: expected integer levels, found {level.dtype}")
+        if not isinstance(level, jax.core.Tracer) and level.size:
+            least, greatest = np.min(level), np.max(level)
+            if least < 0 or greatest >= self.schedule.num_steps:
+                raise ValueError(
+                    f"t: this prior has levels 0 to {self.schedule.num_steps - 1}, "
+                    f"found {least} to {greatest}"
+                )
+        return level
 
     def _at_one_level(self, features: Array | None) -> Any:
         self.check_features(features)
@@ -263,6 +280,16 @@ class Prior:
     def fold(self) -> FoldedDenoiser:
         """The network with everything worked out that depends on its weights alone."""
         return fold(self.config, self.params)
+
+
+def _together(name: str, batch: tuple[int, ...], features: Array) -> tuple[int, ...]:
+    try:
+        return jnp.broadcast_shapes(batch, features.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"features: expected rows that broadcast with those of {name}, {batch}, "
+            f"found shape {tuple(features.shape)}"
+        ) from None
 
 
 def rotations_to_x(pose: Array) -> Array:

@@ -100,7 +100,12 @@ def refine(
 
     Leading axes [..., N]: N is one group, such as the frames of a video, the views of a person,
     or independent images; the axes before it are many groups of one size, padded if need be.
-    Differentiable in reverse mode by everything traced, in bounded memory.
+    A video of any length is one group: memory grows by about 60 kB a frame with the released
+    network. Differentiable in reverse mode by everything traced, in bounded memory.
+
+    Call it inside your own `jit`, or through `make_refiner`: by itself it compiles at every call.
+    Under `vmap` the early exit saves no time, as both ways of a branch are taken; leading axes do
+    the same and keep it.
 
     Args:
         prior: from `load_prior`.
@@ -113,7 +118,7 @@ def refine(
         config: the schedule of the loop.
         mask: [..., N] False for padding, which changes nothing.
     Returns:
-        The refined bodies and what happened to each.
+        The refined bodies and what happened to each, in the precision of the estimate's pose.
     Raises:
         ValueError: if shapes do not fit.
     """
@@ -171,19 +176,20 @@ def _refine(
         raise ValueError(
             f"start: this prior has levels below {prior.schedule.num_steps}, found {config.start}"
         )
-    estimate = _checked(estimate, skeleton)
+    estimate = checked_estimate(estimate, skeleton)
     features = prior.features_of(estimate.pose, features)
     batch = estimate.betas.shape[:-1]
-    mask = jnp.broadcast_to(True if mask is None else jnp.asarray(mask), batch)
+    mask = checked_mask(mask, batch)
     clean, features, status = _screen(prior, skeleton, estimate, features, terms, config, mask)
     refined, stop_step, losses = _loop(
         prior, network, skeleton, clean, features, terms, config, status == OK
     )
     refined, status = _settle(estimate, refined, status)
-    return refined, Info(status, stop_step, losses)
+    return refined, Info(status, jnp.where(status == OK, stop_step, -1), losses)
 
 
-def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
+def checked_estimate(estimate: Estimate, skeleton: Skeleton) -> Estimate:
+    """An estimate of one batch and precision; a ValueError if its shapes do not fit."""
     pose, betas = jnp.asarray(estimate.pose), jnp.asarray(estimate.betas)
     translation = jnp.asarray(estimate.translation)
     expected = {
@@ -206,7 +212,7 @@ def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
                 *shapes
             )
         ) from None
-    if batch[-1] == 0:
+    if 0 in batch:
         raise ValueError("estimate: no samples (an empty sequence or batch)")
     # The pose decides the precision of all that the loop carries.
     dtype = jnp.promote_types(pose.dtype, jnp.float32)
@@ -215,6 +221,17 @@ def _checked(estimate: Estimate, skeleton: Skeleton) -> Estimate:
         jnp.broadcast_to(betas, (*batch, betas.shape[-1])).astype(dtype),
         jnp.broadcast_to(translation, (*batch, 3)).astype(dtype),
     )
+
+
+def checked_mask(mask: Array | None, batch: tuple[int, ...]) -> Array:
+    """A mask of the batch, of True where none is given; a ValueError if it does not fit."""
+    mask = jnp.asarray(True if mask is None else mask, bool)
+    try:
+        return jnp.broadcast_to(mask, batch)
+    except ValueError:
+        raise ValueError(
+            f"mask: expected one for each estimate {batch}, found shape {mask.shape}"
+        ) from None
 
 
 def _screen(
@@ -288,18 +305,19 @@ def _loop(
         x_0 = jnp.where(sane[..., None], x_0, start)
         camera = jnp.where(sane[..., None], camera, estimate.translation)
         body = _hypothesis(prior, skeleton, x_0, estimate.betas, camera, active & sane)
-        losses = [jnp.where(active & sane, term(body), 0) for term in terms]
+        # Observations of another precision than the pose's must not change what the loop carries.
+        losses = [jnp.where(active & sane, term(body), 0).astype(x.dtype) for term in terms]
         total = sum(jnp.sum(term.weight * each) for term, each in zip(terms, losses, strict=True))
         return total, sum(losses)  # type: ignore[return-value]
 
     def invert(x: Array, row: tuple[Level, Level, Any]) -> tuple[Array, None]:
         here, there, modulation = row
-        noise = network(x, modulation, condition)
+        noise = network(x, modulation, condition).astype(x.dtype)
         return ddim_step(there, predict_x_0(here, x, noise), noise), None
 
     def guide(state: _State, row: tuple[Level, Level, Any]) -> tuple[_State, Array]:
         here, there, modulation = row
-        noise = network(state.x, modulation, condition)
+        noise = network(state.x, modulation, condition).astype(state.x.dtype)
         x_0 = predict_x_0(here, state.x, noise)
         (_, losses), (slope, camera_slope) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
             x_0, state.camera

@@ -14,7 +14,7 @@ from body_model.stand_in import stand_in
 from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, smooth
-from scorehmr_jax.refine import DIVERGED, NOT_FINITE, OK, PADDING
+from scorehmr_jax.refine import DIVERGED, NOT_FINITE, NOT_IN_FRONT, OK, PADDING
 from scorehmr_jax.types import Estimate, Keypoints2D
 
 N = 4
@@ -87,23 +87,42 @@ def test_another_pull_or_weight_does_not_recompile(scene, run):
 
 def test_a_bad_sample_keeps_its_estimate_and_changes_no_other(scene, run):
     good = run(scene[0], keypoints_2d(*scene[1:]), 1.0, EVERY)[0]
-    spoilt = replace(scene[0], translation=scene[0].translation.at[1].set(jnp.nan))
+    moved = scene[0].translation.at[1].set(jnp.nan).at[2, 2].set(-5.0)
+    spoilt = replace(scene[0], translation=moved)
     refined, info = run(spoilt, keypoints_2d(*scene[1:]), 1.0, EVERY.at[3].set(False))
-    assert info.status.tolist() == [OK, NOT_FINITE, OK, PADDING]
-    for kept in (1, 3):
+    assert info.status.tolist() == [OK, NOT_FINITE, NOT_IN_FRONT, PADDING]
+    for kept in (1, 2, 3):
         np.testing.assert_array_equal(refined.pose[kept], scene[0].pose[kept])
-    for other in (0, 2):
-        np.testing.assert_allclose(refined.pose[other], good.pose[other], atol=1e-5)
+        np.testing.assert_array_equal(refined.translation[kept], moved[kept])
+    np.testing.assert_allclose(refined.pose[0], good.pose[0], atol=1e-5)
 
 
 def test_a_term_that_diverges_is_flagged(scene, skeleton):
     def infinite(hypothesis):
         return jnp.where(jnp.arange(N) == 2, jnp.nan, 1.0) * hypothesis.translation[..., 2]
 
-    config = AdamConfig(steps=2)
-    refined, info = adam(skeleton, scene[0], infinite, config=config)
+    config = AdamConfig(steps=3)
+    refined, info = adam(skeleton, scene[0], [infinite, smooth()], config=config)
+    # The neighbours in a video go on without it.
     assert info.status.tolist() == [OK, OK, DIVERGED, OK]
     np.testing.assert_array_equal(refined.translation[2], scene[0].translation[2])
+
+
+def test_precision_is_that_of_the_pose(scene, skeleton):
+    with jax.enable_x64(True):
+        refined, info = jax.eval_shape(
+            lambda: adam(skeleton, scene[0], keypoints_2d(*scene[1:]), 1.0, CONFIG)
+        )
+    assert {leaf.dtype for leaf in jax.tree.leaves((refined, info.losses))} == {
+        np.dtype(np.float32)
+    }
+
+
+def test_shapes_that_do_not_fit_are_refused(scene, skeleton):
+    with pytest.raises(ValueError, match=r"estimate.pose: expected \[..., N, 24, 3, 3\]"):
+        adam(skeleton, replace(scene[0], pose=scene[0].pose[:, :23]), smooth())
+    with pytest.raises(ValueError, match=r"mask: expected one for each estimate \(4,\)"):
+        adam(skeleton, scene[0], smooth(), mask=jnp.ones(3, bool))
 
 
 def test_terms_of_a_video_count(scene, skeleton):

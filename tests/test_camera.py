@@ -58,6 +58,14 @@ def test_crop_to_full_keeps_the_box_where_it_was():
     assert np.isfinite(crop_to_full(np.zeros(3), center, side, size, 5000.0)).all()
 
 
+def test_crop_to_full_keeps_the_precision_of_the_camera():
+    with jax.enable_x64(True):
+        one = np.ones(3, np.float32)
+        found = crop_to_full(one, np.array([420, 250]), np.array(300), np.array([1280, 720]), 5e3)
+        assert found.dtype == np.float32
+        assert crop_to_full(one.astype(float), one[:2], one[0], one[:2], 5e3).dtype == np.float64
+
+
 def test_known_pixels():
     camera = Camera(jnp.array([100.0, 200]), jnp.array([50.0, 60]), jnp.array([100.0, 120]))
     points = jnp.array([[0, 0, 2.0], [1, 0, 2], [0, 1, 2], [1, 1, 4]])

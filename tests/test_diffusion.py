@@ -127,6 +127,11 @@ def test_times_ascend_to_the_start():
     np.testing.assert_array_equal(diffusion.ddim_times(9, 1, 4), [1, 5, 9])
 
 
+def test_one_level_is_no_path(schedule):
+    with pytest.raises(ValueError, match="times: expected at least two levels, found 1"):
+        diffusion.ddim(mixture_noise(schedule), schedule, jnp.zeros(4), np.array([50]))
+
+
 @pytest.mark.parametrize("variant", ["tiny_pare", "tiny_betas"])
 def test_sampling_equals_the_released_code(golden, variant):
     g = arrays(golden / f"loop_G_ddim_{variant}.npz")

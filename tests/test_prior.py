@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import close, compilations, golden_prior, small_prior
+from bodies import close, compilations, dot, golden_prior, random_like, slope, small_prior
 
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import diffusion
@@ -250,6 +250,85 @@ def test_latents_are_noisier_higher_up():
     a = prior.schedule.alphas_cumprod[300]
     latent = np.asarray(prior.encode(x, start=300))
     close("spread", (latent - np.sqrt(a) * MODES[0]).std(), np.sqrt(a * 0.09 + 1 - a), rtol=0.03)
+
+
+def test_sampling_and_inversion_have_gradients_and_map():
+    with jax.enable_x64(True):
+        prior, key = small_prior(dtype=np.float64), jax.random.key(0)
+        at = tuple(jnp.asarray(rng.standard_normal((3, n))) for n in (144, 8))
+
+        def inversion(x, c):
+            return prior.encode(x, c, start=4), prior.decode(x, c, start=4)
+
+        @jax.jit
+        def loss(at):
+            drawn = prior.sample(key, at[1], step=250, clip=None)
+            return sum(
+                jnp.sum(jnp.sin(i * each)) for i, each in enumerate((*inversion(*at), drawn), 1)
+            )
+
+        direction = random_like(jax.random.key(1), at)
+        found, wanted = (
+            dot(jax.jit(jax.grad(loss))(at), direction),
+            slope(loss, at, direction, 1e-6),
+        )
+        assert wanted != 0 and abs(found - wanted) < 1e-5 * abs(wanted)
+        together, mapped = jax.jit(lambda x, c: (inversion(x, c), jax.vmap(inversion)(x, c)))(*at)
+        close("vmap", mapped, together, atol=1e-9)
+
+
+def test_a_path_of_many_levels_keeps_its_memory():
+    prior, c = small_prior(hidden=256), jnp.zeros((64, 8))
+
+    def total(c):
+        return jnp.sum(prior.sample(jax.random.key(0), c, step=2))
+
+    latent = 64 * 144 * 4
+    for run, limit in ((total, 20 * latent), (jax.grad(total), 2 * 500 * latent)):
+        memory = jax.jit(run).lower(c).compile().memory_analysis()
+        assert memory.temp_size_in_bytes < limit
+
+
+def test_precision_is_that_of_the_pose():
+    with jax.enable_x64(True):
+        prior, c = small_prior(), np.zeros((2, 8))
+        for dtype in (np.float32, np.float64):
+            x = np.zeros((2, 144), dtype)
+            for method in (prior.encode, prior.decode):
+                assert jax.eval_shape(method, x, c).dtype == dtype
+        sample = jax.eval_shape(lambda: prior.sample(jax.random.key(0), c))
+    assert sample.dtype == np.float32
+
+
+def test_one_pose_under_many_features():
+    prior = small_prior()
+    x, c = (rng.standard_normal(s).astype(np.float32) for s in ((144,), (3, 8)))
+    found = jax.jit(lambda x, c: prior.encode(x, c, start=4))(x, c)
+    wanted = jax.jit(lambda x, c: prior.encode(x, c, start=4))(np.stack([x] * 3), c)
+    close("latents", found, wanted, atol=1e-5)
+    for call in (
+        lambda: prior.encode(jnp.zeros((2, 144)), c),
+        lambda: prior.sample(jax.random.key(0), c, shape=(2,)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"rows that broadcast .* \(2,\), found shape \(3, 8\)"
+        ):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        (1000, "this prior has levels 0 to 999, found 1000 to 1000"),
+        (np.array([5, -1]), "found -1 to 5"),
+        (50.0, "expected integer levels, found float32"),
+    ],
+)
+def test_levels_that_do_not_exist_are_refused(t, message):
+    prior, x = small_prior(0), jnp.zeros((2, 144))
+    for method in (prior.noise, prior.score, prior.denoise):
+        with pytest.raises(ValueError, match=message):
+            method(x, t)
 
 
 @pytest.mark.parametrize(("start", "step"), [(50, 0), (49, 2), (0, 2), (1000, 2), (2, 4), (50, -2)])

@@ -469,7 +469,7 @@ def test_rests_once_every_sample_has_stopped(refiner, prior, skeleton, people, s
     worked = np.isfinite(info.losses).all(1)
     np.testing.assert_array_equal(worked, np.arange(12) < 3 * rounds)
     first = 1 if stop == "step" else 5
-    np.testing.assert_array_equal(info.stop_step[:5], first)
+    np.testing.assert_array_equal(info.stop_step, [first] * 5 + [-1])
     if stop == "round":  # what is returned is what the last round left
         wanted, _ = refiner(people.estimate, people.features, evidence(people), mask)
         same(found, wanted, atol=1e-6)
@@ -516,9 +516,17 @@ def test_views_agree_better(prior, skeleton, people):
     noise = jax.scipy.linalg.expm(0.1 * np.random.default_rng(0).standard_normal((3, 24, 3, 3)))
     q, _ = jnp.linalg.qr(noise)
     estimate = replace(views.estimate, pose=one_pose @ q)
-    _, info = make_refiner(prior, skeleton, CONFIG)(estimate, views.features, multiview())
+    run = make_refiner(prior, skeleton, CONFIG)
+    _, info = run(estimate, views.features, multiview(), jnp.ones(3, bool))
     assert info.losses[-1].sum() < 0.7 * info.losses[0].sum()
     assert (info.status == OK).all()
+    # A view that is not finite is as if it were missing.
+    others = jnp.array([True, False, True])
+    wanted, _ = run(estimate, views.features, multiview(), others)
+    bad = replace(estimate, pose=spoil(estimate.pose, row=1))
+    found, info = run(bad, views.features, multiview(), jnp.ones(3, bool))
+    assert info.status.tolist() == [OK, NOT_FINITE, OK]
+    same(found, wanted, atol=1e-6, among=others)
 
 
 # Bad input.
@@ -553,9 +561,10 @@ def test_an_estimate_of_wrong_shape_is_refused(prior, skeleton, people, field, s
 
 
 def test_nothing_to_refine_is_refused(prior, skeleton, people):
-    nobody = tree(lambda a: a[:0], (people.estimate, people.features))
-    with pytest.raises(ValueError, match="no samples"):
-        shapes_of(prior, skeleton, people, estimate=nobody[0], features=nobody[1], terms=smooth())
+    for which in (lambda a: a[:0], lambda a: a[None][:0]):  # no samples; no groups of them
+        nobody = tree(which, people.estimate)
+        with pytest.raises(ValueError, match="no samples"):
+            shapes_of(prior, skeleton, people, estimate=nobody, terms=smooth())
 
 
 @pytest.mark.parametrize(
@@ -570,6 +579,18 @@ def test_nothing_to_refine_is_refused(prior, skeleton, people):
 def test_features_that_do_not_fit_are_refused(prior, skeleton, people, features, message):
     with pytest.raises(ValueError, match=message):
         shapes_of(prior, skeleton, people, features=features)
+
+
+@pytest.mark.parametrize("shape", [(N - 1,), (2, N)])
+def test_a_mask_that_does_not_fit_is_refused(prior, skeleton, people, shape):
+    with pytest.raises(ValueError, match=r"mask: expected one for each estimate \(6,\), found"):
+        shapes_of(prior, skeleton, people, mask=np.ones(shape, bool))
+
+
+def test_a_mask_may_be_of_ones_and_zeros(refiner, people):
+    mask = np.array([1, 1, 1, 1, 0, 0])
+    _, info = refiner(people.estimate, people.features, evidence(people), mask)
+    assert info.status.tolist() == [OK] * 4 + [PADDING] * 2
 
 
 def test_features_for_a_prior_without_are_refused(skeleton, people):
@@ -707,8 +728,43 @@ def test_reverse_mode_keeps_its_memory(skeleton):
     assert held < 64 * 2**20
 
 
-def test_float32_under_x64_stays_float32(skeleton, people, prior):
+def test_a_long_video_fits_in_memory_as_a_whole(skeleton):
+    frames = 5000
+    prior = small_prior(3072, 1024, 3)
+    given = jax.eval_shape(lambda: parts(scene(skeleton, frames, 3072)))
+
+    def run(prior, estimate, features, keypoints, camera):
+        terms = keypoints_2d(keypoints, camera), smooth()
+        return refine(prior, skeleton, estimate, features, terms)
+
+    memory = jax.jit(run).lower(prior, *given).compile(FAST).memory_analysis()
+    print(f"{memory.temp_size_in_bytes / frames / 1024:.0f} kB a frame")
+    assert memory.temp_size_in_bytes < frames * 150 * 1024
+
+
+DOUBLE = {
+    "features": lambda p: replace(p, features=np.zeros(p.features.shape)),
+    "keypoints": lambda p: replace(p, keypoints=double(p.keypoints)),
+    "camera": lambda p: replace(p, camera=double(p.camera)),
+    "betas": lambda p: replace(p, estimate=replace(p.estimate, betas=np.zeros((N, 10)))),
+    "nothing": lambda p: p,
+}
+
+
+def double(part):
+    return tree(lambda a: np.asarray(a, np.float64), part)
+
+
+@pytest.mark.parametrize("what", DOUBLE)
+def test_float32_under_x64_stays_float32(skeleton, people, prior, what):
+    def own(hypothesis):
+        return hypothesis.betas.sum(-1) * np.float64(2) + jnp.ones(N, float)
+
     with jax.enable_x64(True):
-        refined, info = shapes_of(prior, skeleton, people)
+        mixed = DOUBLE[what](people)
+        terms = [*evidence(mixed, 30.0), multiview(), own]
+        refined, info = shapes_of(
+            prior, skeleton, people, estimate=mixed.estimate, features=mixed.features, terms=terms
+        )
     assert {leaf.dtype for leaf in jax.tree.leaves(refined)} == {np.dtype(np.float32)}
     assert info.losses.dtype == np.float32

@@ -10,7 +10,16 @@ import optax
 from body_model import SMPL, Skeleton
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax.guidance import as_terms
-from scorehmr_jax.refine import DIVERGED, NOT_FINITE, OK, PADDING, Info
+from scorehmr_jax.refine import (
+    DIVERGED,
+    NOT_FINITE,
+    NOT_IN_FRONT,
+    OK,
+    PADDING,
+    Info,
+    checked_estimate,
+    checked_mask,
+)
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
 
 
@@ -34,7 +43,8 @@ def adam(
     """Moves a first estimate down the guidance losses, with no prior but the estimate itself.
 
     Minimises the weighted terms plus pull * |x - x_estimate|^2 over the pose x in 6D and the
-    camera translation. A sample with a number that is not finite keeps its first estimate.
+    camera translation. A sample that is not finite, not in front of the camera, or diverges keeps
+    its first estimate and touches no other.
 
     Args:
         body, estimate, terms, mask: as for `refine`.
@@ -42,27 +52,42 @@ def adam(
         config: steps and their sizes.
     Returns:
         As `refine`.
+    Raises:
+        ValueError: if shapes do not fit.
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
     terms = as_terms(terms)
-    batch = estimate.betas.shape[:-1]
-    mask = jnp.ones(batch, bool) if mask is None else jnp.broadcast_to(mask, batch)
+    estimate = checked_estimate(estimate, skeleton)
+    batch, dtype = estimate.betas.shape[:-1], estimate.pose.dtype
+    mask = checked_mask(mask, batch)
     finite = _finite(estimate.pose, 3) & _finite(estimate.betas, 1)
     finite &= _finite(estimate.translation, 1)
-    active = finite & mask
-    start = matrix_to_6d(jnp.where(finite[..., None, None, None], estimate.pose, jnp.eye(3)))
+    identity, away = jnp.eye(3, dtype=dtype), jnp.array([0, 0, 10], dtype)
+    start = matrix_to_6d(jnp.where(finite[..., None, None, None], estimate.pose, identity))
     betas = jnp.where(finite[..., None], estimate.betas, 0)
-    camera = jnp.where(finite[..., None], estimate.translation, jnp.array([0, 0, 10.0]))
+    camera = jnp.where(finite[..., None], estimate.translation, away)
+
+    def hypothesis(x: Array, camera: Array, active: Array) -> Hypothesis:
+        pose = six_d_to_matrix(x)
+        return Hypothesis(x.reshape(*batch, -1), pose, betas, skeleton(pose, betas), camera, active)
+
+    first = hypothesis(start, camera, finite & mask)
+    usable = jnp.ones(batch, bool)
+    for term in terms:
+        usable &= term.usable(first)
+    camera = jnp.where(usable[..., None], camera, away)
+    active = finite & usable & mask
 
     def loss(variables: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, camera = variables
-        pose = six_d_to_matrix(x)
-        pose_6d = x.reshape(*batch, -1)
-        hypothesis = Hypothesis(pose_6d, pose, betas, skeleton(pose, betas), camera, active)
+        x, moved = variables
+        # A sample that has diverged is taken out of its group, or its neighbours would follow.
+        sane = _finite(x, 2) & _finite(moved, 1)
+        x = jnp.where(sane[..., None, None], x, start)
+        body = hypothesis(x, jnp.where(sane[..., None], moved, camera), active & sane)
         total = pull * jnp.square(x - start).sum()
-        losses = jnp.zeros(batch, x.dtype)
+        losses = jnp.zeros(batch, dtype)
         for term in terms:
-            each = jnp.where(active, term(hypothesis), 0)
+            each = jnp.where(active & sane, term(body), 0).astype(dtype)
             total, losses = total + jnp.sum(term.weight * each), losses + each
         return total, losses
 
@@ -76,9 +101,9 @@ def adam(
         return ((x, variables[1] - config.camera_rate * by_camera), moved), losses
 
     with jax.default_matmul_precision("float32"):
-        first = (start, camera)
+        variables = start, camera
         ((x, camera), _), losses = jax.lax.scan(
-            step, (first, moments.init(first)), None, config.steps
+            step, (variables, moments.init(variables)), None, config.steps
         )
     good = active & _finite(x, 2) & _finite(camera, 1)
     refined = Refined(
@@ -89,7 +114,9 @@ def adam(
             good[..., None], x.reshape(*batch, -1), matrix_to_6d(estimate.pose).reshape(*batch, -1)
         ),
     )
-    status = jnp.where(good, OK, jnp.where(mask, jnp.where(finite, DIVERGED, NOT_FINITE), PADDING))
+    status = jnp.where(good, OK, DIVERGED)
+    for wrong, reason in ((~usable, NOT_IN_FRONT), (~finite, NOT_FINITE), (~mask, PADDING)):
+        status = jnp.where(wrong, reason, status)
     return refined, Info(status, jnp.full(batch, -1), losses)
 
 
