@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from scorehmr_jax.diffusion import add_noise
-from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.refine import OK, Info
 from scorehmr_jax.types import Array, Estimate, Refined
 
@@ -43,10 +43,7 @@ def hypotheses(
         raise ValueError(f"count: expected at least 1, found {count}")
     pose = jnp.asarray(estimate.pose)
     features = prior.features_of(pose, features)
-    x = rotations_to_x(pose)
-    if prior.betas_range is not None:
-        low, high = prior.betas_range
-        x = jnp.concatenate([x, 2 * (estimate.betas - low) / (high - low) - 1], axis=-1)
+    x = prior.x_of(pose, estimate.betas)
     poses = pose[None]
     if count > 1:
         noise = jax.random.normal(key, (count - 1, *x.shape), x.dtype)

@@ -223,6 +223,34 @@ class Prior:
             )
         return features
 
+    def x_of(self, pose: Array, betas: Array) -> Array:
+        """A body as the diffusion has it.
+
+        Args:
+            pose: [..., 24, 3, 3] rotations.
+            betas: [..., 10]; of no account to a prior without shape.
+        Returns:
+            [..., D].
+        Raises:
+            ValueError: if the prior models shape and does not know its range.
+        """
+        x = rotations_to_x(pose)
+        if not self.config.with_shape:
+            return x
+        low, high = self._range()
+        return jnp.concatenate([x, 2 * (betas - low) / (high - low) - 1], axis=-1)
+
+    def betas_of(self, x_0: Array, betas: Array) -> Array:
+        """Shape numbers [..., 10] of x_0 [..., D]; those given, of a prior without shape.
+
+        Raises:
+            ValueError: as `x_of`.
+        """
+        if not self.config.with_shape:
+            return betas
+        low, high = self._range()
+        return low + (x_0[..., POSE_DIM:] + 1) / 2 * (high - low)
+
     def check_features(self, features: Array | None) -> None:
         """Raises a ValueError unless the features fit this prior."""
         wanted = self.config.condition_dim
@@ -233,6 +261,14 @@ class Prior:
                 f"features: this prior was trained with width {wanted}, "
                 f"found shape {tuple(features.shape)}"
             )
+
+    def _range(self) -> Array:
+        if self.betas_range is None:
+            raise ValueError(
+                "this prior models shape and needs betas_range: load it with the least and "
+                "greatest shape numbers of its training data (betas_min and betas_max)"
+            )
+        return self.betas_range
 
     def _path(self, start: int, step: int) -> np.ndarray:
         if step < 1 or start % step or not step <= start < self.schedule.num_steps:

@@ -26,7 +26,7 @@ STATUS = (
     "refined",
     "kept: the estimate or its features are not finite",
     "kept: the estimate is not in front of the camera",
-    "kept: no keypoint is seen",
+    "kept: no term has anything to say of it",
     "kept: the refinement diverged",
     "padding",
 )
@@ -45,6 +45,8 @@ class RefineConfig:
     stop: str = "never"
     tolerance: float = 1e-5  # relative change of the loss
     camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
+    # Of the denoiser's products, as jax.default_matmul_precision names them; all else is float32.
+    network_precision: str = "float32"
     # The released code returns a sample without keypoints after an unguided round trip.
     keep_without_evidence: bool = True
 
@@ -184,7 +186,7 @@ def _refine(
     refined, stop_step, losses = _loop(
         prior, network, skeleton, clean, features, terms, config, status == OK
     )
-    refined, status = _settle(estimate, refined, status)
+    refined, status = _settle(skeleton, estimate, refined, terms, status)
     return refined, Info(status, jnp.where(status == OK, stop_step, -1), losses)
 
 
@@ -257,12 +259,11 @@ def _screen(
         jnp.where(finite[..., None], estimate.betas, 0),
         jnp.where(finite[..., None], estimate.translation, away),
     )
-    x = _encode(prior, clean)
+    x = prior.x_of(clean.pose, clean.betas)
     first = _hypothesis(prior, skeleton, x, clean.betas, clean.translation, mask & finite)
-    usable = jnp.ones(mask.shape, bool)
+    usable = _usable(terms, first)
     informed = jnp.full(mask.shape, not config.keep_without_evidence)
     for term in terms:
-        usable &= term.usable(first)
         informed |= term.informs(first)
     # A body behind the camera is moved to where its gradients are harmless.
     clean = replace(clean, translation=jnp.where(usable[..., None], clean.translation, away))
@@ -288,7 +289,7 @@ def _loop(
     active: Array,
 ) -> tuple[Refined, Array, Array]:
     condition = network.condition(features)
-    x = _encode(prior, estimate)
+    x = prior.x_of(estimate.pose, estimate.betas)
 
     def rows(here: np.ndarray, there: np.ndarray) -> tuple[Level, Level, Any]:
         source, target = (prior.schedule.at(jnp.asarray(t), x.dtype) for t in (here, there))
@@ -310,14 +311,18 @@ def _loop(
         total = sum(jnp.sum(term.weight * each) for term, each in zip(terms, losses, strict=True))
         return total, sum(losses)  # type: ignore[return-value]
 
+    def predict_noise(x: Array, modulation: Any) -> Array:
+        with jax.default_matmul_precision(config.network_precision):
+            return network(x, modulation, condition).astype(x.dtype)
+
     def invert(x: Array, row: tuple[Level, Level, Any]) -> tuple[Array, None]:
         here, there, modulation = row
-        noise = network(x, modulation, condition).astype(x.dtype)
+        noise = predict_noise(x, modulation)
         return ddim_step(there, predict_x_0(here, x, noise), noise), None
 
     def guide(state: _State, row: tuple[Level, Level, Any]) -> tuple[_State, Array]:
         here, there, modulation = row
-        noise = network(state.x, modulation, condition).astype(state.x.dtype)
+        noise = predict_noise(state.x, modulation)
         x_0 = predict_x_0(here, state.x, noise)
         (_, losses), (slope, camera_slope) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
             x_0, state.camera
@@ -384,7 +389,7 @@ def _loop(
     )
     refined = Refined(
         pose=x_to_rotations(state.x_0),
-        betas=_betas(prior, state.x_0, estimate.betas),
+        betas=prior.betas_of(state.x_0, estimate.betas),
         translation=state.camera,
         pose_6d=state.x_0[..., :POSE_DIM],
     )
@@ -419,40 +424,37 @@ def _hypothesis(
     prior: Prior, skeleton: Skeleton, x_0: Array, betas: Array, camera: Array, mask: Array
 ) -> Hypothesis:
     pose = x_to_rotations(x_0)
-    betas = _betas(prior, x_0, betas)
+    betas = prior.betas_of(x_0, betas)
     joints = skeleton(pose, betas)
     return Hypothesis(x_0[..., :POSE_DIM], pose, betas, joints, camera, mask)
 
 
-def _encode(prior: Prior, estimate: Estimate) -> Array:
-    x = rotations_to_x(estimate.pose)
-    if not prior.config.with_shape:
-        return x
-    low, high = _betas_range(prior)
-    return jnp.concatenate([x, 2 * (estimate.betas - low) / (high - low) - 1], axis=-1)
+def _usable(terms: tuple[Term, ...], hypothesis: Hypothesis) -> Array:
+    usable = jnp.ones(hypothesis.mask.shape, bool)
+    for term in terms:
+        usable &= term.usable(hypothesis)
+    return usable
 
 
-def _betas(prior: Prior, x_0: Array, betas: Array) -> Array:
-    if not prior.config.with_shape:
-        return betas
-    low, high = _betas_range(prior)
-    return low + (x_0[..., POSE_DIM:] + 1) / 2 * (high - low)
-
-
-def _betas_range(prior: Prior) -> Array:
-    if prior.betas_range is None:
-        raise ValueError(
-            "this prior models shape and needs betas_range: load it with the least and greatest "
-            "shape numbers of its training data (betas_min and betas_max)"
-        )
-    return prior.betas_range
-
-
-def _settle(estimate: Estimate, refined: Refined, status: Array) -> tuple[Refined, Array]:
+def _settle(
+    skeleton: Skeleton,
+    estimate: Estimate,
+    refined: Refined,
+    terms: tuple[Term, ...],
+    status: Array,
+) -> tuple[Refined, Array]:
     """The first estimate again, wherever there is nothing better."""
-    finite = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
-    finite &= jnp.isfinite(refined.betas).all(-1)
-    status = jnp.where((status == OK) & ~finite, DIVERGED, status)
+    sane = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
+    sane &= jnp.isfinite(refined.betas).all(-1)
+    joints = skeleton(refined.pose, refined.betas)
+    # The camera may have walked through the body.
+    sane &= _usable(
+        terms,
+        Hypothesis(
+            refined.pose_6d, refined.pose, refined.betas, joints, refined.translation, status == OK
+        ),
+    )
+    status = jnp.where((status == OK) & ~sane, DIVERGED, status)
     good = status == OK
 
     def choose(new: Array, old: Array) -> Array:

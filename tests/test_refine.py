@@ -1,6 +1,7 @@
 """What `refine` promises beside the released code's results."""
 
 import itertools
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +15,7 @@ from bodies import (
     compilations,
     dot,
     plain_denoiser,
+    products,
     random_like,
     scene,
     slope,
@@ -358,6 +360,16 @@ def test_a_sample_that_diverges_keeps_its_estimate(prior, skeleton, people):
     same(found, wanted, atol=1e-6, among=np.arange(N) != 2)
 
 
+def test_a_camera_that_walks_through_the_body_keeps_the_estimate(prior, skeleton, people):
+    run = make_refiner(prior, skeleton, replace(CONFIG, camera_rate=30.0))
+    found, info = run(people.estimate, people.features, evidence(people))
+    lost = np.flatnonzero(info.status == DIVERGED)
+    assert lost.size and set(info.status.tolist()) <= {OK, DIVERGED}
+    for row in lost:
+        is_estimate(found, people.estimate, row)
+    assert (found.translation[:, 2] > 0).all()
+
+
 def test_padding_changes_nothing(refiner, people, prior, skeleton):
     four = rows(people, slice(4))
     wanted, short = make_refiner(prior, skeleton, CONFIG)(
@@ -633,6 +645,22 @@ def test_features_of_the_estimate_itself(skeleton, people):
     prior = replace(small_prior(144), condition_on="estimate")
     refined, _ = shapes_of(prior, skeleton, people, features=None)
     assert refined.pose_6d.shape == (N, 144)
+
+
+def test_only_the_network_may_be_less_precise(prior, skeleton, people):
+    def precisions(name):
+        config = replace(CONFIG, network_precision=name)
+        run = partial(refine, prior, skeleton, config=config)
+        terms = keypoints_2d(people.keypoints, people.camera)
+        program = jax.make_jaxpr(run)(people.estimate, people.features, terms)
+        return Counter(map(str, products(program)))
+
+    exact, fast = precisions("float32"), precisions("bfloat16")
+    assert len(exact) == 1  # every product, of the body and of the network
+    (pinned,) = exact
+    lowered = sum(fast.values()) - fast[pinned]
+    # Each block's two products, the first and the last layer, on the way up and on the way down.
+    assert lowered == 2 * (2 * prior.config.blocks + 2)
 
 
 # Differentiation.
