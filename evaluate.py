@@ -1,15 +1,16 @@
 """Evaluate refinement on files in the released formats.
 
-    python evaluate.py 3dpw --data-root data --out results
+    python evaluate.py 3dpw --data-root data --images DIR
     python evaluate.py keypoints|multiview|video --data F --estimates F --features F
         --feature-stats F --weights F --body F --extra-joints F --image-sizes F --out DIR
 
-Writes DIR/metrics.json and DIR/per_sample.npz and prints one table.
+Writes metrics.json and per_sample.npz into DIR (results/NAME by default) and prints one table.
 """
 
 import argparse
 import sys
 import time
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,14 @@ import jax
 import numpy as np
 
 from body_model import Skeleton
-from body_model.io import load, load_regressor
-from body_model.joints import OPENPOSE_25
-from scorehmr_jax.data.released import concatenate, read_features, read_groups
+from body_model.io import load, load_regressor, read_npz
+from body_model.joints import EXTRA_19, OPENPOSE_25
+from scorehmr_jax.data.released import (
+    concatenate,
+    read_features,
+    read_groups,
+    warn_of_mixed_sequences,
+)
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
@@ -40,7 +46,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("protocol", choices=[*TASKS, *BENCHMARKS])
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the results; results/NAME")
     parser.add_argument("--data-root", type=Path, help="the released code's folder `data`")
     for name in Files.names():
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="F")
@@ -54,13 +60,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
     args.name = args.protocol
     args.protocol = (TASKS | BENCHMARKS)[args.name]
+    args.out = args.out or Path("results", args.name)
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out: {args.out} is a file; please give a folder")
+    for name in ("batch", "fps"):
+        if (number := getattr(args, name)) is not None and not number > 0:
+            parser.error(f"--{name}: expected a number above 0, found {number}")
     if args.fps:
         args.protocol = replace(args.protocol, fps=args.fps)
     given: dict[str, Any] = {n: getattr(args, n) for n in Files.names() if getattr(args, n)}
     if args.data_root is not None:
         if args.name in TASKS:
             parser.error(f"--data-root goes with a benchmark: {', '.join(BENCHMARKS)}")
-        args.files = replace(args.protocol.released_files(args.data_root), **given)
+        args.files = args.protocol.released_files(args.data_root, **given)
     else:
         required = ("data", "estimates", "weights", "body", "extra_joints")
         missing = [f"--{n.replace('_', '-')}" for n in required if n not in given]
@@ -68,7 +80,11 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"without --data-root, please give {', '.join(missing)}")
         args.files = Files(**given)
     if args.protocol.uses_keypoints and not (args.images or args.files.image_sizes):
-        parser.error("keypoints need the images' sizes: please give --images or --image-sizes")
+        place = args.protocol.sizes_file(args.data_root) if args.data_root else None
+        parser.error(
+            "keypoints need the images' sizes: please give --images or --image-sizes"
+            + (f", or put them in {place}" if place else "")
+        )
     return args
 
 
@@ -76,8 +92,14 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     protocol, files = args.protocol, args.files
 
     # What we know: body, prior, images, first estimates.
+    other = None if args.compare is None else read_npz(args.compare)
     body = load(files.body, dtype=args.precision)
     extra = load_regressor(files.extra_joints, vertices=len(body.template))
+    if len(extra) != len(EXTRA_19):
+        raise ValueError(
+            f"{files.extra_joints}: expected {len(EXTRA_19)} rows, one for each keypoint after "
+            f"OpenPose's {len(OPENPOSE_25)}; found shape {extra.shape}. Give SMPL_to_J19.pkl"
+        )
     all_44 = Skeleton.of(body, OPENPOSE_25, regressor=extra)
     prior = load_prior(files.weights, betas_stats=files.betas_stats, dtype=args.precision)
     groups = read_groups(
@@ -89,6 +111,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         dtype=args.precision,
     )
     lengths = [len(group) for group in groups]
+    if protocol.task == "video":
+        warn_of_mixed_sequences(files.data, groups)
     features = None
     if prior.condition_on == "image":
         if files.features is None or files.feature_stats is None:
@@ -145,15 +169,16 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     }
     fps = protocol.fps if protocol.task == "video" else None
     summary = report.summary(results, samples.names, run, fps)
-    report.write(args.out, summary, results)
+    report.write(args.out, summary, results, samples.names)
     print(report.table(summary))
-    if args.compare is not None:
-        print(report.comparison(results, args.compare, samples.names))
+    if other is not None:
+        print(report.comparison(results, args.compare, other, samples.names))
     return summary
 
 
 if __name__ == "__main__":
+    warnings.showwarning = lambda message, *_: print(f"evaluate.py: {message}", file=sys.stderr)
     try:
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"evaluate.py: {error}")

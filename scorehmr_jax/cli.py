@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +40,18 @@ def main(argv: list[str] | None = None) -> None:
     refine.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     refine.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
     args = parser.parse_args(argv)
-    try:
-        if args.command == "demo":
-            from scorehmr_jax.demo import run
+    name = f"scorehmr {args.command}"
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)
+        try:
+            if args.command == "demo":
+                from scorehmr_jax.demo import run
 
-            run(args.out, args.seed, args.prior)
-        else:
-            refine_file(args.input, args.out, args.prior, args.body, args.video)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        sys.exit(f"scorehmr {args.command}: {error}")
+                run(args.out, args.seed, args.prior)
+            else:
+                refine_file(args.input, args.out, args.prior, args.body, args.video)
+        except (ValueError, OSError, ImportError) as error:
+            sys.exit(f"{name}: {error}")
 
 
 def refine_file(
@@ -66,31 +70,43 @@ def refine_file(
     from body_model.smpl import pose_matrices
     from scorehmr_jax import guidance
     from scorehmr_jax.camera import DEFAULT_FOCAL, pinhole
+    from scorehmr_jax.data.tables import not_rotations
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.output.export import save_npz
     from scorehmr_jax.refine import STATUS, refine
     from scorehmr_jax.types import Estimate, Keypoints2D
 
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; expected the .npz to write")
     arrays = read_npz(source)
-    count = len(_key(source, arrays, "betas", (None, 10)))
+    betas = _key(source, arrays, "betas", (None, 10))
+    count = len(betas)
     keypoints = _key(source, arrays, "keypoints", (count, 25, 3))
-    image_size = _key(source, arrays, "image_size", (count, 2))
+    image_size = _positive(source, "image_size", _key(source, arrays, "image_size", (count, 2)))
     translation = _key(source, arrays, "translation", (count, 3))
+    pose = _key(source, arrays, "pose", (count, 24, 3), (count, 24, 3, 3))
+    if pose.ndim == 4 and len(bad := np.flatnonzero(not_rotations(pose))):
+        raise ValueError(
+            f"{source}: pose: row {bad[0]} ({len(bad)} in all) holds matrices that are no "
+            "rotations; expected R^T R = 1 and det R = 1"
+        )
+    focal: Any = DEFAULT_FOCAL
+    if "focal" in arrays:
+        focal = _key(source, arrays, "focal", (), (1,), (count,), (count, 2))
+        focal = _positive(source, "focal", focal)
+    features = _key(source, arrays, "features", (count, None)) if "features" in arrays else None
+    loaded_prior = load_prior(prior)
+    model = load(body) if body else open_body()
     try:
-        pose = pose_matrices(jnp.asarray(_key(source, arrays, "pose")))
-        camera = pinhole(jnp.asarray(image_size), jnp.asarray(arrays.get("focal", DEFAULT_FOCAL)))
-        estimate = Estimate(pose, jnp.asarray(arrays["betas"]), jnp.asarray(translation))
+        camera = pinhole(jnp.asarray(image_size), jnp.asarray(focal))
+        matrices = pose_matrices(jnp.asarray(pose))
+        estimate = Estimate(matrices, jnp.asarray(betas), jnp.asarray(translation))
         seen = Keypoints2D(jnp.asarray(keypoints[..., :2]), jnp.asarray(keypoints[..., 2]))
         terms: list = [guidance.keypoints_2d(seen, camera)]
         if video:
             terms.append(guidance.smooth())
-        refined, info = refine(
-            load_prior(prior),
-            load(body) if body else open_body(),
-            estimate,
-            jnp.asarray(arrays["features"]) if "features" in arrays else None,
-            terms,
-        )
+        given = None if features is None else jnp.asarray(features)
+        refined, info = refine(loaded_prior, model, estimate, given, terms)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     save_npz(target, refined, camera)
@@ -100,16 +116,26 @@ def refine_file(
         print(f"  {i}: {STATUS[status[i]]}")
 
 
-def _key(
-    path: Path, arrays: dict[str, Any], key: str, shape: tuple[int | None, ...] | None = None
-) -> Any:
+def _key(path: Path, arrays: dict[str, Any], key: str, *shapes: tuple[int | None, ...]) -> Any:
+    """The numbers of a key, as floats, of one of the shapes; None stands for any length."""
     if key not in arrays:
-        raise ValueError(f"{path}: no key {key}; found {sorted(arrays)}")
+        raise ValueError(f"{path}: no key {key}; found {', '.join(sorted(arrays)) or 'none'}")
     array = arrays[key]
-    if shape is not None and (
-        array.ndim != len(shape)
-        or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True))
-    ):
-        wanted = ", ".join("N" if n is None else str(n) for n in shape)
-        raise ValueError(f"{path}: {key}: expected shape ({wanted}), found {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: {key}: expected numbers, found {array.dtype}")
+    fits = (
+        len(shape) == array.ndim
+        and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+        for shape in shapes
+    )
+    if not any(fits):
+        wanted = " or ".join(str(shape).replace("None", "N") for shape in shapes)
+        raise ValueError(f"{path}: {key}: expected shape {wanted}, found {array.shape}")
+    return array.astype(np.promote_types(array.dtype, np.float32))
+
+
+def _positive(path: Path, key: str, array: Any) -> Any:
+    if not (np.isfinite(array) & (array > 0)).all():
+        found = array.min()
+        raise ValueError(f"{path}: {key}: expected pixels above 0, found {found:g} among them")
     return array

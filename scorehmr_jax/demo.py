@@ -3,6 +3,7 @@
 The estimates and detections are simulated, so that the truth is known.
 """
 
+import importlib.util
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ FOCAL = 1500.0
 DISTANCE = 4.3  # metres: a standing person is about 600 pixels tall
 AIM = (0.0, 0.9, 0.75)  # the point that all cameras look at, metres
 MOMENTS = slice(2, None, 4)  # frames seen by all four cameras
-SHOWN = (14, 72, 108)  # frames of the pictures: a step, the knee bend, the wave
+SHOWN = (8, 72, 114)  # frames of the pictures: a step, the knee bend, the wave
 SHOWN_MOMENT = 26  # of MOMENTS, in the picture of the four views
 STRIP = range(6, 120, 12)
 BETAS = (0.4, 0.6, -0.3, 0.3, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
@@ -72,6 +73,7 @@ def run(
     Returns:
         The rows of the table, `output.report.Row`.
     """
+    _need("matplotlib", "jinja2", "pygltflib")
     from scorehmr_jax.demo_pictures import draw_moments, draw_strip, draw_views
     from scorehmr_jax.output.export import save_glb, save_npz
     from scorehmr_jax.output.render import save_png
@@ -112,8 +114,9 @@ def run(
         ),
         Figure("The motion", CAPTIONS[2], draw_strip(body, video, refined["video"], STRIP)),
     ]
-    for name, figure in zip(("before_after", "four_views", "motion"), figures, strict=True):
-        save_png(out_dir / f"{name}.png", figure.picture)
+    pictures = ("before_after.png", "four_views.png", "motion.png")
+    for name, figure in zip(pictures, figures, strict=True):
+        save_png(out_dir / name, figure.picture)
     save_report(
         out_dir / "report.html", "ScoreHMR in JAX: a demonstration", LEAD, COLUMNS, rows, figures,
         NOTES,
@@ -123,8 +126,18 @@ def run(
     save_glb(
         out_dir / "animation.glb", body, result.pose, result.betas.mean(0), result.translation, FPS
     )
-    print(f"wrote {', '.join(sorted(p.name for p in out_dir.iterdir()))} to {out_dir}/")
+    written = ("report.html", *pictures, "refined.npz", "animation.glb")
+    print(f"wrote {', '.join(written)} to {out_dir}/")
     return rows
+
+
+def _need(*packages: str) -> None:
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"the demo draws and writes with {', '.join(missing)}: "
+            f"pip install {' '.join(missing)}, or set everything up with `make demo`"
+        )
 
 
 def example(body: SMPL, seed: int = 0) -> tuple[Estimate, Keypoints2D, Camera]:
@@ -154,7 +167,8 @@ NOTES = (
 CAPTIONS = (
     "The estimate (orange) and the body refined as a video (blue), with the detected keypoints "
     "over them: left side blue, right side red, pale where the detector is unsure. Estimates of "
-    "networks agree with the image; their errors hide in depth. Seen from the side they show.",
+    "networks agree with the image; their errors hide in depth. Seen from the side they show. At "
+    "the left each frame's PA-MPJPE.",
     "One moment in four views that know nothing of each other's cameras: above, each view's "
     "estimate; below, refined together so that all views agree on one pose.",
     "The video's frames from the side: above the estimate, then refined, below the truth.",

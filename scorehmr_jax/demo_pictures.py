@@ -9,6 +9,7 @@ import numpy as np
 
 from body_model import SMPL
 from scorehmr_jax.camera import project
+from scorehmr_jax.evaluation.metrics import pa_mpjpe
 from scorehmr_jax.output.render import contact_sheet, crop_around, render
 from scorehmr_jax.types import Camera
 
@@ -20,7 +21,7 @@ _QUARTER_TURN = np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]])
 
 def draw_moments(body: SMPL, scene: Any, refined: Any, frames: Sequence[int]) -> np.ndarray:
     """A row per frame: before and after over the keypoints, then both and the truth sideways."""
-    rows = []
+    rows, errors = [], []
     for frame in frames:
         keypoints, camera = _pick((scene.keypoints, scene.camera), frame)
         bodies = [
@@ -29,36 +30,37 @@ def draw_moments(body: SMPL, scene: Any, refined: Any, frames: Sequence[int]) ->
                 (scene.estimate, BEFORE), (refined, AFTER), (scene.truth, TRUTH)
             )
         ]  # fmt: skip
+        before, after, true = (posed for posed, _ in bodies)
+        window = _window(np.concatenate([posed.vertices for posed, _ in bodies]), camera)
         row = [
-            render(posed.vertices, body.faces, camera, keypoints=keypoints, color=color,
-                   **_window(bodies[-1][0].vertices, camera))
+            render(posed.vertices, body.faces, camera, keypoints=keypoints, color=color, **window)
             for posed, color in bodies[:2]
-        ]  # fmt: skip
-        sides = [(posed.from_the_side(bodies[-1][0]), color) for posed, color in bodies]
+        ]
+        sides = [(posed.from_the_side(true), color) for posed, color in bodies]
         window = _window(np.concatenate([vertices for vertices, _ in sides]), camera)
         row += [
             render(vertices, body.faces, camera, color=color, **window) for vertices, color in sides
         ]
         rows.append(row)
+        a, b = (float(pa_mpjpe(p.joints, true.joints)) for p in (before, after))
+        errors.append(f"frame {frame}: {a:.0f} \u2192 {b:.0f} mm")
     titles = ("estimate", "refined", "estimate, side", "refined, side", "truth, side")
-    return contact_sheet(rows, columns=titles)
+    return contact_sheet(rows, columns=titles, rows=errors)
 
 
 def draw_views(body: SMPL, scene: Any, refined: Any, moment: int) -> np.ndarray:
     """A column per view: the estimate above, the refined body below, over the keypoints."""
-    rows = []
-    for people, color in ((scene.estimate, BEFORE), (refined, AFTER)):
-        row = []
-        for view in range(scene.keypoints.xy.shape[1]):
-            person, keypoints, camera = _pick(
-                (people, scene.keypoints, scene.camera), (moment, view)
-            )
-            true = _Posed(body, _pick(scene.truth, (moment, view)))
+    rows: tuple[list, list] = ([], [])
+    for view in range(scene.keypoints.xy.shape[1]):
+        at = moment, view
+        people = [_Posed(body, _pick(p, at)) for p in (scene.estimate, refined, scene.truth)]
+        keypoints, camera = _pick((scene.keypoints, scene.camera), at)
+        window = _window(np.concatenate([posed.vertices for posed in people]), camera)
+        for row, posed, color in zip(rows, people[:2], (BEFORE, AFTER), strict=True):
             row.append(
-                render(_Posed(body, person).vertices, body.faces, camera, keypoints=keypoints,
-                       color=color, **_window(true.vertices, camera))
+                render(posed.vertices, body.faces, camera, keypoints=keypoints, color=color,
+                       **window)
             )  # fmt: skip
-        rows.append(row)
     titles = [f"view {view + 1}" for view in range(len(rows[0]))]
     return contact_sheet(rows, columns=titles, rows=("estimate", "refined"))
 
@@ -87,7 +89,8 @@ class _Posed:
     """The mesh of one person in the camera frame."""
 
     def __init__(self, body: SMPL, person: Any):
-        self.vertices, self.pelvis = jax.tree.map(np.asarray, _posed(body, person))
+        self.vertices, self.joints = jax.tree.map(np.asarray, _posed(body, person))
+        self.pelvis = self.joints[0]
 
     def from_the_side(self, where: "_Posed") -> np.ndarray:
         """Vertices turned a quarter about the pelvis, which is put where another's is."""
@@ -97,7 +100,7 @@ class _Posed:
 @jax.jit
 def _posed(body: SMPL, person: Any) -> tuple[jax.Array, jax.Array]:
     pose = person.pose, person.betas, person.translation
-    return body.vertices(*pose), body.joints(*pose)[0]
+    return body.vertices(*pose), body.joints(*pose)
 
 
 def _pick(tree: Any, index: Any) -> Any:

@@ -87,6 +87,7 @@ def test_keypoints_in_float32_with_two_bad_samples(golden, tmp_path, capsys):
         assert f"#{i} " in printed.split("compared with")[1]
 
     found = np.load(tmp_path / "out/per_sample.npz")
+    assert found["imgname"][7] == np.load(golden / "pack/3dpw_test.npz")["imgname"][7]
     assert found["pose"].shape == (64, 24, 3, 3) and found["camera_translation"].shape == (64, 3)
     np.testing.assert_allclose(
         np.delete(found["camera_translation"], [3, 7, *flips], 0),
@@ -152,7 +153,11 @@ def test_what_is_missing_is_named(golden, tmp_path, capsys):
         (["keypoints", "--data", "x", *out], "please give --estimates, --weights"),
         (["keypoints", "--data-root", "x", *out], "--data-root goes with a benchmark"),
         (["3dpw", "--data-root", "x", *out], "--images or --image-sizes"),
+        (["3dpw", "--data-root", "x", *out], "x/datasets/3dpw_test_img_size.npz"),
         (["4dpw", *out], "invalid choice"),
+        (["3dpw", "--data-root", "x", *out, "--batch", "0"], "--batch: expected a number above 0"),
+        (["3dpw", "--data-root", "x", *out, "--fps", "-1"], "--fps: expected a number above 0"),
+        (["3dpw", "--data-root", "x", "--out", str(SCRIPT)], "evaluate.py is a file"),
     ):
         with pytest.raises(SystemExit):
             evaluate.main(argv)
@@ -184,6 +189,55 @@ def test_a_data_set_without_keypoints_is_refused(golden, tmp_path):
     argv = flags(golden, "3dpw_test", "npz", data=tmp_path / "data.npz")
     with pytest.raises(ValueError, match=r"data.npz: no image has a keypoint"):
         evaluate.main(["keypoints", *argv, "--out", str(tmp_path)])
+
+
+def test_a_regressor_with_other_rows_and_a_damaged_comparison_are_refused(golden, tmp_path):
+    regressor = np.load(golden / "smpl_synthetic.npz")["J_regressor_extra"]
+    np.save(tmp_path / "regressor.npy", regressor[:18])
+    argv = flags(golden, "3dpw_test", "npz", extra_joints=tmp_path / "regressor.npy")
+    with pytest.raises(ValueError, match=r"regressor.npy: expected 19 rows.*\(18, 6890\)"):
+        evaluate.main(["keypoints", *argv, "--out", str(tmp_path / "out")])
+    (tmp_path / "other.npz").write_bytes((golden / "pack/result_kp.npz").read_bytes()[:999])
+    argv = flags(golden, "3dpw_test", "npz", compare=tmp_path / "other.npz")
+    with pytest.raises(ValueError, match=r"other.npz: not a whole .npz"):
+        evaluate.main(["keypoints", *argv, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_one_checkpoint_of_the_released_folders_is_found(tmp_path):
+    task = BENCHMARKS["3dpw"]
+    usual = tmp_path / "model_weights/score_hmr/model-100.pt"
+    assert task.released_files(tmp_path).weights == usual
+    paths = [tmp_path / f"model_weights/{name}/model-100.pt" for name in ("eft", "spin")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+    paths[0].touch()
+    assert task.released_files(tmp_path).weights == paths[0]
+    paths[1].touch()
+    with pytest.raises(ValueError, match=r"spin/model-100.pt; choose one with --weights"):
+        task.released_files(tmp_path)
+    assert task.released_files(tmp_path, weights=paths[1]).weights == paths[1]
+
+
+def test_a_comparison_names_what_only_one_run_knows():
+    results = report.Results([3])
+    stops = np.array([-1, 7, -1])
+    figures = {"opt_re": np.array([1.0, np.nan, 3.0]), "stop_step": stops}
+    results.add(np.arange(3), np.ones(3, bool), figures)
+    text = report.comparison(results, "f.npz", {"opt_re": np.array([1.5, 2.0, 3.0])}, "abc")
+    assert "largest difference 0.50000, 1 of 3 above 0.02, 1 known in one of the two alone" in text
+    assert "#0 a differs by 0.500: did not stop here" in text
+    assert "#1 b is known in one alone: stopped here at step 7" in text
+    with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):
+        report.comparison(results, "f.npz", {"opt_re": np.zeros(2)}, "abc")
+
+
+def test_progress_without_tqdm_and_versions_without_an_installation(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(report.progress("ab")) == ["a", "b"]
+    assert capsys.readouterr().err == "\rbatch 1 of 2\rbatch 2 of 2\n"
+    assert report._version("no-such-package-here") is None
 
 
 def test_benchmarks_use_the_released_settings():

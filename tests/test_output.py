@@ -271,10 +271,11 @@ def test_report_is_one_file_that_needs_no_other(tmp_path):
 
 
 def test_table_for_the_terminal():
-    from scorehmr_jax.output.report import format_table
+    from scorehmr_jax.output.report import Row, format_table
 
     header, rule, first, second = format_table(METRICS, report_rows()).splitlines()
     assert len(header) == len(rule) == len(first) == len(second)
     assert "MPJPE (mm)" in header and "acceleration (mm/frame²)" in header
     assert "80.0 -> 60.0" in first and "0.012" in first
+    assert "0.010" in format_table(METRICS, [Row("a", {}, {"time": 0.00999})])
     assert second.split() == ["four", "views", "80.0", "->", "80.0", "-", "-"]

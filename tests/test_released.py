@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scorehmr_jax.data import image_size
-from scorehmr_jax.data.released import read_features, read_groups
+from scorehmr_jax.data.released import read_features, read_groups, warn_of_mixed_sequences
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -172,6 +172,8 @@ def test_wrong_columns_are_named(tmp_path, data, preds, message):
 def test_wrong_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere.npz: no such file"):
         read_groups(tmp_path / "nowhere.npz", tmp_path / "nowhere.npz")
+    with pytest.raises(ValueError, match=r"is a folder; expected a file"):
+        read_groups(tmp_path, tmp_path)
     whole = save(tmp_path / "data.npz", annotations())
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"data.npz: not a whole .npz"):
@@ -194,6 +196,28 @@ def test_a_bad_row_is_reported_and_touches_no_other(tmp_path):
     with pytest.warns(UserWarning, match=r"pred_betas is NaN or infinite in 1 of 3 rows \(1\)"):
         (group,) = read(tmp_path, preds=preds, share_betas=True)
     np.testing.assert_array_equal(group.estimate.betas[0], preds["pred_betas"][[0, 2]].mean(0))
+
+
+def test_a_group_without_one_good_shape_keeps_its_own(tmp_path):
+    preds = predictions(pred_betas=np.full((3, 10), np.nan))
+    with pytest.warns(UserWarning, match="pred_betas is NaN or infinite in 3 of 3 rows"):
+        (group,) = read(tmp_path, preds=preds, share_betas=True)
+    assert np.isnan(group.estimate.betas).all()
+
+
+def test_matrices_that_are_no_rotations_are_reported(tmp_path):
+    pose = predictions()["pred_pose"]
+    pose[1, 5] *= 2
+    pose[2, 7] = np.diag([1, 1, -1])
+    with pytest.warns(UserWarning, match=r"pred_pose .* no rotations in 2 of 3 rows \(1, 2\)"):
+        read(tmp_path, preds=predictions(pred_pose=pose))
+
+
+def test_images_of_several_folders_are_hardly_one_video(tmp_path):
+    (group,) = read(tmp_path, annotations(imgname=np.array(["a/0.png", "a/1.png", "b/0.png"])))
+    with pytest.warns(UserWarning, match=r"f.npz, group 0: taken as one video.* in 2 folders"):
+        warn_of_mixed_sequences("f.npz", [group])
+    warn_of_mixed_sequences("f.npz", read(tmp_path))
 
 
 def test_keypoints_that_were_not_seen_may_be_nan(tmp_path):

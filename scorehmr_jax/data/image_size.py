@@ -29,8 +29,7 @@ def from_headers(folder: str | Path, names: Sequence[str]) -> np.ndarray:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
-            "reading image sizes needs Pillow: pip install 'scorehmr-jax[viz]', "
-            "or give the sizes in a file"
+            "reading image sizes needs Pillow: pip install pillow, or give the sizes in a file"
         ) from error
 
     def size(name: str) -> tuple[int, int]:

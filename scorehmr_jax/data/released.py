@@ -9,7 +9,7 @@ what was found and what to do.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -138,6 +138,18 @@ def read_features(
     return groups
 
 
+def warn_of_mixed_sequences(path: str | Path, groups: Sequence[Group]) -> None:
+    """Warns of groups whose images lie in several folders: they are hardly one video's frames."""
+    for i, group in enumerate(groups):
+        folders = {str(PurePosixPath(name).parent) for name in group.names}
+        if len(folders) > 1:
+            warnings.warn(
+                f"{path}, group {i}: taken as one video, but its {len(group)} images lie in "
+                f"{len(folders)} folders; expected a pickled list with one dict per sequence",
+                stacklevel=2,
+            )
+
+
 def concatenate(groups: Sequence[Group]) -> Group:
     """All images of the groups in one, in their order."""
 
@@ -237,10 +249,12 @@ def _estimate(
     # Some data sets have the box's width and height; the released code takes the larger.
     side = table.array("scale", (n, *scale.shape[1:]), dtype).reshape(n, -1).max(axis=1)
     pose = predictions.array("pred_pose", (n, 24, 3, 3), dtype)
+    predictions.warn_of_rotations("pred_pose", pose)
     betas = predictions.array("pred_betas", (n, 10), dtype)
-    if share_betas:
-        # Without the rows that are NaN: one bad image must not spoil its group.
-        betas = np.tile(betas[np.isfinite(betas).all(axis=1)].mean(axis=0), (n, 1))
+    # Without the rows that are NaN: one bad image must not spoil its group.
+    good = np.isfinite(betas).all(axis=1)
+    if share_betas and good.any():
+        betas = np.tile(betas[good].mean(axis=0), (n, 1))
     if "pred_cam_t" in predictions:
         translation = predictions.array("pred_cam_t", (n, 3), dtype)
     elif camera is None:

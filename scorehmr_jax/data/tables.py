@@ -64,16 +64,39 @@ class Table:
         """Warns if rows of a column [N, ...] are not finite."""
         bad = np.flatnonzero(~np.isfinite(value).reshape(len(value), -1).all(axis=1))
         if len(bad):
-            some = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
             warnings.warn(
                 f"{self.where}: {key} is NaN or infinite in {len(bad)} of {len(value)} rows "
-                f"({some}); these keep their first estimate or go unmeasured, no other is touched",
+                f"({_some(bad)}); these keep their first estimate or go unmeasured, no other is "
+                "touched",
+                stacklevel=3,
+            )
+
+    def warn_of_rotations(self, key: str, value: np.ndarray) -> None:
+        """Warns if rows of a column [N, ..., 3, 3] are numbers, but no rotations."""
+        bad = np.flatnonzero(not_rotations(value))
+        if len(bad):
+            warnings.warn(
+                f"{self.where}: {key} holds matrices that are no rotations in {len(bad)} of "
+                f"{len(value)} rows ({_some(bad)}); expected R^T R = 1 and det R = 1",
                 stacklevel=3,
             )
 
     def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """As `array`; zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
+
+
+def not_rotations(matrices: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
+    """Which rows of [N, ..., 3, 3] hold a finite matrix that is no rotation, [N] bool."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max((-1, -2))
+        mirrored = np.linalg.det(np.where(np.isfinite(matrices), matrices, np.eye(3))) < 0
+    wrong = (off > tolerance) | mirrored
+    return wrong.reshape(len(matrices), -1).any(axis=1)
+
+
+def _some(rows: np.ndarray) -> str:
+    return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
 
 def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[Table]:
@@ -87,7 +110,8 @@ def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[T
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        found = "is a folder; expected a file" if path.is_dir() else "no such file"
+        raise ValueError(f"{path}: {found}")
     if path.suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -3,8 +3,9 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -125,15 +126,17 @@ def summary(
             for i in map(int, np.flatnonzero(stop >= 0))
         ],
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("scorehmr-jax", "jax", "flax", "numpy")},
+        | {name: _version(name) for name in ("scorehmr-jax", "jax", "flax", "numpy")},
     }
 
 
-def write(folder: str | Path, summary: Mapping[str, Any], results: Results) -> None:
+def write(
+    folder: str | Path, summary: Mapping[str, Any], results: Results, names: Sequence[str]
+) -> None:
     """Writes metrics.json and per_sample.npz into a folder; each whole or not at all."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_npz(folder / "per_sample.npz", results.arrays())
+    write_npz(folder / "per_sample.npz", results.arrays() | {"imgname": np.array(names, "U")})
     temporary = folder / f".metrics.json.{os.getpid()}"
     temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
     os.replace(temporary, folder / "metrics.json")
@@ -171,20 +174,23 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def comparison(
-    results: Results, path: str | Path, names: Sequence[str], tolerance: float = 0.02
+    results: Results,
+    path: str | Path,
+    other: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    tolerance: float = 0.02,
 ) -> str:
     """How far the per-sample figures are from another run's, and which samples differ.
 
     Args:
         results: this run's.
-        path: an .npz with reg_mpjpe, opt_re, ... of the same samples.
+        path: the other run's file.
+        other: what it holds: reg_mpjpe, opt_re, ... of the same samples.
         names: of all samples.
-        tolerance: differences above are named.
+        tolerance: differences above are named, and figures that one of the two does not know.
     Raises:
         ValueError: if the file has no figure of as many samples.
     """
-    with np.load(path, allow_pickle=False) as file:
-        other = {name: file[name] for name in file.files}
     ours = results.arrays()
     common = [
         name
@@ -194,32 +200,56 @@ def comparison(
         and other[name].shape == ours[name].shape
     ]
     if not common:
-        raise ValueError(f"{path}: found no figure of {results.count} samples to compare with")
+        raise ValueError(
+            f"{path}: expected reg_mpjpe, opt_re, ... of {results.count} samples to compare with; "
+            f"found {', '.join(f'{k} {v.shape}' for k, v in other.items()) or 'nothing'}"
+        )
     lines = [f"compared with {path}:"]
     far: dict[int, float] = {}
     for name in common:
         difference = np.abs(ours[name].astype(np.float64) - other[name])
+        known = np.isfinite(difference)
         lines.append(
-            f"  {name:12} largest difference {np.nanmax(difference):.5f}, "
+            f"  {name:12} largest difference {np.max(difference, initial=0, where=known):.5f}, "
             f"{int(np.sum(difference > tolerance))} of {len(difference)} above {tolerance}"
         )
+        if (alone := np.isfinite(ours[name]) != np.isfinite(other[name])).any():
+            lines[-1] += f", {int(alone.sum())} known in one of the two alone"
+        difference[alone] = np.inf
         if len(difference) == results.count:
             for i in map(int, np.flatnonzero(difference > tolerance)):
                 far[i] = max(far.get(i, 0.0), float(difference[i]))
     for i, largest in sorted(far.items()):
         step = int(results["stop_step"][i])
         stopped = f"stopped here at step {step}" if step >= 0 else "did not stop here"
-        lines.append(f"  #{i} {names[i]} differs by {largest:.3f}: {stopped}")
+        gap = f"differs by {largest:.3f}" if np.isfinite(largest) else "is known in one alone"
+        lines.append(f"  #{i} {names[i]} {gap}: {stopped}")
     return "\n".join(lines)
 
 
 def progress(batches: Sequence[Any]) -> Iterable[Any]:
-    """The batches, with a progress bar where tqdm is installed."""
+    """The batches, with a progress bar on a terminal; tqdm's where it is installed."""
     try:
         from tqdm import tqdm
     except ImportError:
-        return batches
+        return _counted(batches)
     return tqdm(batches, unit="batch", disable=None)
+
+
+def _counted(batches: Sequence[Any]) -> Iterator[Any]:
+    for done, batch in enumerate(batches, 1):
+        yield batch
+        if sys.stderr.isatty():
+            end = "\n" if done == len(batches) else ""
+            print(f"\rbatch {done} of {len(batches)}", end=end, file=sys.stderr, flush=True)
+
+
+def _version(package: str) -> str | None:
+    """None where a package is used from its folder, not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -104,14 +104,14 @@ def _cell(row: Row, name: str) -> dict[str, str | None]:
 
 
 def _number(value: float) -> str | None:
-    """Three significant digits, as people write them."""
+    """Two or three significant digits, as people write them."""
     if not math.isfinite(value):
         return None
     if value >= 100:
         return f"{value:.0f}"
     if value >= 1:
         return f"{value:.1f}"
-    return f"{value:.2g}"
+    return f"{value:#.2g}" if value > 0 else f"{value:.1f}"
 
 
 def _base64_png(picture: np.ndarray) -> str:
