@@ -39,7 +39,8 @@ from scorehmr_jax.data.simulate import box_size
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.protocols import Protocol
 from scorehmr_jax.load import load_prior, shipped_priors
-from scorehmr_jax.refine import OK, make_refiner
+from scorehmr_jax.refine import make_refiner
+from scorehmr_jax.screening import OK
 from scorehmr_jax.types import Array, Estimate, Refined
 
 PRIORS = ("open-uncond", "open-cond")

@@ -7,7 +7,8 @@ from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighte
 from scorehmr_jax.hypotheses import best_of, hypotheses
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.refine import STATUS, Info, RefineConfig, make_refiner, refine
+from scorehmr_jax.refine import Info, RefineConfig, make_refiner, refine
+from scorehmr_jax.screening import STATUS
 from scorehmr_jax.types import Camera, Estimate, Hypothesis, Keypoints2D, Refined
 
 __all__ = [

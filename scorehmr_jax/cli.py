@@ -73,7 +73,8 @@ def refine_file(
     from scorehmr_jax.data.tables import not_rotations
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.output.export import save_npz
-    from scorehmr_jax.refine import STATUS, refine
+    from scorehmr_jax.refine import refine
+    from scorehmr_jax.screening import STATUS
     from scorehmr_jax.types import Estimate, Keypoints2D
 
     if target.is_dir():

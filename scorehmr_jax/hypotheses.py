@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from scorehmr_jax.diffusion import add_noise
 from scorehmr_jax.prior import Prior, x_to_rotations
-from scorehmr_jax.refine import OK, Info
+from scorehmr_jax.refine import Info
+from scorehmr_jax.screening import OK
 from scorehmr_jax.types import Array, Estimate, Refined
 
 

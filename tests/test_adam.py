@@ -14,7 +14,7 @@ from body_model.stand_in import stand_in
 from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, smooth
-from scorehmr_jax.refine import DIVERGED, NOT_FINITE, NOT_IN_FRONT, OK, PADDING
+from scorehmr_jax.screening import DIVERGED, NOT_FINITE, NOT_IN_FRONT, OK, PADDING
 from scorehmr_jax.types import Estimate, Keypoints2D
 
 N = 4

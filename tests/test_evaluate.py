@@ -12,7 +12,7 @@ import pytest
 
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS
-from scorehmr_jax.refine import STATUS
+from scorehmr_jax.screening import STATUS
 
 SCRIPT = Path(__file__).resolve().parents[1] / "evaluate.py"
 spec = importlib.util.spec_from_file_location("evaluate", SCRIPT)

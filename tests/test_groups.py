@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import native_skeleton, random_prior, random_samples
+from bodies import scene, small_prior
 
+from body_model import Skeleton, stand_in
+from body_model.joints import SMPL_24
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import keypoints_2d, smooth
-from scorehmr_jax.refine import PADDING, RefineConfig, make_refiner
+from scorehmr_jax.refine import RefineConfig, make_refiner
+from scorehmr_jax.screening import PADDING
 
 
 def groups_of(*sizes):
@@ -55,10 +58,12 @@ def test_gradients_pass_through():
 @pytest.mark.slow
 def test_refining_together_is_refining_alone():
     """A short sequence beside a longer one, padded, ends as it does by itself."""
-    samples = random_samples(8)
+    skeleton = Skeleton.of(stand_in(), SMPL_24)
+    people = scene(skeleton, 8)
+    samples = people.estimate, people.features, people.keypoints, people.camera
     long, short = (jax.tree.map(lambda leaf, s=s: leaf[s], samples) for s in (np.s_[:5], np.s_[5:]))
     (estimate, features, keypoints, camera), mask = stack_groups([long, short])
-    refiner = make_refiner(random_prior(), native_skeleton(), RefineConfig(iterations=2))
+    refiner = make_refiner(small_prior(), skeleton, RefineConfig(iterations=2, start=6))
     together, info = refiner(estimate, features, [keypoints_2d(keypoints, camera), smooth()], mask)
     assert (np.asarray(info.status)[~mask] == PADDING).all()
     estimate, features, keypoints, camera = short

@@ -4,11 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import native_skeleton, random_prior, random_samples
+from bodies import scene, small_prior
 
+from body_model import Skeleton, stand_in
+from body_model.joints import SMPL_24
 from scorehmr_jax.guidance import keypoints_2d
 from scorehmr_jax.hypotheses import best_of, hypotheses
-from scorehmr_jax.refine import NOT_FINITE, OK, Info, RefineConfig, make_refiner
+from scorehmr_jax.refine import Info, RefineConfig, make_refiner
+from scorehmr_jax.screening import NOT_FINITE, OK
 from scorehmr_jax.types import Refined
 
 COUNT, N = 3, 2
@@ -16,12 +19,18 @@ COUNT, N = 3, 2
 
 @pytest.fixture(scope="module")
 def prior():
-    return random_prior()
+    return small_prior()
 
 
 @pytest.fixture(scope="module")
-def images():
-    return random_samples(N)
+def skeleton():
+    return Skeleton.of(stand_in(), SMPL_24)
+
+
+@pytest.fixture(scope="module")
+def images(skeleton):
+    people = scene(skeleton, N)
+    return people.estimate, people.features, people.keypoints, people.camera
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +59,11 @@ def test_higher_levels_vary_more_and_keys_decide(prior, images, several):
 
 
 @pytest.mark.slow
-def test_refined_with_the_features_and_observations_of_the_images(prior, images, several):
+def test_refined_with_the_features_and_observations_of_the_images(prior, skeleton, images, several):
     """Every hypothesis ends as if it were refined by itself, and the best has the least loss."""
     _, features, keypoints, camera = images
     terms = keypoints_2d(keypoints, camera)
-    refiner = make_refiner(prior, native_skeleton(), RefineConfig(iterations=2))
+    refiner = make_refiner(prior, skeleton, RefineConfig(iterations=2, start=6))
     refined, info = refiner(several, features, terms)
     assert refined.pose.shape == several.pose.shape and (info.status == OK).all()
     for i in range(COUNT):

@@ -27,7 +27,8 @@ from body_model.joints import SMPL_24
 from body_model.rotations import six_d_to_matrix
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.prior import Prior, rotations_to_x
-from scorehmr_jax.refine import (
+from scorehmr_jax.refine import RefineConfig, make_refiner, refine
+from scorehmr_jax.screening import (
     DIVERGED,
     NO_EVIDENCE,
     NOT_FINITE,
@@ -35,9 +36,6 @@ from scorehmr_jax.refine import (
     OK,
     PADDING,
     STATUS,
-    RefineConfig,
-    make_refiner,
-    refine,
 )
 from scorehmr_jax.types import Estimate, Keypoints2D, Refined
 

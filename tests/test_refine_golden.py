@@ -12,7 +12,8 @@ from bodies import GoldenLoop, close, golden_loop, golden_skeleton, relative
 from body_model import Skeleton
 from scorehmr_jax import diffusion
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.refine import OK, make_refiner
+from scorehmr_jax.refine import make_refiner
+from scorehmr_jax.screening import OK
 from scorehmr_jax.types import Hypothesis
 
 X_0 = 1e-4

@@ -10,13 +10,13 @@ import optax
 from body_model import SMPL, Skeleton
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax.guidance import as_terms
-from scorehmr_jax.refine import (
+from scorehmr_jax.refine import Info
+from scorehmr_jax.screening import (
     DIVERGED,
     NOT_FINITE,
     NOT_IN_FRONT,
     OK,
     PADDING,
-    Info,
     checked_estimate,
     checked_mask,
 )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from body_model.io import write_npz
-from scorehmr_jax.refine import STATUS
+from scorehmr_jax.screening import STATUS
 
 UNITS = {
     "mpjpe": "mm",
