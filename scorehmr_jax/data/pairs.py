@@ -19,7 +19,7 @@ _CHUNK = 512  # frames simulated at a time
 
 
 def random_regressors(key: Array, count: int) -> Regressor:
-    """Networks of every strength, [count] each, from nearly perfect to about 100 mm of PA-MPJPE.
+    """Networks of many strengths, [count] each, from nearly perfect to about 60 mm of PA-MPJPE.
 
     How well the estimate reprojects varies too, so that conditioning on it does not rely on one
     network's habits.
@@ -31,9 +31,9 @@ def random_regressors(key: Array, count: int) -> Regressor:
 
     strength = uniform(keys[0], 0.0, 1.0)
     values: dict[str, Any] = dict(
-        rotation=0.01 + 0.55 * strength,
-        image_rotation=0.005 + strength * uniform(keys[1], 0.05, 0.18),
-        limb_correlation=uniform(keys[2], 0.2, 0.8),
+        rotation=0.01 + 0.3 * strength,
+        image_rotation=(0.012 + 0.03 * strength) * uniform(keys[1], 0.7, 1.3),
+        limb_correlation=uniform(keys[2], 0.4, 0.8),
         jitter=jnp.zeros(count),  # frames are independent here
         betas=uniform(keys[3], 0.2, 1.0),
         depth=jnp.full(count, 0.05),
