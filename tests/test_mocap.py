@@ -8,6 +8,7 @@ from body_model.joints import JOINT_NAMES, MIRROR
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.data import mocap
 from scorehmr_jax.data.pairs import augment_pairs, random_regressors, simulate_pairs
+from scorehmr_jax.data.simulate import REGRESSORS
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 
 
@@ -135,5 +136,9 @@ def test_pairs_are_of_every_strength_and_belong_together():
 
 def test_random_networks_cover_their_range():
     networks = random_regressors(jax.random.key(5), 1000)
-    assert float(networks.rotation.min()) < 0.03 and float(networks.rotation.max()) > 0.54
-    assert bool(jnp.all(networks.image_rotation < networks.rotation))
+    # From nearly perfect to weaker than the benchmark's middle one.
+    assert float(networks.rotation.min()) < 0.03
+    assert float(networks.rotation.max()) > REGRESSORS["medium"].rotation
+    # What is wrong with all but the best hides in depth.
+    poor = networks.rotation > 0.1
+    assert bool(jnp.all((networks.image_rotation < 0.6 * networks.rotation) | ~poor))
