@@ -22,10 +22,10 @@ import jax.numpy as jnp
 
 from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.step import (
     Batch,
     init_state,
-    make_run,
     make_step,
     make_update,
     released_optimizer,

@@ -1,24 +1,30 @@
 from functools import cache, partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from training_runs import (
+    OPTIMIZER,
+    SCHEDULE,
+    TINY,
+    check_released_steps,
+    draw_toy,
+    elsewhere,
+    toy_data,
+    toy_state,
+    toy_step,
+)
 
-from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.convert.denoiser import released_denoiser
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
-from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.ema import Ema
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run
 from scorehmr_jax.training.step import (
     Batch,
     Noised,
     init_state,
     low_levels,
-    make_run,
     make_step,
     make_update,
     noise_loss,
@@ -28,54 +34,97 @@ from scorehmr_jax.training.step import (
 )
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
 
-SCHEDULE = schedule(cosine_betas())
-TINY = Denoiser(DenoiserConfig(features=0, hidden=16, blocks=1))
+ONE = Layout.of(jax.devices()[:1])
 
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from training_runs import check_released_steps
+from scorehmr_jax.training.layout import Layout
 
-def released_run(golden: Path, variant: str):
-    """The released code's twelve steps: denoiser, first weights, batches, results."""
-    weights = dict(np.load(golden / f"ckpt/tiny_{variant}_ema_f16.npz"))
-    params, sizes = released_denoiser(weights)
-    data = np.load(golden / f"train_steps_tiny_{variant}.npz")
-    x_0 = rotations_to_x(axis_angle_to_matrix(data["pose_aa"].reshape(-1, 24, 3)))
-    if sizes["shape_features"]:
-        stats = np.load(golden / "pack/betas_stats_eft_fits.npz")
-        low, high = stats["betas_min"], stats["betas_max"]
-        x_0 = jnp.concatenate([x_0, 2 * (data["betas"] - low) / (high - low) - 1], axis=-1)
-    steps = len(data["t"])
-    batches = Noised(
-        jnp.broadcast_to(x_0, (steps, *x_0.shape)),
-        jnp.broadcast_to(data["feats"], (steps, *data["feats"].shape)),
-        jnp.asarray(data["t"]),
-        jnp.asarray(data["noise"]),
-    )
-    return Denoiser(DenoiserConfig(**sizes)), params, batches, data
-
-
-def assert_close(found, expected, relative=1e-4):
-    """Largest difference against the largest number."""
-    expected = np.asarray(expected)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max())
+for shard, variant in ((False, "pare"), (True, "betas")):
+    layout = Layout.of(shard_parameters=shard)
+    check_released_steps(Path(sys.argv[1]), variant, layout)
+print(json.dumps(layout.devices))
+"""
 
 
 @pytest.mark.parametrize("variant", ["pare", "betas"])
 def test_twelve_scanned_steps_equal_the_released_ones(golden, variant):
-    denoiser, params, batches, data = released_run(golden, variant)
-    optimizer = released_optimizer()
-    update = make_update(denoiser, SCHEDULE, optimizer)
-    many = jax.jit(partial(jax.lax.scan, update), donate_argnums=0)
-    state, metrics = many(start_state(jax.tree.map(jnp.asarray, params), optimizer), batches)
+    check_released_steps(golden, variant, ONE)
 
-    np.testing.assert_allclose(metrics["loss"], data["loss"], rtol=1e-4)
-    np.testing.assert_allclose(metrics["grad_norm"], data["grad_norm_before_clip"], rtol=1e-4)
-    pose = state.params["pose"]
-    assert_close(pose["input"]["kernel"].T, data["final_init_mlp_weight"])
-    assert_close(pose["output"]["kernel"].T, data["final_final_mlp_weight"])
-    assert_close(state.ema["pose"]["input"]["kernel"].T, data["ema_init_mlp_weight"])
-    for weights, key in ((state.params, "probe_out"), (state.ema, "probe_out_ema")):
-        out = denoiser.apply({"params": weights}, data["noise"][0], data["probe_t"], data["feats"])
-        assert_close(out, data[key])
-    assert state.step == 12
+
+def test_they_do_on_eight_devices(golden):
+    assert elsewhere(ELSEWHERE, golden, devices=8) == 8
+
+
+def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
+    """Batches that the resident run would draw, given from outside."""
+    data, key = toy_data(), jax.random.key(2)
+
+    def batches(start):
+        for step in range(start, 8):
+            key_data, _ = jax.random.split(jax.random.fold_in(key, step))
+            yield jax.tree.map(np.asarray, draw_toy(key_data, jnp.asarray(data)))
+
+    advance = make_advance(Resident(data, draw_toy), toy_step(), ONE)
+    _, whole = advance(toy_state(ONE), key, 8)
+    stream = Stream(batches)
+    state, first = make_advance(stream, toy_step(), ONE)(toy_state(ONE), key, 4)
+    advance = make_advance(stream, toy_step(), ONE)
+    state, second = advance(state, key, 4)
+    losses = np.concatenate([first["loss"], second["loss"]])
+    np.testing.assert_allclose(losses, whole["loss"], rtol=1e-5)
+    with pytest.raises(ValueError, match="the stream ended at step 8: expected 4 more"):
+        advance(state, key, 4)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused():
+    with pytest.raises(ValueError, match=r"batch: expected a multiple of 4 \(1 devices x share"):
+        ONE.check_batch(6, share_level=4)
+
+
+def test_dropped_conditions_are_zeros_and_leave_the_noise_alone():
+    seen = {}
+
+    def update(state, batch):
+        seen["features"], seen["noise"] = batch.features, batch.noise
+        return state, {}
+
+    batch = Batch(jnp.zeros((400, 144)), jnp.ones((400, 6)))
+    noises = []
+    for share in (0.0, 0.25):
+        step = make_step(update, 1000, share_level=2, condition_dropout=share)
+        step(None, batch, jax.random.key(0))
+        kept = seen["features"].reshape(400, 6)
+        assert set(np.unique(kept)) <= {0, 1} and (kept == kept[:, :1]).all()
+        assert abs(float((1 - kept).mean()) - share) < 0.08
+        noises.append(seen["noise"])
+    np.testing.assert_array_equal(*noises)
+
+
+def test_products_can_be_asked_for_in_bfloat16():
+    params = jax.eval_shape(partial(init_state, TINY, OPTIMIZER), jax.random.key(0)).params
+    batch = Noised(jnp.zeros((4, 144)), None, jnp.zeros(4, int), jnp.zeros((4, 144)))
+
+    def gradient(precision):  # as text, as not every device has these products
+        loss = partial(noise_loss, TINY, SCHEDULE, batch=batch, precision=precision)
+        return str(jax.make_jaxpr(jax.grad(lambda p: loss(p).mean()))(params))
+
+    rough, exact = gradient("BF16_BF16_F32"), gradient("float32")
+    assert rough.count("BF16_BF16_F32") > 10 and "BF16" not in exact
+    # The sums of squares that norms are made of stay exact.
+    assert "HIGHEST" in rough
+
+
+def test_the_average_of_half_precision_weights_is_float32():
+    params = {"w": jnp.ones((), jnp.bfloat16)}
+    state = start_state(params, optax.sgd(0.0))
+    assert state.ema["w"].dtype == jnp.float32
+    average = Ema(decay=0.999, every=1, after=-(10**6)).update(
+        {"w": jnp.zeros(())}, params, jnp.asarray(0)
+    )
+    np.testing.assert_allclose(average["w"], 1e-3, rtol=1e-4)
 
 
 def test_average_follows_the_released_warm_up():
@@ -109,18 +158,10 @@ def test_p2_weighting_weighs_levels_by_their_noise():
     np.testing.assert_allclose(ratio, 1 - SCHEDULE.alphas_cumprod[t], rtol=1e-3)
 
 
-OPTIMIZER = released_optimizer(3e-3)
-
-
 @cache
 def run_of(steps: int):
     """Compiled once for all tests."""
-
-    def draw(key, data):
-        return Batch(data[jax.random.randint(key, (32,), 0, len(data))], None)
-
-    update = make_update(TINY, SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
-    return make_run(make_step(update, 1000, low_levels, share_level=4), draw, steps)
+    return make_run(toy_step(), draw_toy, steps)
 
 
 def test_interrupted_run_goes_on_as_if_it_had_not_been():

@@ -30,6 +30,10 @@ class Ema:
         decay = jnp.minimum(self.decay, 1 - (1.0 + past) ** -self.power)
 
         def move() -> Params:
-            return jax.tree.map(lambda a, p: p + decay.astype(p.dtype) * (a - p), average, params)
+            # In the average's own precision, whatever the weights have.
+            return jax.tree.map(
+                lambda a, p: p.astype(a.dtype) + decay.astype(a.dtype) * (a - p.astype(a.dtype)),
+                average, params,
+            )  # fmt: skip
 
         return jax.lax.cond(step % self.every == 0, move, lambda: average)

@@ -70,9 +70,14 @@ def init_state(
 
 def start_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
     """A state at step 0 with given weights."""
-    # The average is a copy: a buffer that is donated must not appear twice.
+
+    def averaged(leaf: Array) -> Array:
+        # A copy: a buffer that is donated must not appear twice. And never less than float32:
+        # each move is a small part of the number that it changes.
+        return jnp.array(leaf, jnp.promote_types(leaf.dtype, jnp.float32), copy=True)
+
     return TrainState(
-        params, jax.tree.map(jnp.copy, params), optimizer.init(params), jnp.zeros((), jnp.int32)
+        params, jax.tree.map(averaged, params), optimizer.init(params), jnp.zeros((), jnp.int32)
     )
 
 
@@ -99,18 +104,26 @@ def low_levels(quantile: Array, num_steps: int, *, below: int = 100, share: floa
 
 
 def noise_loss(
-    denoiser: Model, schedule: Schedule, params: Params, batch: Noised, p2_gamma: float = 0.0
+    denoiser: Model,
+    schedule: Schedule,
+    params: Params,
+    batch: Noised,
+    p2_gamma: float = 0.0,
+    precision: str = "float32",
 ) -> Array:
     """Squared error of the predicted noise (Ho et al., 2020, Eq. 14), one number per sample.
 
     The mean over the pose's 144 numbers, plus the mean over the shape's 10, weighted by
-    (1 / (1 - a_t)) ** -p2_gamma (P2 weighting with k = 1; Choi et al., 2022).
+    (1 / (1 - a_t)) ** -p2_gamma (P2 weighting with k = 1; Choi et al., 2022). The denoiser's
+    products have the given precision, as `jax.default_matmul_precision` names it; all else stays
+    in the precision of the weights.
 
     Returns:
         [...] of the leading axes of batch.x_0.
     """
     x_t = add_noise(schedule, batch.x_0, batch.t, batch.noise)
-    predicted = denoiser.apply({"params": params}, x_t, batch.t, batch.features)
+    with jax.default_matmul_precision(precision):
+        predicted = denoiser.apply({"params": params}, x_t, batch.t, batch.features)
     error = (predicted - batch.noise) ** 2
     loss = error[..., :POSE_DIM].mean(-1)
     if denoiser.config.with_shape:
@@ -127,6 +140,7 @@ def make_update(
     optimizer: optax.GradientTransformation,
     ema: Ema = Ema(),  # noqa: B008 (frozen)
     p2_gamma: float = 0.0,
+    precision: str = "float32",
 ) -> Callable[[TrainState, Noised], tuple[TrainState, Metrics]]:
     """The part of a step that is the same for any noise: loss, gradient, weights, average.
 
@@ -135,7 +149,7 @@ def make_update(
 
     def update(state: TrainState, batch: Noised) -> tuple[TrainState, Metrics]:
         def mean_loss(params: Params) -> Array:
-            return noise_loss(denoiser, schedule, params, batch, p2_gamma).mean()
+            return noise_loss(denoiser, schedule, params, batch, p2_gamma, precision).mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
         change, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -152,6 +166,7 @@ def make_step(
     num_steps: int,
     levels: Callable[[Array, int], Array] = uniform_levels,
     share_level: int = 1,
+    condition_dropout: float = 0.0,
 ) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
     """The whole training step, a pure function (state, batch, key) -> (state, metrics).
 
@@ -162,6 +177,8 @@ def make_step(
             the batch: one falls into each of its B equal parts of [0, 1).
         share_level: neighbours in the batch that get the same level. In a small denoiser the
             time MLP is most of the work, and this divides it.
+        condition_dropout: share of poses whose features are replaced by zeros, so that the same
+            network, given zeros, is an unconditional prior.
     Raises:
         ValueError: when tracing, if the batch size is no multiple of share_level.
     """
@@ -176,33 +193,12 @@ def make_step(
         quantile = (jnp.arange(groups) + jax.random.uniform(key_t, (groups,))) / groups
         t = levels(jnp.minimum(quantile, 1 - 1e-7), num_steps)[:, None]
         noise = jax.random.normal(key_noise, grouped.x_0.shape, grouped.x_0.dtype)
-        return update(state, Noised(grouped.x_0, grouped.features, t, noise))
+        features = grouped.features
+        if condition_dropout and features is not None:
+            # A key beside the two above, which do not change with this option.
+            key_drop = jax.random.fold_in(key, 2)
+            dropped = jax.random.bernoulli(key_drop, condition_dropout, features.shape[:-1])
+            features = jnp.where(dropped[..., None], 0, features)
+        return update(state, Noised(grouped.x_0, features, t, noise))
 
     return step
-
-
-def make_run(
-    step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]],
-    draw: Callable[[Array, Any], Batch],
-    length: int,
-) -> Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]:
-    """Many steps as one program, on data that stays on the device.
-
-    Args:
-        step: from `make_step`.
-        draw: (key, data) -> Batch.
-        length: steps per call.
-    Returns:
-        A jitted function (state, data, key) -> (state, metrics [length]); it takes over the
-        state's buffers. What it draws depends on the key and on the number of the step alone,
-        so a run that is resumed goes on as if it had not been interrupted.
-    """
-
-    def run(state: TrainState, data: Any, key: Array) -> tuple[TrainState, Metrics]:
-        def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-            key_data, key_step = jax.random.split(jax.random.fold_in(key, state.step))
-            return step(state, draw(key_data, data), key_step)
-
-        return jax.lax.scan(body, state, None, length)
-
-    return jax.jit(run, donate_argnums=0)

@@ -1,0 +1,136 @@
+"""Training runs for the tests: the released code's twelve steps, a toy, and other devices."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.convert.denoiser import released_denoiser
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.training.ema import Ema
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.run import make_stream_run
+from scorehmr_jax.training.step import (
+    Batch,
+    Noised,
+    init_state,
+    low_levels,
+    make_step,
+    make_update,
+    released_optimizer,
+    start_state,
+)
+
+ROOT = Path(__file__).parents[1]
+SCHEDULE = schedule(cosine_betas())
+TINY = Denoiser(DenoiserConfig(features=0, hidden=16, blocks=1))
+OPTIMIZER = released_optimizer(3e-3)
+
+
+def released_run(golden: Path, variant: str):
+    """The released code's twelve steps: denoiser, first weights, batches, results."""
+    weights = dict(np.load(golden / f"ckpt/tiny_{variant}_ema_f16.npz"))
+    params, sizes = released_denoiser(weights)
+    data = np.load(golden / f"train_steps_tiny_{variant}.npz")
+    x_0 = rotations_to_x(axis_angle_to_matrix(data["pose_aa"].reshape(-1, 24, 3)))
+    if sizes["shape_features"]:
+        stats = np.load(golden / "pack/betas_stats_eft_fits.npz")
+        low, high = stats["betas_min"], stats["betas_max"]
+        x_0 = jnp.concatenate([x_0, 2 * (data["betas"] - low) / (high - low) - 1], axis=-1)
+    steps = len(data["t"])
+    batches = Noised(
+        jnp.broadcast_to(x_0, (steps, *x_0.shape)),
+        jnp.broadcast_to(data["feats"], (steps, *data["feats"].shape)),
+        jnp.asarray(data["t"]),
+        jnp.asarray(data["noise"]),
+    )
+    return Denoiser(DenoiserConfig(**sizes)), params, batches, data
+
+
+def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
+    """The twelve steps through the production step, against the released code's."""
+    denoiser, params, batches, data = released_run(golden, variant)
+    optimizer = released_optimizer()
+    update = make_update(denoiser, SCHEDULE, optimizer)
+    run = make_stream_run(lambda state, batch, _: update(state, batch), layout)
+    first = layout.make(partial(start_state, optimizer=optimizer), params)
+    state, metrics = run(first, layout.put_rows(batches, axis=1), jax.random.key(0))
+    assert first.step.is_deleted()  # its buffers were taken over
+    assert state.step.sharding.device_set == set(layout.mesh.devices.flat)
+
+    def close(found, key):
+        """Largest difference against the largest number."""
+        atol = 1e-4 * np.abs(data[key]).max()
+        np.testing.assert_allclose(found, data[key], rtol=0, atol=atol, err_msg=key)
+
+    np.testing.assert_allclose(metrics["loss"], data["loss"], rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm"], data["grad_norm_before_clip"], rtol=1e-4)
+    pose = state.params["pose"]
+    close(pose["input"]["kernel"].T, "final_init_mlp_weight")
+    close(pose["output"]["kernel"].T, "final_final_mlp_weight")
+    close(state.ema["pose"]["input"]["kernel"].T, "ema_init_mlp_weight")
+    for weights, key in ((state.params, "probe_out"), (state.ema, "probe_out_ema")):
+        weights = layout.gather(weights)
+        out = denoiser.apply({"params": weights}, data["noise"][0], data["probe_t"], data["feats"])
+        close(out, key)
+    assert state.step == 12
+
+
+def draw_toy(key, data):
+    return Batch(data[jax.random.randint(key, (32,), 0, len(data))], None)
+
+
+@cache
+def toy_step():
+    update = make_update(TINY, SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
+    return make_step(update, 1000, low_levels, share_level=4)
+
+
+def toy_data():
+    return np.random.default_rng(0).standard_normal((50, 144), np.float32)
+
+
+def toy_state(layout):
+    return layout.make(partial(init_state, TINY, OPTIMIZER), jax.random.key(1))
+
+
+def mocap_file(folder: Path, frames: int = 64) -> None:
+    """A small mocap_poses.npz with a training and a validation clip."""
+    poses = 0.4 * np.random.default_rng(0).standard_normal((frames, 72), np.float32)
+    np.savez(
+        folder / "mocap_poses.npz",
+        poses=poses, trans=np.zeros((frames, 3), np.float32),
+        clip_index=(np.arange(frames) % 2).astype(np.int32),
+        clip_names=np.array(["a", "b"]), clip_fps=np.full(2, 30.0),
+        clip_split=np.array(["train", "val"]), clip_source=np.array(["one", "one"]),
+    )  # fmt: skip
+
+
+def environment(devices: int = 1) -> dict[str, str]:
+    """Of a process that sees so many devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+
+
+def elsewhere(code: str, *arguments: object, devices: int = 1):
+    """What code prints as JSON in its last line, in a process that sees so many devices."""
+    run = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env=environment(devices), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def records(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
