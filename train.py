@@ -1,26 +1,38 @@
-"""Trains one of the experiments in configs/ on motion capture.
+"""Trains one of the experiments in configs/.
 
     python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
 
-DIR holds mocap_poses.npz. A run that is found in the work folder is resumed, given the same
-number of steps. Written there: log.jsonl (one object per line: step, loss, ...), state.npz, and
-weights.npz, the averaged weights in half precision, which `load_prior` reads.
+DIR holds mocap_poses.npz. Fields of the configuration are overridden by name, as in
+--learning-rate 3e-4 --run.save-every 1000 (tyro's help on them: NAME --fields --help). Written to
+the work folder:
+
+    log.jsonl       one object per line: step, loss, ...
+    checkpoints/    the last few and the best, all that a run needs to go on
+    weights.npz     the averaged weights in half precision, which `load_prior` reads
+
+A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
+and Ctrl-C end a run after the present call with a checkpoint and exit code 75: start it again to go
+on. Several processes: see scorehmr_jax/training/cluster.py.
 """
 
 import argparse
-import json
+import sys
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+import body_model
 import configs
-from body_model import Skeleton, open_body
+from body_model import Skeleton
 from body_model.io import read_npz, write_npz
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.checkpoint import save_npz
@@ -29,21 +41,38 @@ from scorehmr_jax.data.pairs import augment_pairs, simulate_pairs
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.training import cluster
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.log import Log
+from scorehmr_jax.training.run import Resident, Stream, make_advance
+from scorehmr_jax.training.run_store import RunStore
 from scorehmr_jax.training.step import (
     Batch,
-    TrainState,
     init_state,
     low_levels,
-    make_run,
     make_step,
     make_update,
     released_optimizer,
     uniform_levels,
 )
-from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
+from scorehmr_jax.training.stop import EXIT_CODE, StopRequest
+from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 
-STEPS_PER_CALL = 500
-SAVE_EVERY = 2500
+SAMPLED = 64  # validation poses that samples are drawn for
+
+
+def source_of(
+    config: configs.TrainConfig, data: Path, workdir: Path
+) -> tuple[Resident | Stream, Batch]:
+    """What to train on, and what to validate on."""
+    if config.mixture:
+        names = ", ".join(name for name, _ in config.mixture)
+        raise ValueError(
+            f"mixture: annotations ({names}) cannot be read yet; train an open-* prior"
+        )
+    train = poses_of("train", config, data, workdir)
+    validation = poses_of("val", config, data, workdir)
+    return Resident(train, partial(draw, config)), augmented(jax.random.key(1), validation)
 
 
 def poses_of(split: str, config: configs.TrainConfig, data: Path, workdir: Path) -> Batch:
@@ -53,12 +82,13 @@ def poses_of(split: str, config: configs.TrainConfig, data: Path, workdir: Path)
     if not config.estimates_per_frame:
         return Batch(rotations_to_x(axis_angle_to_matrix(jnp.asarray(frames.poses))), None)
     path = workdir / f"pairs_{split}.npz"
-    if not path.exists():
+    if cluster.is_main() and not path.exists():
         print(f"simulating a regression network on the {split} split", flush=True)
         key = jax.random.key(["train", "val"].index(split))
-        skeleton = Skeleton.of(open_body())
+        skeleton = Skeleton.of(body_model.open_body())
         true, estimated = simulate_pairs(key, skeleton, frames.poses, config.estimates_per_frame)
         write_npz(path, {"true": true, "estimated": estimated})
+    cluster.wait_for_all(path.name)
     pairs = read_npz(path)
     return Batch(jnp.asarray(pairs["true"]), jnp.asarray(pairs["estimated"]))
 
@@ -79,73 +109,116 @@ def augmented(key: jax.Array, batch: Batch) -> Batch:
     return Batch(*augment_pairs(key, batch.x_0, batch.features))
 
 
+def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTransformation:
+    warmup, rate = min(config.warmup, steps // 10), config.learning_rate
+    if config.schedule == "cosine":
+        return released_optimizer(optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps))
+    return released_optimizer(optax.linear_schedule(0.0, rate, warmup) if warmup else rate)
+
+
+def validator_of(
+    config: configs.TrainConfig, denoiser: Denoiser, validation: Batch, layout: Layout
+) -> Callable[[Any, jax.Array], dict[str, float]]:
+    """A function (averaged weights, key) -> figures on the validation poses."""
+    constants = schedule(cosine_betas())
+    losses = jax.jit(partial(band_losses, denoiser, constants))
+    inversion = jax.jit(partial(inversion_error, denoiser, constants))
+    validation = layout.put(validation)
+    sampled = None
+    if config.denoiser.condition_dim and config.run.samples:
+        skeleton = Skeleton.of(body_model.open_body())
+        sampled = jax.jit(partial(sample_errors, denoiser, constants, skeleton, config.run.samples))
+        some = layout.put(jax.tree.map(lambda x: np.asarray(x[:SAMPLED]), validation))
+
+    def validate(params: Any, key: jax.Array) -> dict[str, float]:
+        bands = np.asarray(losses(params, validation, key), float)
+        found = {f"loss_{a}_{b}": x for (a, b), x in zip(BANDS, bands, strict=True)}
+        found |= {"loss": bands.mean(), "inversion_error": inversion(params, validation)}
+        if sampled is not None:
+            found |= sampled(params, some, key)
+        return {f"val_{name}": float(value) for name, value in found.items()}
+
+    return validate
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("name")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("name", help="of a file in configs/")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    args = parser.parse_args()
-    if args.steps % STEPS_PER_CALL:
-        parser.error(f"--steps: expected a multiple of {STEPS_PER_CALL}, found {args.steps}")
-    config = configs.get(args.name)
+    parser.add_argument("--accept-changes", action="store_true",
+                        help="go on with a run of another configuration")  # fmt: skip
+    parser.add_argument("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
+    parser.add_argument("--coordinator", help="host:port of process 0, of several")
+    parser.add_argument("--processes", type=int)
+    parser.add_argument("--process-id", type=int)
+    args, overrides = parser.parse_known_args()
+    config = configs.get(args.name, overrides)
+    cluster.start(args.coordinator, args.processes, args.process_id)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
-    data = poses_of("train", config, args.data, args.workdir)
-    validation = poses_of("val", config, args.data, args.workdir)
-    validation = augmented(jax.random.key(1), validation)
+    layout = Layout.of(shard_parameters=config.run.shard_parameters)
+    layout.check_batch(config.batch, config.share_level)
+    source, validation = source_of(config, args.data, args.workdir)
 
     denoiser = Denoiser(config.denoiser)
+    optimizer = optimizer_of(config, args.steps)
     constants = schedule(cosine_betas())
-    warmup = min(config.warmup, args.steps // 10)
-    optimizer = released_optimizer(
-        optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, args.steps)
-    )
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
-    update = make_update(denoiser, constants, optimizer, config.ema)
-    step = make_step(update, constants.num_steps, levels, config.share_level)
-    run = make_run(step, partial(draw, config), STEPS_PER_CALL)
-    losses = jax.jit(partial(band_losses, denoiser, constants))
-    inversion = jax.jit(partial(inversion_error, denoiser, constants))
+    update = make_update(
+        denoiser, constants, optimizer, config.ema, config.p2_gamma, config.precision
+    )
+    step = make_step(
+        update, constants.num_steps, levels, config.share_level, config.condition_dropout
+    )
+    advance = make_advance(source, step, layout)
+    validate = validator_of(config, denoiser, validation, layout)
     condition_on = "estimate" if config.estimates_per_frame else "none"
     description = {**asdict(config.denoiser), "condition_on": condition_on}
 
-    key_init, key_run, key_validation = jax.random.split(jax.random.key(config.seed), 3)
-    state = init_state(denoiser, optimizer, key_init)
-    saved = args.workdir / "state.npz"
-    if saved.exists():
-        state = restore(saved, state)
-    while (done := int(state.step)) < args.steps:
-        start = time.time()
-        state, metrics = run(state, data, key_run)
-        record = {
-            "step": done + STEPS_PER_CALL,
-            "loss": float(metrics["loss"].mean()),
-            "grad_norm": float(metrics["grad_norm"].mean()),
-            "steps_per_second": STEPS_PER_CALL / (time.time() - start),
-        }
-        if record["step"] % SAVE_EVERY == 0 or record["step"] == args.steps:
-            bands = losses(state.ema, validation, key_validation)
-            for (low, high), value in zip(BANDS, bands, strict=True):
-                record[f"val_loss_{low}_{high}"] = float(value)
-            record["val_inversion_error"] = float(inversion(state.ema, validation))
-            leaves = jax.tree.leaves(state)
-            write_npz(saved, {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)})
-            half = jax.tree.map(lambda x: np.asarray(x, np.float16), state.ema)
-            save_npz(args.workdir / "weights.npz", half, description)
-        with open(args.workdir / "log.jsonl", "a") as log:
-            log.write(json.dumps(record) + "\n")
-        print(json.dumps(record), flush=True)
-
-
-def restore(path: Path, like: TrainState) -> TrainState:
-    found = read_npz(path)
-    leaves, structure = jax.tree.flatten(like)
-    shapes = {str(i): leaf.shape for i, leaf in enumerate(leaves)}
-    if {name: leaf.shape for name, leaf in found.items()} != shapes:
-        raise ValueError(f"{path}: a run of another experiment; choose another --workdir")
-    return jax.tree.unflatten(structure, [jnp.asarray(found[name]) for name in shapes])
+    key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
+    state = layout.make(partial(init_state, denoiser, optimizer), key_init)
+    with ExitStack() as stack:
+        saved_config = configs.flat(config) | {"steps": args.steps}
+        store = stack.enter_context(
+            RunStore(args.workdir, saved_config, config.run.keep, best="val_loss")
+        )
+        state, key = store.resume(state, key, args.accept_changes) or (state, key)
+        done = int(state.step)
+        log = stack.enter_context(Log(args.workdir, done, args.tensorboard))
+        asked_to_stop = stack.enter_context(StopRequest())
+        while done < args.steps:
+            start = time.time()
+            length = config.run.steps_per_call - done % config.run.steps_per_call
+            length = min(length, args.steps - done)
+            state, metrics = advance(state, key, length)
+            means = {name: float(np.mean(metrics[name])) for name in ("loss", "grad_norm")}
+            if not np.isfinite(means["loss"]):
+                raise ValueError(
+                    f"the loss is {means['loss']} between steps {done} and {done + length}; the "
+                    f"newest checkpoint is that of step {store.last}"
+                )
+            done += length
+            speed = {"steps_per_second": length / (time.time() - start)}
+            figures: dict[str, float] = {}
+            if done % config.run.save_every == 0 or done == args.steps:
+                figures = validate(state.ema, key_validation)
+                store.save(state, key, figures)
+                half = jax.tree.map(lambda x: x.astype(np.float16), layout.gather(state.ema))
+                if cluster.is_main():
+                    save_npz(args.workdir / "weights.npz", half, description)
+            log.write({"step": done, **means, **speed, **figures})
+            if asked_to_stop() and done < args.steps:
+                store.save(state, key)
+                store.wait()
+                print(f"stopped at step {done}, as asked; start again to go on", flush=True)
+                sys.exit(EXIT_CODE)
+        store.wait()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"train.py: {error}")

@@ -2,10 +2,23 @@
 
 import importlib
 import pkgutil
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from scorehmr_jax.denoiser import DenoiserConfig
 from scorehmr_jax.training.ema import Ema
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run goes about it. Nothing here changes what is learned."""
+
+    steps_per_call: int = 500  # steps between two lines of the log, one program
+    save_every: int = 2500  # steps between two validations and checkpoints
+    keep: int = 3  # last checkpoints kept, beside the best
+    shard_parameters: bool = False  # in parts on many devices, to save memory
+    samples: int = 8  # drawn per validation pose, by a conditioned prior; 0: none
 
 
 @dataclass(frozen=True)
@@ -16,20 +29,43 @@ class TrainConfig:
     batch: int = 128
     share_level: int = 1  # neighbours in the batch with the same noise level
     low_share: float = 0.0  # share of levels drawn below 100; 0 draws all levels equally
-    learning_rate: float = 1e-4  # at the top of a cosine that ends at 0
+    learning_rate: float = 1e-4  # at the top
+    schedule: Literal["cosine", "constant"] = "cosine"  # of the rate: down to 0, or as it is
     warmup: int = 0  # steps in which the rate rises from 0
     ema: Ema = field(default_factory=Ema)
+    p2_gamma: float = 0.0  # weighs the loss by (1 / (1 - a_t)) ** -p2_gamma
+    condition_dropout: float = 0.0  # share of poses learned without their features
+    # Of the network's products, as jax.default_matmul_precision names them: BF16_BF16_F32 is
+    # bfloat16 with sums in float32. All else is float32.
+    precision: str = "float32"
     leave_out: tuple[str, ...] = ()  # sources of clips that are not trained on
     jitter: float = 0.0  # random turns of every joint, standard deviation per axis, radians
     estimates_per_frame: int = 0  # simulated regressor outputs to condition on
+    # Annotations in the released layout and their shares of a batch; none: motion capture.
+    mixture: tuple[tuple[str, float], ...] = ()
+    backbone: Literal["none", "pare", "prohmr"] = "none"  # whose features go with them
     seed: int = 0
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"condition_dropout: expected [0, 1), found {self.condition_dropout}")
+        if self.run.steps_per_call < 1 or self.run.save_every % self.run.steps_per_call:
+            raise ValueError(
+                f"run.save_every: expected a multiple of run.steps_per_call "
+                f"{self.run.steps_per_call}, found {self.run.save_every}"
+            )
 
 
-def get(name: str) -> TrainConfig:
+def get(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
     """The experiment of that name, with - and _ alike.
 
+    Args:
+        name: of a file in this folder.
+        overrides: as on a command line: --learning-rate 3e-4 --ema.decay 0.999. They need tyro.
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no such experiment, a value makes no sense, or tyro is absent.
+        SystemExit: with tyro's message, if an override is no field.
     """
     names = sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__))
     if name.replace("_", "-") not in names:
@@ -37,4 +73,32 @@ def get(name: str) -> TrainConfig:
     module = importlib.import_module(f"configs.{name.replace('-', '_')}")
     config = module.config
     assert isinstance(config, TrainConfig)
-    return config
+    return _overridden(config, overrides) if overrides else config
+
+
+def _overridden(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
+    try:
+        import tyro
+    except ImportError:
+        raise ValueError(
+            f"{' '.join(overrides)}: fields of a configuration on the command line need tyro: "
+            "pip install 'scorehmr-jax[train]'"
+        ) from None
+    return tyro.cli(TrainConfig, default=config, args=list(overrides), prog="train.py NAME ...")
+
+
+def flat(config: TrainConfig) -> dict[str, Any]:
+    """What decides the result of a run, with names like ema.decay."""
+    fields = asdict(config)
+    del fields["run"]
+    return _flat(fields, "")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found

@@ -1,11 +1,16 @@
-"""What a denoiser is worth on poses it has not seen: loss by noise level, and inversion."""
+"""What a denoiser is worth on poses it has not seen.
+
+Loss by noise level, DDIM inversion, and for a conditioned one how near its samples come.
+"""
 
 import jax
 import jax.numpy as jnp
 
+from body_model.skeleton import Skeleton
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import Schedule
-from scorehmr_jax.prior import Prior
+from scorehmr_jax.evaluation.metrics import mpjpe, pa_mpjpe
+from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.training.ema import Params
 from scorehmr_jax.training.step import Batch, Model, Noised, noise_loss
 from scorehmr_jax.types import Array
@@ -50,3 +55,32 @@ def inversion_error(
     latent = prior.encode(batch.x_0, batch.features, start=top, step=stride)
     x_0 = prior.decode(latent, batch.features, start=top, step=stride)
     return jnp.abs(x_0 - batch.x_0).mean()
+
+
+def sample_errors(
+    denoiser: Denoiser, schedule: Schedule, skeleton: Skeleton, samples: int, params: Params,
+    batch: Batch, key: Array,
+) -> dict[str, Array]:  # fmt: skip
+    """How near DDIM samples come to the poses whose features they are given.
+
+    Joints of the mean shape, relative to the root, in millimetres, averaged over the poses.
+
+    Args:
+        skeleton: of the body whose joints are compared; its first is the root.
+        samples: drawn for each pose.
+    Returns:
+        `sample_mpjpe` and `sample_pa_mpjpe` of one sample; `best_mpjpe` and `best_pa_mpjpe` of
+        each pose's best of `samples`.
+    """
+    prior = Prior(params, schedule, None, denoiser.config)
+    drawn = prior.sample(key, batch.features, shape=(samples, len(batch.x_0)))
+
+    def joints(x: Array) -> Array:
+        found = skeleton(x_to_rotations(x), jnp.zeros((*x.shape[:-1], 10), x.dtype))
+        return found - found[..., :1, :]
+
+    guess, truth = joints(drawn), joints(batch.x_0)
+    out: dict[str, Array] = {}
+    for name, errors in (("mpjpe", mpjpe(guess, truth)), ("pa_mpjpe", pa_mpjpe(guess, truth))):
+        out |= {f"sample_{name}": errors.mean(), f"best_{name}": errors.min(0).mean()}
+    return out

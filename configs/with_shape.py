@@ -1,0 +1,14 @@
+"""ScoreHMR-b with ten shape numbers beside the pose (the paper's Table 5).
+
+    python train.py with-shape --workdir runs/with-shape --steps 1000000 --data DIR
+
+The pose stream is that of scorehmr-b, and so is the figure to expect of the pose. Refining the
+shape as well is the paper's Table 5.
+"""
+
+from dataclasses import replace
+
+from configs.scorehmr_b import config as b
+from scorehmr_jax.denoiser import DenoiserConfig
+
+config = replace(b, denoiser=DenoiserConfig(shape_features=1536))

@@ -1,0 +1,111 @@
+"""One process or many: who starts them says how they find each other.
+
+    python train.py NAME ...                                      one process
+    srun -N 4 --ntasks-per-node 1 python train.py NAME ...        SLURM: nothing more
+    python train.py NAME ... --coordinator HOST:PORT --processes 4 --process-id 0    by hand
+
+In Kubernetes (GKE), an Indexed Job gives every pod JOB_COMPLETION_INDEX; its manifest sets
+JAX_COORDINATOR_ADDRESS, the address of pod 0 with a port, and JAX_NUM_PROCESSES. On TPU slices JAX
+knows by itself.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+
+
+@dataclass(frozen=True)
+class Start:
+    """How to start, as `jax.distributed.initialize` wants it."""
+
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
+    cluster_detection_method: str | None = None
+
+
+def plan(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Start | None:
+    """What is to be started: from explicit values, else from the environment.
+
+    Args:
+        coordinator: host:port of process 0.
+        processes: how many there are.
+        process_id: this one's number, from 0.
+        environ: the environment.
+    Returns:
+        None for a process on its own.
+    Raises:
+        ValueError: if only some of the values are given, or one makes no sense.
+    """
+    explicit = {"--coordinator": coordinator, "--processes": processes, "--process-id": process_id}
+    if any(value is not None for value in explicit.values()):
+        return _checked(explicit)
+    if "JAX_COORDINATOR_ADDRESS" in environ:
+        index = "JAX_PROCESS_ID" if "JAX_PROCESS_ID" in environ else "JOB_COMPLETION_INDEX"
+        names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", index)
+        return _checked({name: environ.get(name) for name in names})
+    if int(environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_NODELIST" in environ:
+        return Start(cluster_detection_method="slurm")
+    # Set by GKE and Cloud TPU on every worker of a slice.
+    hosts = environ.get("TPU_PROCESS_ADDRESSES") or environ.get("TPU_WORKER_HOSTNAMES", "")
+    if "," in hosts:
+        return Start()
+    return None
+
+
+def _checked(given: Mapping[str, str | int | None]) -> Start:
+    missing = [name for name, value in given.items() if value is None]
+    if missing:
+        found = ", ".join(name for name in given if name not in missing)
+        raise ValueError(f"{', '.join(missing)}: expected beside {found}; give all three or none")
+    (_, address), (count_name, count), (id_name, number) = given.items()
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"coordinator: expected host:port, found {address}")
+    try:
+        processes, process_id = int(count or 0), int(number or 0)
+    except ValueError:
+        raise ValueError(
+            f"{count_name}, {id_name}: expected whole numbers, found {count}, {number}"
+        ) from None
+    if not 0 <= process_id < processes:
+        raise ValueError(f"{id_name}: expected 0 to {processes - 1}, found {process_id}")
+    return Start(str(address), processes, process_id)
+
+
+def start(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the processes of a run, if there are several. Before any other use of jax.
+
+    Arguments and errors: as `plan`.
+    """
+    found = plan(coordinator, processes, process_id)
+    if found is None or found.num_processes == 1:
+        return
+    jax.distributed.initialize(
+        found.coordinator_address,
+        found.num_processes,
+        found.process_id,
+        cluster_detection_method=found.cluster_detection_method,
+    )
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes logs and exports."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
