@@ -174,8 +174,7 @@ def main() -> None:
     )
     advance = make_advance(source, step, layout)
     validate = validator_of(config, denoiser, validation, layout)
-    condition_on = "estimate" if config.estimates_per_frame else "none"
-    description = {**asdict(config.denoiser), "condition_on": condition_on}
+    description = {**asdict(config.denoiser), "condition_on": config.condition_on}
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
     state = layout.make(partial(init_state, denoiser, optimizer), key_init)

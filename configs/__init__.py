@@ -47,6 +47,13 @@ class TrainConfig:
     seed: int = 0
     run: RunConfig = field(default_factory=RunConfig)
 
+    @property
+    def condition_on(self) -> str:
+        """What the features are, as `Prior.condition_on` says it."""
+        if not self.denoiser.condition_dim:
+            return "none"
+        return "estimate" if self.estimates_per_frame else "image"
+
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
             raise ValueError(f"condition_dropout: expected [0, 1), found {self.condition_dropout}")
@@ -89,7 +96,7 @@ def _overridden(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
 
 def flat(config: TrainConfig) -> dict[str, Any]:
     """What decides the result of a run, with names like ema.decay."""
-    fields = asdict(config)
+    fields = asdict(config) | {"condition_on": config.condition_on}
     del fields["run"]
     return _flat(fields, "")
 

@@ -29,7 +29,7 @@ Params = dict[str, Any]
 Config = dict[str, Any]
 
 _SIZES = ("features", "hidden", "blocks", "shape_features", "shape_blocks")
-_MARK = "_CHECKPOINT_METADATA"  # Orbax writes it into every directory it has finished
+MARK = "_CHECKPOINT_METADATA"  # Orbax writes it into every directory it has finished
 _KINDS = (
     "an Orbax directory or .npz written by scorehmr_jax, or the released model-<n>.pt or its "
     "weights as .npz"
@@ -81,7 +81,7 @@ def save(directory: str | Path, params: Mapping[str, Any], config: Mapping[str, 
 
     target = Path(directory).absolute()
     _check(target, params, config)
-    if target.exists() and not (target / _MARK).exists():
+    if target.exists() and not (target / MARK).exists():
         if not target.is_dir() or any(target.iterdir()):
             raise ValueError(f"{target}: exists and is no checkpoint; choose another name")
         target.rmdir()
@@ -123,7 +123,7 @@ def load(directory: str | Path) -> tuple[Params, Config]:
     import orbax.checkpoint as ocp
 
     path = Path(directory).absolute()
-    absent = [n for n in (_MARK, "params", "config") if not (path / n).exists()]
+    absent = [n for n in (MARK, "params", "config") if not (path / n).exists()]
     if absent:
         raise ValueError(
             f"{path}: not a whole checkpoint of a prior ({', '.join(absent)} absent); "
@@ -134,7 +134,7 @@ def load(directory: str | Path) -> tuple[Params, Config]:
             restored = checkpointer.restore(
                 path,
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeRestore(restore_args=_as_numpy(path / "params")),
+                    params=ocp.args.PyTreeRestore(restore_args=as_numpy(path / "params")),
                     config=ocp.args.JsonRestore(),
                 ),
             )
@@ -211,7 +211,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else f"shape {list(shape)}"
 
 
-def _as_numpy(directory: Path) -> Any:
+def as_numpy(directory: Path) -> Any:
     """Restore arguments that make every array of a saved tree numpy's."""
     import jax
     import orbax.checkpoint as ocp

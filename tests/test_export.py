@@ -1,0 +1,168 @@
+"""Priors written for others: the released .pt layout, safetensors."""
+
+import json
+import os
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from training_runs import TINY, toy_state
+
+from scorehmr_jax import checkpoint
+from scorehmr_jax.convert.denoiser import flatten, released_denoiser
+from scorehmr_jax.convert.torch_file import load_torch
+from scorehmr_jax.convert.torch_write import save_torch
+from scorehmr_jax.convert.write_released import released_checkpoint
+from scorehmr_jax.training.export import export
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.run_store import RunStore
+
+SIZES = dict(zip(("features", "hidden", "blocks", "shape_features", "shape_blocks"),
+                 (0, 16, 1, 0, 2), strict=True))  # fmt: skip
+
+
+def assert_equal(found, expected):
+    """The same keys in the same order, values and types."""
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert type(found) is type(expected) and len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_equal(*pair)
+    elif isinstance(expected, np.ndarray | np.generic):
+        assert found.dtype == expected.dtype and found.shape == expected.shape
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert type(found) is type(expected) and found == expected
+
+
+VALUE = {
+    "step": 2000, "large": -(2**40), "lr": 1e-4, "none": None, "yes": True, 3: "ä text",
+    "list": [1, (2.5, "x"), []], "scalar": np.float32(2), "empty": np.zeros((0, 3), np.float32),
+    "matrix": np.arange(6, dtype=np.float64).reshape(2, 3), "columns": np.ones((3, 2), "f2").T,
+    **{kind: np.arange(3).astype(kind) for kind in ("i8", "i4", "i2", "i1", "u1", "?", ">f4")},
+}  # fmt: skip
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    save_torch(tmp_path / "a.pt", VALUE)
+    expected = VALUE | {">f4": VALUE[">f4"].astype("f4"), "columns": np.ones((2, 3), "f2")}
+    assert_equal(load_torch(tmp_path / "a.pt"), expected)
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_storages_lie_where_they_can_be_mapped(tmp_path):
+    save_torch(tmp_path / "a.pt", VALUE)
+    raw = (tmp_path / "a.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        for info in archive.infolist():
+            assert info.compress_type == zipfile.ZIP_STORED
+            content = archive.read(info)
+            head = raw[info.header_offset :]
+            start = (
+                info.header_offset
+                + 30
+                + sum(int.from_bytes(head[i : i + 2], "little") for i in (26, 28))
+            )
+            assert start % 64 == 0 and raw[start : start + len(content)] == content
+        assert archive.read("a/version") == b"3\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"a": [1, {2}]}, r"a\.1: expected numbers or arrays, found set"),
+        ({"a": {"b": np.array(["x"])}}, r"a\.b: PyTorch has no numbers of type <U1"),
+        (object(), "value: expected numbers or arrays, found object"),
+    ],
+)
+def test_what_pytorch_lacks_is_named_and_nothing_written(tmp_path, value, message):
+    with pytest.raises(ValueError, match=rf"a\.pt: {message}"):
+        save_torch(tmp_path / "a.pt", value)
+    assert not os.listdir(tmp_path)
+
+
+def test_the_released_checkpoint_comes_back_key_by_key(golden, tmp_path):
+    released = load_torch(golden / "ckpt" / "tiny_pare_model-100.pt.xz")
+    params, _ = released_denoiser(released)
+    made = released_checkpoint(params, params, step=2000, learning_rate=0.0004)
+    save_torch(tmp_path / "model-100.pt", made)
+    assert_equal(load_torch(tmp_path / "model-100.pt"), dict(released))
+
+
+def test_parameters_have_the_released_order_with_shape_too(golden):
+    released = dict(np.load(golden / "ckpt" / "tiny_betas_ema_f16.npz"))
+    made = released_checkpoint(*[released_denoiser(released)[0]] * 2)
+    names = [key.removeprefix("model.") for key in made["model"] if key.startswith("model.")]
+    assert names == list(released)
+    assert len(made["opt"]["state"]) == len(released)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run's folder, and its state: weights, average and moments all differ."""
+    folder = tmp_path_factory.mktemp("export") / "run"
+    state = toy_state(Layout.of(jax.devices()[:1]))
+    config = {f"denoiser.{name}": size for name, size in SIZES.items()}
+    adam = state.opt_state[1][0]
+    adam = adam._replace(mu=jax.tree.map(lambda x: x + 2, adam.mu),
+                         nu=jax.tree.map(lambda x: x + 3, adam.nu))  # fmt: skip
+    state = type(state)(
+        state.params, jax.tree.map(lambda x: x + 1, state.ema),
+        (state.opt_state[0], (adam, *state.opt_state[1][1:])), state.step + 70,
+    )  # fmt: skip
+    with RunStore(folder, config | {"learning_rate": 0.5, "condition_on": "none"}) as store:
+        store.save(state, jax.random.key(0))
+    return folder, state
+
+
+def test_a_run_becomes_a_released_checkpoint(run, tmp_path):
+    folder, state = run
+    export(folder, tmp_path / "model-1.pt")
+    found = load_torch(tmp_path / "model-1.pt")
+    assert found["step"] == 70 and found["opt"]["param_groups"][0]["lr"] == 0.5
+    params, config = checkpoint.read(tmp_path / "model-1.pt")
+    jax.tree.map(np.testing.assert_array_equal, params, state.ema)
+    assert {k: config[k] for k in ("features", "hidden", "blocks")} == {
+        "features": 0, "hidden": 16, "blocks": 1,
+    }  # fmt: skip
+    online, _ = released_denoiser({"model": found["model"]})
+    jax.tree.map(np.testing.assert_array_equal, online, state.params)
+    # Number 4 is the input layer's matrix.
+    assert found["opt"]["state"][4]["exp_avg"].shape == (144, 144)
+    assert (found["opt"]["state"][5]["exp_avg"] == 2).all()
+    assert (found["opt"]["state"][5]["exp_avg_sq"] == 3).all()
+
+
+@pytest.mark.parametrize("name", ["prior", "prior.npz"])
+def test_a_run_becomes_a_prior(run, tmp_path, name):
+    folder, state = run
+    export(folder, tmp_path / name, step=70)
+    params, config = checkpoint.read(tmp_path / name)
+    jax.tree.map(np.testing.assert_array_equal, params, state.ema)
+    assert config == SIZES | {"condition_on": "none"} and config["hidden"] == TINY.config.hidden
+
+
+def test_safetensors_hold_every_weight(run, tmp_path):
+    folder, state = run
+    export(folder, tmp_path / "a.safetensors")
+    raw = (tmp_path / "a.safetensors").read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    header, body = json.loads(raw[8 : 8 + size]), raw[8 + size :]
+    assert json.loads(header.pop("__metadata__")["config"])["hidden"] == 16
+    expected = flatten(state.ema)
+    assert header.keys() == expected.keys()
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        array = np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_what_cannot_be_exported_is_told(run, tmp_path):
+    with pytest.raises(ValueError, match=r"a\.h5: expected \.pt, \.npz"):
+        export(run[0], tmp_path / "a.h5")
+    with pytest.raises(ValueError, match=r"expected a checkpoint of step 3, found \[70\]"):
+        export(run[0], tmp_path / "a.npz", step=3)
