@@ -3,6 +3,7 @@
     python train.py scorehmr-b --workdir runs/scorehmr-b --steps 1000000 --data DIR
 
 The paper's figure with it: 3DPW PA-MPJPE 51.1 mm, refined from HMR 2.0b's 54.3.
+The annotations are not connected to train.py yet: it says so and stops.
 """
 
 from configs import TrainConfig

@@ -4,6 +4,7 @@
 
 The pose stream is that of scorehmr-b, and so is the figure to expect of the pose. Refining the
 shape as well is the paper's Table 5.
+The annotations are not connected to train.py yet: it says so and stops.
 """
 
 from dataclasses import replace
