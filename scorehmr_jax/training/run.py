@@ -72,8 +72,8 @@ def make_stream_run(
         layout: as for `make_run`.
     Returns:
         A jitted function (state, batches, key) -> (state, metrics [S]), of batches whose arrays
-        have a leading axis of S steps . It takes over the state's buffers. From one
-        key, a step gets the same noise as by `make_run`.
+        have a leading axis of S steps. It takes over the state's buffers. From one key, a step
+        gets the same noise as by `make_run`.
     """
 
     def run(state: TrainState, batches: Any, key: Array) -> tuple[TrainState, Metrics]:
