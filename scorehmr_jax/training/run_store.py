@@ -2,7 +2,8 @@
 
 A run's folder holds `checkpoints/<step>/`, each an Orbax checkpoint of three items: `train`
 (weights, optimiser, step), `ema` (the averaged weights, what one uses), `run` (configuration, PRNG
-key, data position). Arrays are saved from, and restored to, any number of devices and processes.
+key). What a run draws depends on the key and the step alone, so there is no other data position.
+Arrays are saved from, and restored to, any number of devices and processes.
 """
 
 import json
@@ -104,8 +105,6 @@ class RunStore:
             "config": self._config,
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "key_impl": str(jax.random.key_impl(key)),
-            # Batches drawn so far; what is drawn depends on the key and this number alone.
-            "position": step,
         }
         found = {} if self._best is None else {self._best: (metrics or {}).get(self._best)}
         try:
