@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
+from training_files import released_layout
+
 from scorehmr_jax.cli import main
 from scorehmr_jax.data.build import Given, build, describe
 from scorehmr_jax.data.npz_rows import iterate
@@ -22,7 +24,6 @@ from scorehmr_jax.data.statistics import (
     compute_statistics,
     read_statistics,
 )
-from training_files import released_layout
 
 
 @pytest.fixture
@@ -164,6 +165,21 @@ def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
     assert names_in(out / "coco/eft_pare") == ["1.0.0"]
 
 
+def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
+    out = tmp_path / "sets"
+    program = f"""
+import resource, signal
+from scorehmr_jax.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "a shard cannot be written" in run.stderr and "is the disk full?" in run.stderr
+    assert names_in(out) == []
+
+
 def test_bytes_that_changed_on_disk_are_noticed(data, tmp_path):
     features = tmp_path / "cache/pare/coco_train_eft.npz"
     damaged = bytearray(features.read_bytes())
@@ -211,7 +227,9 @@ def test_a_folder_of_ones_own_files(tmp_path):
     found = everything(built, "pose", "features")
     rows = np.concatenate([first["features"], second["features"]])
     expected = np.delete((rows - rows.mean(0)) / rows.std(0), 20, axis=0)
-    np.testing.assert_allclose(found["features"].astype(np.float32), expected, rtol=2**-7, atol=0.01)
+    np.testing.assert_allclose(
+        found["features"].astype(np.float32), expected, rtol=2**-7, atol=0.01
+    )
     saved = RecordSet.open(built).statistics
     np.testing.assert_allclose(saved.mean, rows.mean(0), rtol=1e-5)
     np.savez(folder / "feature_stats.npz", mean=np.full(6, 90.0), std=np.ones(6))
@@ -309,7 +327,10 @@ def test_another_backbone_is_told_from_another_data_set():
 
 
 def test_rows_of_an_npz_come_in_parts(tmp_path):
-    arrays = {"a": np.arange(70).reshape(10, 7), "b": np.asfortranarray(np.arange(30).reshape(10, 3))}
+    arrays = {
+        "a": np.arange(70).reshape(10, 7),
+        "b": np.asfortranarray(np.arange(30).reshape(10, 3)),
+    }
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "x.npz", **arrays, text=np.array(["ab", "c"] * 5))
         parts = [*iterate(tmp_path / "x.npz", ["a", "b", "text"], rows=4)]

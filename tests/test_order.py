@@ -39,7 +39,7 @@ def test_every_batch_holds_the_sets_by_weight():
     np.testing.assert_allclose(counts.mean(0) / 128, MIXED.weights, atol=3e-4)
     # No place in the batch belongs to a set.
     share = (which == 0).mean(0)
-    assert 0.42 < share.min() and share.max() < 0.58
+    assert share.min() > 0.42 and share.max() < 0.58
 
 
 def test_a_set_is_gone_through_before_a_sample_comes_again():

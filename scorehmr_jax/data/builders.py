@@ -153,15 +153,24 @@ class _Shards:
             self.lengths.append(0)
             self._bytes = 0
             self._writer = ArrayRecordWriter(str(self.paths[-1]), _WRITER_OPTIONS)
-        self._writer.write(record)
+        try:
+            self._writer.write(record)
+        except RuntimeError as error:
+            raise self._cannot(error) from error
         self.lengths[-1] += 1
         self._bytes += len(record)
         self.num_bytes += len(record)
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            try:
+                writer.close()
+            except RuntimeError as error:
+                raise self._cannot(error) from error
+
+    def _cannot(self, error: RuntimeError) -> OSError:
+        return OSError(f"{self.folder}: a shard cannot be written ({error}); is the disk full?")
 
 
 def _serialized(example: dict[str, Any]) -> bytes:

@@ -271,7 +271,7 @@ def feature_keys(table: Table, width: int) -> tuple[str, ...]:
                 return keys
     held = [f"{key} {table[key].shape[1:]}" for key in _FEATURE_KEYS if key in table]
     raise ValueError(
-        f"{table.where}: the checkpoint takes {width} features per image; found "
+        f"{table.where}: the prior takes {width} features per image; found "
         f"{', '.join(held) or 'no key of ' + ', '.join(_FEATURE_KEYS)}. PARE's "
         "pose_feats [N, 128, 24] make 3072, with cam_shape_feats [N, 64, 24] 4608, ProHMR's "
         "img_feats 2048: take the features the checkpoint was trained with"
