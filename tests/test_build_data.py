@@ -165,6 +165,19 @@ def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
     assert names_in(out / "coco/eft_pare") == ["1.0.0"]
 
 
+def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
+    program = f"""
+import sys
+sys.modules["tensorflow_datasets"] = None
+import scorehmr_jax.data.feed
+from scorehmr_jax.cli import main
+main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "pip install 'scorehmr-jax[data]'" in run.stderr
+
+
 def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
     out = tmp_path / "sets"
     program = f"""

@@ -23,9 +23,8 @@ def built(golden, tmp_path_factory):
     """Sets of the paper's second model: with features, with shape, and with estimates."""
     root = tmp_path_factory.mktemp("feed")
     data, sets = released_layout(golden, root), root / "sets"
-    for name in MIXTURES["scorehmr-b"]:
+    for name in MIXTURES["scorehmr-b"] + MIXTURES["scorehmr-b-shape"]:
         build(name, data, sets, quiet=True)
-        build(f"{name}_shape", data, sets, quiet=True)
     estimates = Given(estimates=root / "cache/hmr2b/coco_train_eft.npz")
     build("coco/eft_none", data, sets, estimates, quiet=True)
     return sets
@@ -88,7 +87,7 @@ def test_the_whole_set_may_be_spread_over_a_mesh(feed):
 
 
 def test_shape_follows_pose_in_its_range(built, golden):
-    sets = {f"{path}_shape": weight for path, weight in mixture(built).items()}
+    sets = mixture(built, "scorehmr-b-shape")
     stats = golden / "pack/betas_stats_eft_fits.npz"
     feed = open_feed(sets, features=4608, with_shape=True, betas_stats=stats)
     batch = next(feed.stream(0, 16))

@@ -12,7 +12,8 @@ NAME is one or more of
                                    with datasets/ and stats/, and cache/ in it or beside it; also
                                    with whose fits and which features: h36m/mosh_pare,
                                    coco/spin_prohmr (or choose with --fits and --backbone)
-  scorehmr-a, scorehmr-b           the three sets of the paper's models
+  scorehmr-a, scorehmr-b,          the three sets of the paper's models
+  scorehmr-b-shape
   amass                            body pose only: DIR has AMASS's .npz, in folders
   own                              DIR has your own .npz, N samples each, with the keys
     body_pose [N,72] or [N,24,3] axis-angle, and perhaps betas [N,10], features [N,F],
