@@ -1,4 +1,4 @@
-"""The command `scorehmr`: the demo, and refinement from file to file."""
+"""The command `scorehmr`: the demo, refinement from file to file, and training sets."""
 
 import argparse
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from scorehmr_jax.data import commands as data_commands
 
 _REFINE = """\
 Refine first estimates from one .npz into another, with a shipped prior or your own.
@@ -39,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     refine.add_argument("--video", action="store_true", help="the images are frames in order")
     refine.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     refine.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
+    data_commands.add_parsers(commands)
     args = parser.parse_args(argv)
     name = f"scorehmr {args.command}"
     with warnings.catch_warnings():
@@ -48,6 +51,8 @@ def main(argv: list[str] | None = None) -> None:
                 from scorehmr_jax.demo import run
 
                 run(args.out, args.seed, args.prior)
+            elif args.command in data_commands.COMMANDS:
+                data_commands.COMMANDS[args.command](args)
             else:
                 refine_file(args.input, args.out, args.prior, args.body, args.video)
         except (ValueError, OSError, ImportError) as error:

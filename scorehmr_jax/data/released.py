@@ -122,11 +122,13 @@ def read_features(
             f"{path}: expected features of {len(counts)} group(s), found {len(tables)}; features "
             "and annotations must be of one data set"
         )
-    keys = _feature_keys(tables[0], width)
+    keys = feature_keys(tables[0], width)
     standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
     if statistics is not None:
         table = read_tables(statistics)[0]
-        standardise = {key: _statistics(table, key, tables[0][key].shape[1:]) for key in keys}
+        standardise = {
+            key: feature_statistics(table, key, tables[0][key].shape[1:]) for key in keys
+        }
     groups = []
     for table, count in zip(tables, counts, strict=True):
         parts = []
@@ -270,8 +272,12 @@ def _estimate(
     return Estimate(pose, betas, translation)
 
 
-def _feature_keys(table: Table, width: int) -> tuple[str, ...]:
-    """The columns that make up features of this width, in order."""
+def feature_keys(table: Table, width: int) -> tuple[str, ...]:
+    """The columns that make up features of this width, in order.
+
+    Raises:
+        ValueError: naming the file and the features it holds, if none do.
+    """
     for keys in (("pose_feats",), ("pose_feats", "cam_shape_feats"), ("img_feats",)):
         if all(key in table for key in keys):
             found = sum(int(np.prod(table[key].shape[1:])) for key in keys)
@@ -279,15 +285,20 @@ def _feature_keys(table: Table, width: int) -> tuple[str, ...]:
                 return keys
     held = [f"{key} {table[key].shape[1:]}" for key in _FEATURE_KEYS if key in table]
     raise ValueError(
-        f"{table.where}: the checkpoint takes {width} features per image; found "
+        f"{table.where}: the prior takes {width} features per image; found "
         f"{', '.join(held) or 'no key of ' + ', '.join(_FEATURE_KEYS)}. PARE's "
         "pose_feats [N, 128, 24] make 3072, with cam_shape_feats [N, 64, 24] 4608, ProHMR's "
         "img_feats 2048: take the features the checkpoint was trained with"
     )
 
 
-def _statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    prefix = "" if key == "img_feats" else f"{key}_"
+def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and standard deviation of one column of features, each of `shape`.
+
+    Raises:
+        ValueError: naming file and key, if they are missing, of another shape or no statistics.
+    """
+    prefix = "" if key in ("img_feats", "features") else f"{key}_"
     mean = table.array(f"{prefix}mean", shape, np.float32)
     std = table.array(f"{prefix}std", shape, np.float32)
     if not (np.isfinite(mean).all() and (std > 0).all()):

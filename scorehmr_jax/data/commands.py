@@ -1,0 +1,91 @@
+"""The commands around training sets: `scorehmr build-data` and `scorehmr feature-stats`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_BUILD = """\
+Build training sets (ArrayRecord, through TFDS) from files in the released layout or your own.
+
+NAME is one or more of
+  h36m, coco, mpi_inf_3dhp, mpii   images with body fits: DIR is the released code's folder `data`,
+                                   with datasets/ and stats/, and cache/ in it or beside it; also
+                                   with whose fits and which features: h36m/mosh_pare,
+                                   coco/spin_prohmr (or choose with --fits and --backbone)
+  scorehmr-a, scorehmr-b,          the three sets of the paper's models
+  scorehmr-b-shape
+  amass                            body pose only: DIR has AMASS's .npz, in folders
+  own                              DIR has your own .npz, N samples each, with the keys
+    body_pose [N,72] or [N,24,3] axis-angle, and perhaps betas [N,10], features [N,F],
+    pred_pose [N,24,3,3], imgname [N], has_body_pose [N]; feature_stats.npz has mean and std [F]
+
+Only samples with a pose fit are kept. A set is whole or is not there.
+"""
+
+_STATS = """\
+Mean and standard deviation of image features over files, as `build-data` and training need them.
+Files of PARE hold pose_feats [N,128,24] and cam_shape_feats [N,64,24], of ProHMR img_feats
+[N,2048]. Take the training sets, all of them; a prior keeps to the statistics it was trained with.
+"""
+
+
+def add_parsers(commands: Any) -> None:
+    """Adds the commands to those of a parser."""
+    raw = argparse.RawDescriptionHelpFormatter
+    build = commands.add_parser(
+        "build-data", help="build training sets", description=_BUILD, formatter_class=raw
+    )
+    build.add_argument("names", nargs="+", metavar="NAME")
+    build.add_argument("--data-root", type=Path, required=True, metavar="DIR")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where sets go")
+    build.add_argument("--fits", choices=["mosh", "eft", "spin"], help="default: mosh or eft")
+    build.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "none"],
+                       help="default: pare")  # fmt: skip
+    files = build.add_argument_group("files elsewhere than in the released layout")
+    files.add_argument("--annotations", type=Path, metavar="F")
+    files.add_argument("--features", type=Path, metavar="F", help="of the images, not standardised")
+    files.add_argument("--stats", type=Path, metavar="F", help="mean and deviation of the features")
+    files.add_argument("--estimates", type=Path, metavar="F",
+                       help="a network's predictions, for a prior conditioned on them")  # fmt: skip
+    build.add_argument("--set-name", help="of an own set")
+    build.add_argument("--fps", type=float, default=10.0, help="frames per second from AMASS")
+    build.add_argument("--drop-bad", action="store_true", help="leave out samples with NaN")
+    build.add_argument("--overwrite", action="store_true", help="replace sets that are there")
+    build.add_argument("--quiet", action="store_true", help="no progress bar")
+    stats = commands.add_parser(
+        "feature-stats", help="compute feature statistics", description=_STATS, formatter_class=raw
+    )
+    stats.add_argument("features", nargs="+", type=Path, metavar="F")
+    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr"], default="pare-shape")
+    stats.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
+
+
+def build_data(args: argparse.Namespace) -> None:
+    """Builds the sets that are asked for, and says what they hold."""
+    from scorehmr_jax.data.build import Given, build, describe, expand
+
+    names = expand(args.names)
+    elsewhere = ("annotations", "features", "estimates", "set_name")
+    given_one = [f"--{key.replace('_', '-')}" for key in elsewhere if getattr(args, key)]
+    if len(names) > 1 and given_one:
+        raise ValueError(f"{', '.join(given_one)}: expected one NAME with these, found {names}")
+    given = Given(
+        args.fits, args.backbone, args.annotations, args.features, args.stats, args.estimates,
+        args.set_name, args.fps, args.drop_bad,
+    )  # fmt: skip
+    for name in names:
+        folder = build(
+            name, args.data_root, args.out, given, overwrite=args.overwrite, quiet=args.quiet
+        )
+        print(describe(folder), flush=True)
+
+
+def feature_stats(args: argparse.Namespace) -> None:
+    """Computes statistics and writes them."""
+    from scorehmr_jax.data.statistics import compute_statistics
+
+    found = compute_statistics(args.features, args.backbone, args.out)
+    print(f"statistics of {len(found.mean)} features written to {args.out}")
+
+
+COMMANDS = {"build-data": build_data, "feature-stats": feature_stats}

@@ -1,0 +1,133 @@
+"""From built sets to batches: resident on the device, or streamed from disk; the same batches.
+
+feed = open_feed(mixture("sets", "scorehmr-b"), features=3072)
+if feed.choose() == "resident":
+    data, draw = feed.resident(seed, batch=128)  # draw(step, data) inside the scanned step
+else:
+    batches = feed.stream(seed, batch=128, start=step)
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scorehmr_jax.data.build import MIXTURES
+from scorehmr_jax.data.mixture_feed import MixtureFeed
+from scorehmr_jax.data.records import RecordSet
+from scorehmr_jax.data.statistics import SHAPES, read_statistics
+from scorehmr_jax.data.tables import read_tables
+from scorehmr_jax.training.step import Batch
+from scorehmr_jax.types import Array
+
+CONDITIONS = ("features", "estimate", "none")
+WEIGHTS = {"h36m": 0.5, "coco": 0.3, "mpi_inf_3dhp": 0.2}  # as released
+
+
+class Feed(Protocol):
+    """Batches for training. All depend on (seed, step, place in the batch) alone."""
+
+    def batch_indices(
+        self, seed: int, step: Any, batch: int, process_index: int = 0, process_count: int = 1
+    ) -> np.ndarray:
+        """Numbers of the samples of one process's part of the batch of a step."""
+
+    def resident(
+        self, seed: int, batch: int, sharding: Any = None
+    ) -> tuple[Batch, Callable[[Array, Batch], Batch]]:
+        """All samples on the device, and draw(step, data), which traces: the batch of a step."""
+
+    def stream(
+        self, seed: int, batch: int, start: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[Batch]:
+        """One process's part of the batches of steps start, start + 1, ..., numpy arrays."""
+
+
+def mixture(folder: str | Path, name: str = "scorehmr-b") -> dict[Path, float]:
+    """The sets of one of the paper's models in a folder of built sets, with their weights."""
+    sets = MIXTURES[name]
+    return {Path(folder) / one: WEIGHTS[one.partition("/")[0]] for one in sets}
+
+
+def open_feed(
+    sets: Mapping[Any, float],
+    *,
+    condition: str = "features",
+    features: int | None = None,
+    statistics: str | Path | None = None,
+    with_shape: bool = False,
+    betas_stats: str | Path | None = None,
+    split: str = "train",
+    dtype: DTypeLike = np.float32,
+) -> MixtureFeed:
+    """A feed from built sets that belong together.
+
+    Args:
+        sets: folders of sets and how often each is drawn.
+        condition: what a batch's features are: the image's, a network's estimate, or none.
+        features: how many numbers the network expects; checked if given.
+        statistics: .npz the features must have been standardised with; checked if given.
+        with_shape: append the shape, in [-1, 1], to the pose.
+        betas_stats: .npz with betas_min and betas_max [10]; by default the sets' own range.
+        split: of every set, in TFDS's notation, as train[:95%].
+        dtype: of a batch's features.
+    Raises:
+        ValueError: naming the sets, if they differ in what they hold, or are not what is expected.
+    """
+    if condition not in CONDITIONS:
+        raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, found {condition!r}")
+    opened = tuple(RecordSet.open(folder, split) for folder in sets)
+    feed = MixtureFeed(opened, tuple(sets.values()), condition, dtype=dtype)
+    feed.order(0, 1)  # refuses weights and sizes that cannot be
+    for records in opened:
+        _check(records, opened[0], condition, features)
+    if statistics is not None and condition == "features":
+        first = opened[0]
+        own = {"features": (first.layout["features"],)}
+        expected = read_statistics(statistics, SHAPES.get(first.notes["backbone"], own))
+        if expected.digest != first.notes["statistics"]:
+            raise ValueError(
+                f"{first.folder}: its features were standardised with other statistics than "
+                f"{statistics}; build it again with these: scorehmr build-data --stats"
+            )
+    if not with_shape:
+        return feed
+    return MixtureFeed(opened, feed.weights, condition, _range(opened, betas_stats), dtype)
+
+
+def _check(records: RecordSet, first: RecordSet, condition: str, width: int | None) -> None:
+    if condition == "none":
+        return
+    if condition not in records.layout:
+        raise ValueError(
+            f"{records.folder}: expected a set with {condition}; it holds "
+            f"{', '.join(records.layout)}. Build it with them: scorehmr build-data --help"
+        )
+    found = records.layout[condition]
+    if found != (width or found) or found != first.layout[condition]:
+        raise ValueError(
+            f"{records.folder}: expected {width or first.layout[condition]} numbers of {condition} "
+            f"per sample, found {found}; build it with the backbone that the network was made for"
+        )
+    if condition == "features" and records.notes["statistics"] != first.notes["statistics"]:
+        raise ValueError(
+            f"{records.folder}: its features were standardised with other statistics than those of "
+            f"{first.folder}; build both with the same: scorehmr build-data --stats"
+        )
+
+
+def _range(sets: tuple[RecordSet, ...], path: str | Path | None) -> tuple[np.ndarray, np.ndarray]:
+    if path is not None:
+        table = read_tables(path)[0]
+        low, high = (table.array(f"betas_{end}", (10,), np.float32) for end in ("min", "max"))
+        where = str(path)
+    else:
+        ranges = [records.notes["betas_range"] for records in sets]
+        low = np.min([r["low"] for r in ranges], axis=0)
+        high = np.max([r["high"] for r in ranges], axis=0)
+        where = ", ".join(str(records.folder) for records in sets)
+    if not (high > low).all():
+        raise ValueError(f"{where}: the shape numbers do not vary; these fits have no shape")
+    return low, high

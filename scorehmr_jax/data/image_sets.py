@@ -1,0 +1,224 @@
+"""Image data sets with body fits in the released layout, as training samples.
+
+Annotations in data/datasets/NAME.npz, features in cache/BACKBONE/NAME.npz, their statistics in
+data/stats/; rows follow each other in all of them. Only images with a pose fit are kept.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scorehmr_jax.data.npz_rows import iterate, read_shapes
+from scorehmr_jax.data.samples import Samples, axis_angle_to_x, bad_rows, matrices_to_x
+from scorehmr_jax.data.statistics import (
+    WIDTHS,
+    Moments,
+    Statistics,
+    check_features,
+    read_statistics,
+    shapes_of,
+)
+from scorehmr_jax.data.tables import Table, read_tables
+
+# Where the released layout has the annotations of each data set, by the fits that they hold.
+FILES = {
+    "h36m": {"mosh": "h36m_train_mosh.npz", "spin": "h36m_train_spin.npz"},
+    "mpi_inf_3dhp": {"eft": "mpi_inf_3dhp_train_eft.npz", "spin": "mpi_inf_3dhp_train_spin.npz"},
+    "coco": {"eft": "coco_train_eft.npz", "spin": "coco_train_spin.npz"},
+    "mpii": {"eft": "mpii_train_eft.npz", "spin": "mpii_train_spin.npz"},
+}
+_STATISTICS = {"pare": "pare", "pare-shape": "pare", "prohmr": "prohmr"}
+_FITS = ("imgname", "body_pose", "has_body_pose", "betas", "has_betas")
+_EARLY = 2048  # images after which other features are noticed, long before the last
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Where everything is."""
+
+    annotations: Path
+    features: Path | None = None  # None makes a set without features
+    statistics: Path | None = None
+    backbone: str = "pare"  # one of WIDTHS
+    estimates: Path | None = None  # predictions of a regression network
+
+    @classmethod
+    def released(cls, root: str | Path, name: str, fits: str, backbone: str) -> "ImageFiles":
+        """Where the released code has them.
+
+        Args:
+            root: its folder `data`; `cache` is in it or beside it.
+            name: one of FILES.
+            fits: one of FILES[name].
+            backbone: one of WIDTHS, or none.
+        """
+        root = Path(root)
+        cache = root / "cache" if (root / "cache").is_dir() else root.parent / "cache"
+        file = FILES[name][fits]
+        annotations = root / "datasets" / file
+        if backbone == "none":
+            return cls(annotations, backbone="none")
+        folder = _STATISTICS[backbone]
+        stats = root / "stats" / f"{folder}_feat_stats.npz"
+        return cls(annotations, cache / folder / file, stats, backbone)
+
+
+@dataclass
+class ImageSet:
+    """A `Source`: the images of one data set that have fits.
+
+    A pose, features or an estimate with NaN in it is an error, or is dropped with `drop_bad`.
+    """
+
+    files: ImageFiles
+    drop_bad: bool = False
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def where(self) -> str:
+        return str(self.files.annotations)
+
+    @cached_property
+    def fits(self) -> Table:
+        """The annotations' columns that training reads."""
+        return read_tables(self.files.annotations, _FITS)[0]
+
+    @cached_property
+    def total(self) -> int:
+        return len(self.fits["imgname"].reshape(-1))
+
+    @cached_property
+    def columns(self) -> dict[str, tuple[int, ...]]:
+        """The features' columns and shapes, checked against the annotations."""
+        if self.files.features is None:
+            return {}
+        shapes = shapes_of(self.files.features, WIDTHS[self.files.backbone])
+        for key, shape in shapes.items():
+            self._check_rows(self.files.features, key, shape)
+        return shapes
+
+    @cached_property
+    def statistics(self) -> Statistics | None:
+        if not self.columns:
+            return None
+        if self.files.statistics is None or not self.files.statistics.is_file():
+            raise ValueError(
+                f"{self.files.statistics}: no such file; expected the statistics of "
+                f"{self.files.features}. Compute them: scorehmr feature-stats"
+            )
+        return read_statistics(self.files.statistics, self.columns)
+
+    @cached_property
+    def layout(self) -> dict[str, int]:
+        layout = {"pose": 144, "betas": 10}
+        if self.columns:
+            layout["features"] = WIDTHS[self.files.backbone]
+        if self.files.estimates is not None:
+            self._check_rows(self.files.estimates, "pred_pose", (24, 3, 3))
+            layout["estimate"] = 144
+        return layout
+
+    @property
+    def needs_betas(self) -> bool:
+        return self.files.backbone == "pare-shape"
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        return {"backbone": self.files.backbone}
+
+    def parts(self) -> Iterator[tuple[int, Samples]]:
+        n = self.total
+        pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
+        betas, known = np.zeros((n, 10), np.float32), np.zeros(n, bool)
+        if "betas" in self.fits:
+            known = self._mask("has_betas")
+            betas = self.fits.unchecked("betas", (n, 10), np.float32)
+            betas = np.where(known[:, None], betas, 0)
+        has_pose = self._mask("has_body_pose")
+        names = self.fits["imgname"].reshape(-1)
+        statistics, moments, start = self.statistics, Moments(), 0
+        for features, estimate in self._beside():
+            part = slice(start, start := start + len(features))
+            keep = has_pose[part]
+            self._drop(part, ~keep, "without a pose fit")
+            if self.needs_betas:
+                self._drop(part, keep & ~known[part], "without a shape fit")
+                keep = keep & known[part]
+            # The statistics of the backbone say nothing of one row that is NaN.
+            bad = bad_rows(pose[part], betas[part], features, estimate) & keep
+            if bad.any() and not self.drop_bad:
+                raise ValueError(self._which(bad, part, pose, features))
+            self._drop(part, bad, "with NaN or infinity")
+            keep = keep & ~bad
+            if statistics is not None:
+                early = moments.count < _EARLY
+                moments.add(features[keep])
+                if (early and moments.count >= _EARLY) or part.stop == n:
+                    check_features(moments, statistics, str(self.files.features))
+            yield (
+                len(features),
+                Samples(
+                    names[part][keep],
+                    axis_angle_to_x(pose[part][keep]),
+                    betas[part][keep],
+                    None if statistics is None else statistics.standardise(features[keep]),
+                    matrices_to_x(estimate[keep]) if self.files.estimates else None,
+                ),
+            )
+        if sum(self.dropped.values()) >= n:
+            raise ValueError(
+                f"{self.where}: none of {n} images is left to train on: {dict(self.dropped)}. "
+                "has_body_pose [N] must be above 0 where body_pose [N, 72] is a fit"
+            )
+
+    def _beside(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Raw features [n, F] and estimated rotations [n, 216], part by part."""
+        n = self.total
+        files = self.files
+        # One stand-in column where there is no file.
+        features = iterate(files.features, [*self.columns]) if files.features else _zeros(n)
+        poses = iterate(files.estimates, ["pred_pose"]) if files.estimates else _zeros(n)
+        for columns, estimated in zip(features, poses, strict=True):
+            flat = [np.asarray(c, np.float32).reshape(len(c), -1) for c in columns]
+            yield (
+                flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1),
+                np.asarray(estimated[0], np.float32).reshape(len(estimated[0]), -1),
+            )
+
+    def _mask(self, key: str) -> np.ndarray:
+        return self.fits.optional(key, (self.total,), np.float32) > 0
+
+    def _drop(self, part: slice, rows: np.ndarray, reason: str) -> None:
+        if rows.any():
+            self.dropped[reason] += int(rows.sum())
+
+    def _which(self, bad: np.ndarray, part: slice, pose: np.ndarray, features: np.ndarray) -> str:
+        first = int(np.flatnonzero(bad)[0])
+        if bad_rows(pose[part])[first]:
+            file, key = self.files.annotations, "body_pose"
+        elif bad_rows(features)[first]:
+            file, key = Path(str(self.files.features)), ", ".join(self.columns)
+        else:
+            file, key = self.files.estimates or self.files.annotations, "pred_pose or betas"
+        return (
+            f"{file}: {key} is NaN or infinite in row {part.start + first} and maybe others; "
+            "correct it, or leave such images out with --drop-bad"
+        )
+
+    def _check_rows(self, path: Path, key: str, shape: tuple[int, ...]) -> None:
+        found, expected = read_shapes(path)[key].shape, (self.total, *shape)
+        if found != expected:
+            raise ValueError(
+                f"{path}: {key} has shape {found}; expected {expected}, one row per image of "
+                f"{self.files.annotations}, in their order; both must be of one data set"
+            )
+
+
+def _zeros(count: int, rows: int = 1024) -> Iterator[tuple[np.ndarray, ...]]:
+    for start in range(0, count, rows):
+        yield (np.zeros((min(rows, count - start), 1), np.float32),)

@@ -1,0 +1,222 @@
+"""A mixture of sets on disk as batches, all at once on the device or read in the background."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scorehmr_jax.data.order import Order, batch_indices, traced_indices
+from scorehmr_jax.data.records import RecordSet
+from scorehmr_jax.training.step import Batch
+from scorehmr_jax.types import Array
+
+_SHARE = 0.5  # of free memory that resident data may take: weights and activations need some
+_SAMPLES_AT_ONCE = 512  # that a worker prepares, or one batch if that is more
+
+
+@dataclass(frozen=True)
+class MixtureFeed:
+    """A `feed.Feed` from sets on disk, drawn by weight."""
+
+    sets: tuple[RecordSet, ...]
+    weights: tuple[float, ...]
+    condition: str = "features"  # what Batch.features holds: features, estimate or none
+    betas_range: tuple[np.ndarray, np.ndarray] | None = None  # [10] each, for a prior with shape
+    dtype: Any = np.float32  # of a batch's features; at rest they are bfloat16
+
+    def __len__(self) -> int:
+        return sum(map(len, self.sets))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read of each sample."""
+        shape = () if self.betas_range is None else ("betas",)
+        return ("pose", *shape, *(() if self.condition == "none" else (self.condition,)))
+
+    @property
+    def nbytes(self) -> int:
+        """What all samples take up in memory."""
+        layout = self.sets[0].layout
+        width = {"features": 2}  # bytes of a number
+        return len(self) * sum(layout[c] * width.get(c, 4) for c in self.columns)
+
+    def order(self, seed: int, batch: int) -> Order:
+        return Order(tuple(map(len, self.sets)), self.weights, batch, seed)
+
+    def batch_indices(
+        self, seed: int, step: Any, batch: int, process_index: int = 0, process_count: int = 1
+    ) -> np.ndarray:
+        return batch_indices(self.order(seed, batch), step, process_index, process_count)
+
+    def choose(self, mode: str = "auto", free: int | None = None) -> str:
+        """resident or stream: the former if all samples fit into half of the free memory.
+
+        Args:
+            mode: auto, or the answer.
+            free: bytes; measured on the first device if not given.
+        Raises:
+            ValueError: if there is no such mode.
+        """
+        if mode not in ("auto", "resident", "stream"):
+            raise ValueError(f"expected auto, resident or stream, found {mode!r}")
+        if mode != "auto":
+            return mode
+        room = _SHARE * (free_memory() if free is None else free)
+        return "resident" if self.nbytes <= room else "stream"
+
+    def resident(
+        self, seed: int, batch: int, sharding: Any = None
+    ) -> tuple[Batch, Callable[[Array, Batch], Batch]]:
+        """All samples on the device, and how to draw from them.
+
+        Args:
+            seed: of the order.
+            batch: samples in a step, over all processes.
+            sharding: where the arrays go; by default the first device. Replicated over a mesh, a
+                draw needs no communication.
+        Returns:
+            The samples, x_0 [N, D] float32 and features [N, F] bfloat16 (an estimate: float32), and
+            draw(step, data), the whole batch of a step, with features in `dtype`.
+        Raises:
+            ValueError: naming the shard, if one is damaged.
+        """
+        layout = self.sets[0].layout
+        # One array for all sets, filled set by set: nothing is held twice.
+        arrays = {c: _aligned((len(self), layout[c]), _at_rest(c)) for c in self.columns}
+        start = 0
+        for records in self.sets:
+            part = slice(start, start := start + len(records))
+            records.read_all({name: array[part] for name, array in arrays.items()})
+        data = jax.tree.map(lambda array: _placed(array, sharding), self._batch(arrays))
+        order = self.order(seed, batch)
+
+        def draw(step: Array, data: Batch) -> Batch:
+            rows = traced_indices(order, step)
+            drawn = jax.tree.map(lambda x: x[rows], data)
+            if drawn.features is None:
+                return drawn
+            return Batch(drawn.x_0, drawn.features.astype(self.dtype))
+
+        return data, draw
+
+    def stream(
+        self,
+        seed: int,
+        batch: int,
+        start: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+        workers: int = 2,
+        ahead: int = 6,
+    ) -> Iterator[Batch]:
+        """Batches without end, read in the background.
+
+        Args:
+            seed: of the order.
+            batch: samples in a step, over all processes.
+            start: the first step.
+            process_index, process_count: which part of each batch.
+            workers: threads that read.
+            ahead: how many parts, of 512 samples or one batch, are read before they are asked for.
+        Yields:
+            Batches of numpy arrays, [batch / process_count, ...].
+        Raises:
+            ValueError: naming the shard, if one is damaged.
+        """
+        order = self.order(seed, batch)
+        local = len(batch_indices(order, 0, process_index, process_count))
+        steps = max(1, _SAMPLES_AT_ONCE // local)
+
+        def part(first: int) -> list[Batch]:
+            rows = batch_indices(
+                order, np.arange(first, first + steps), process_index, process_count
+            )
+            return self._split(self.read(rows.reshape(-1)), steps)
+
+        # Not a generator yet: a mistake in the arguments shows at the call.
+        return self._parts(part, start, steps, workers, ahead)
+
+    def _parts(
+        self, part: Callable[[int], list[Batch]], start: int, steps: int, workers: int, ahead: int
+    ) -> Iterator[Batch]:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="feed")
+        waiting: deque[Future[list[Batch]]] = deque()
+        try:
+            while True:
+                while len(waiting) < ahead:
+                    waiting.append(pool.submit(part, start))
+                    start += steps
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def read(self, rows: np.ndarray) -> Batch:
+        """The samples of given numbers [n], as numpy arrays with features in `dtype`."""
+        sizes = np.cumsum([len(records) for records in self.sets])
+        which = np.searchsorted(sizes, rows, side="right")
+        layout = self.sets[0].layout
+        out = {c: np.zeros((len(rows), layout[c]), _at_rest(c)) for c in self.columns}
+        for i in np.unique(which):
+            where = np.flatnonzero(which == i)
+            first = sizes[i - 1] if i else 0
+            for name, values in self.sets[i].read(rows[where] - first, self.columns).items():
+                out[name][where] = values
+        batch = self._batch(out)
+        if batch.features is None:
+            return batch
+        return Batch(batch.x_0, batch.features.astype(self.dtype))
+
+    def _batch(self, columns: Mapping[str, np.ndarray]) -> Batch:
+        x_0: Any = columns["pose"]
+        if self.betas_range is not None:
+            low, high = (np.asarray(b, np.float32) for b in self.betas_range)
+            shape = 2 * (columns["betas"] - low) / (high - low) - 1
+            x_0 = np.concatenate([x_0, shape], axis=1)
+        features: Any = None if self.condition == "none" else columns[self.condition]
+        return Batch(x_0, features)
+
+    @staticmethod
+    def _split(batch: Batch, steps: int) -> list[Batch]:
+        size = len(batch.x_0) // steps
+        return [
+            jax.tree.map(lambda x, i=i: x[i * size : (i + 1) * size], batch) for i in range(steps)
+        ]
+
+
+def free_memory() -> int:
+    """Bytes that are free on the first device; on a CPU, in the machine."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if "MemAvailable" in line) * 1024
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _at_rest(column: str) -> Any:
+    return jnp.bfloat16 if column == "features" else np.float32
+
+
+def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+    """An array that a CPU device can take over without a copy: it begins at a multiple of 64."""
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _placed(array: np.ndarray, sharding: Any) -> Array:
+    if sharding is None:
+        return jax.device_put(array)  # on a CPU without a copy, unlike asarray
+    # Also where a mesh spans processes, each of which has all of it.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

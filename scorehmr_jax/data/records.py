@@ -1,0 +1,166 @@
+"""Built training sets: opened through TFDS, read as columns of numbers."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from scorehmr_jax.data.statistics import Statistics, read_statistics
+
+_READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
+_ROWS = 512  # read at once where all are read
+_DTYPES: dict[str, Any] = {"features": ml_dtypes.bfloat16}
+
+
+@dataclass(frozen=True)
+class RecordSet:
+    """A set on disk. Reading is safe from several threads."""
+
+    folder: Path
+    shards: tuple[tuple[str, int, int], ...]  # file, first record, number of records
+    layout: dict[str, int]  # numbers in each column of a sample
+    notes: dict[str, Any]  # what the builder said of the set
+    num_bytes: int
+    _readers: threading.local = field(default_factory=threading.local, repr=False)
+
+    @classmethod
+    def open(cls, folder: str | Path, split: str = "train") -> "RecordSet":
+        """A set that `build` has built.
+
+        Args:
+            folder: with dataset_info.json; or above it, if there is one set below.
+            split: in TFDS's notation, as train[:95%].
+        Raises:
+            ValueError: if there is no such set, or files of it are missing.
+            ImportError: if TFDS or ArrayRecord is not installed.
+        """
+        try:
+            import tensorflow_datasets as tfds
+        except ImportError as error:
+            raise ImportError(
+                f"training sets need TFDS ({error}): pip install 'scorehmr-jax[data]'"
+            ) from error
+
+        folder = _find(Path(folder))
+        try:
+            info = tfds.builder_from_directory(str(folder)).info
+            part = info.splits[split]
+            shards = tuple((str(f.filename), f.skip, f.take) for f in part.file_instructions)
+            layout = {k: int(f.shape[0]) for k, f in info.features.items() if k != "name"}
+            notes = dict(info.metadata or {})
+            num_bytes = part.num_bytes
+        except Exception as error:  # of a damaged set, anything
+            raise ValueError(
+                f"{folder}: not a whole training set ({error}); build it again"
+            ) from error
+        missing = [file for file, _, _ in shards if not Path(file).is_file()]
+        if missing:
+            raise ValueError(f"{missing[0]}: no such file, but the set has it; build it again")
+        return cls(folder, shards, layout, notes, num_bytes)
+
+    def __len__(self) -> int:
+        return sum(take for _, _, take in self.shards)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the features were standardised with."""
+        if "features" not in self.layout:
+            return None
+        shapes = {"features": (self.layout["features"],)}
+        return read_statistics(self.folder / "feature_stats.npz", shapes)
+
+    def read(self, rows: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        """Columns of some samples.
+
+        Args:
+            rows: [n] numbers of samples, in any order.
+            columns: names of the layout.
+        Returns:
+            [n, width] per column; features bfloat16, all else float32.
+        Raises:
+            ValueError: naming the shard, if it is damaged.
+        """
+        ends = list(accumulate(take for _, _, take in self.shards))
+        shard_of = np.searchsorted(ends, rows, side="right")
+        out = {k: np.zeros((len(rows), self.layout[k]), _dtype(k)) for k in columns}
+        for shard in np.unique(shard_of):
+            file, first, _ = self.shards[shard]
+            where = np.flatnonzero(shard_of == shard)
+            start = ends[shard - 1] if shard else 0
+            positions = (rows[where] - start + first).tolist()
+            records = self._records(file, positions)
+            for key, values in _columns(records, columns, self.layout, file).items():
+                out[key][where] = values
+        return out
+
+    def read_all(self, columns: dict[str, np.ndarray]) -> None:
+        """Fills arrays [N, width] by name with all samples in order.
+
+        Raises:
+            ValueError: naming the shard, if it is damaged.
+        """
+        for start in range(0, len(self), _ROWS):
+            rows = np.arange(start, min(start + _ROWS, len(self)))
+            for key, values in self.read(rows, list(columns)).items():
+                columns[key][rows[0] : rows[-1] + 1] = values
+
+    def _records(self, file: str, positions: list[int]) -> list[bytes]:
+        # Older readers are not safe to share between threads.
+        mine = self._readers.__dict__
+        try:
+            if file not in mine:
+                from array_record.python.array_record_module import ArrayRecordReader
+
+                mine[file] = ArrayRecordReader(file, options=_READER, file_reader_buffer_size=8192)
+            return mine[file].read(positions)
+        except ImportError:
+            raise
+        except Exception as error:  # of a damaged file, anything
+            raise _damaged(file, str(error)) from error
+
+
+def _find(folder: Path) -> Path:
+    if (folder / "dataset_info.json").is_file():
+        return folder
+    below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
+    below = [path for path in below if not path.parts[0].startswith(".")]  # being built
+    if len(below) != 1:
+        found = ", ".join(str(path.parent) for path in below) or "none"
+        raise ValueError(
+            f"{folder}: expected one training set with its dataset_info.json; found {found}. "
+            "Build one: scorehmr build-data"
+        )
+    return folder / below[0].parent
+
+
+def _columns(
+    records: Sequence[bytes], columns: Sequence[str], layout: dict[str, int], file: str
+) -> dict[str, np.ndarray]:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    raw: dict[str, list[bytes]] = {key: [] for key in columns}
+    try:
+        for record in records:
+            found = tf_example_pb2.Example.FromString(record).features.feature
+            for key, values in raw.items():
+                values.append(found[key].bytes_list.value[0])
+        # One copy for all records, not one for each.
+        return {
+            key: np.frombuffer(b"".join(values), _dtype(key)).reshape(len(records), layout[key])
+            for key, values in raw.items()
+        }
+    except Exception as error:
+        raise _damaged(file, str(error)) from error
+
+
+def _dtype(key: str) -> Any:
+    return _DTYPES.get(key, np.float32)
+
+
+def _damaged(file: str, error: str) -> ValueError:
+    return ValueError(f"{file}: a damaged shard ({error}); build the set again")

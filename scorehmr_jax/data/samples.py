@@ -1,0 +1,96 @@
+"""Training samples, as they are read from files before they become a set."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.prior import rotations_to_x
+
+ROWS = 1024  # samples in a part
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some samples, side by side."""
+
+    names: np.ndarray  # [N] of images or clips, text
+    pose: np.ndarray  # [N, 144] in 6D, float32
+    betas: np.ndarray  # [N, 10] SMPL shape, float32; zero where it is not known
+    features: np.ndarray | None = None  # [N, F] standardised, float32
+    estimate: np.ndarray | None = None  # [N, 144] a regression network's pose in 6D, float32
+
+    def __len__(self) -> int:
+        return len(self.pose)
+
+
+class Source(Protocol):
+    """Files that hold training samples."""
+
+    @property
+    def where(self) -> str:
+        """The files' name for messages."""
+
+    @property
+    def total(self) -> int:
+        """Samples in the files, with those that will be dropped."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many samples were dropped so far, by reason."""
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """Numbers in each column of a sample: pose, betas, and features, estimate if it has."""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What else a reader of the set should know; text and numbers."""
+
+    def parts(self) -> Iterator[tuple[int, Samples]]:
+        """How many samples were read, and those of them that are kept; may be gone through once.
+
+        Raises:
+            ValueError: naming file, key and fix, if something is wrong with the files.
+        """
+
+
+def axis_angle_to_x(pose: np.ndarray) -> np.ndarray:
+    """Axis-angle [N, 24, 3] in radians as the diffusion has it, [N, 144] float32."""
+    return _padded(_axis_angle_to_x, pose.reshape(len(pose), 24, 3))
+
+
+def matrices_to_x(pose: np.ndarray) -> np.ndarray:
+    """Rotation matrices [N, 24, 3, 3] as the diffusion has them, [N, 144] float32."""
+    return _padded(_matrices_to_x, pose.reshape(len(pose), 24, 3, 3))
+
+
+def _padded(function: Any, pose: np.ndarray) -> np.ndarray:
+    # In parts of one size, so that it compiles once.
+    pose = np.asarray(pose, np.float32)
+    parts = []
+    for start in range(0, len(pose), ROWS):
+        part = pose[start : start + ROWS]
+        full = np.zeros((ROWS, *pose.shape[1:]), np.float32)
+        full[: len(part)] = part
+        parts.append(np.asarray(function(full))[: len(part)])
+    return np.concatenate(parts) if parts else np.zeros((0, 144), np.float32)
+
+
+@jax.jit
+def _axis_angle_to_x(pose: jax.Array) -> jax.Array:
+    return rotations_to_x(axis_angle_to_matrix(pose))
+
+
+_matrices_to_x = jax.jit(lambda pose: rotations_to_x(jnp.asarray(pose)))
+
+
+def bad_rows(*columns: np.ndarray) -> np.ndarray:
+    """A mask [N] of rows that hold NaN or infinity in some column [N, ...]."""
+    finite = [np.isfinite(c).reshape(len(c), -1).all(axis=1) for c in columns]
+    return ~np.logical_and.reduce(finite)

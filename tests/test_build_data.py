@@ -1,0 +1,364 @@
+"""From files to training sets: what a set holds, and that it is whole or not there."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
+pytest.importorskip("array_record", reason="needs the extra `data`")
+
+from training_files import released_layout
+
+from scorehmr_jax.cli import main
+from scorehmr_jax.data.build import Given, build, describe
+from scorehmr_jax.data.npz_rows import iterate
+from scorehmr_jax.data.records import RecordSet
+from scorehmr_jax.data.samples import axis_angle_to_x
+from scorehmr_jax.data.statistics import (
+    Moments,
+    Statistics,
+    check_features,
+    compute_statistics,
+    read_statistics,
+)
+
+
+@pytest.fixture
+def data(golden, tmp_path):
+    return released_layout(golden, tmp_path)
+
+
+def change(path, **changes):
+    """Rewrites an .npz with some arrays replaced; None takes one out."""
+    arrays = dict(np.load(path)) | changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+
+
+def everything(folder, *columns):
+    records = RecordSet.open(folder)
+    return records.read(np.arange(len(records)), columns)
+
+
+def names_in(out):
+    return sorted(p.name for p in out.iterdir()) if out.exists() else []
+
+
+def test_one_command_builds_the_sets_of_a_paper_model(data, tmp_path, capsys):
+    out = tmp_path / "sets"
+    main(["build-data", "scorehmr-b", "--data-root", str(data), "--out", str(out)])
+    printed = capsys.readouterr()
+    assert "32 of 32 samples" in printed.out and "36 of 40 samples" in printed.out
+    assert "dropped 4: without a pose fit" in printed.out
+    assert "40/40" in printed.err  # the progress bar
+    assert names_in(out) == ["coco", "h36m", "mpi_inf_3dhp"]
+
+
+def test_a_set_holds_what_the_files_hold(golden, data, tmp_path):
+    folder = build("h36m", data, tmp_path / "sets", quiet=True)
+    steps = np.load(golden / "train_steps_tiny_betas.npz")
+    found = everything(folder, "pose", "betas", "features")
+    np.testing.assert_array_equal(found["pose"], axis_angle_to_x(steps["pose_aa"]))
+    np.testing.assert_array_equal(found["betas"], steps["betas"])
+    features = found["features"].astype(np.float32)
+    np.testing.assert_allclose(features, steps["feats"][:, :3072], rtol=2**-8, atol=1e-3)
+
+
+def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    pose = np.load(golden / "pack/3dpw_test.npz")["body_pose"][:40]
+    kept = np.arange(40) % 10 != 0
+    np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
+    change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
+    folder = build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
+    assert RecordSet.open(folder).layout["features"] == 4608
+    assert "dropped 8: without a shape fit" in describe(folder)
+
+
+def test_tfds_reads_the_sets_by_itself(data, tmp_path):
+    import tensorflow_datasets as tfds
+
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    source = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    ours = everything(folder, "pose", "features")
+    assert len(source) == 36
+    assert source[35]["name"].decode().endswith(".jpg")
+    for key in ours:
+        np.testing.assert_array_equal([source[i][key] for i in (0, 20)], ours[key][[0, 20]])
+
+
+def test_tensorflow_is_never_imported(data, tmp_path):
+    program = f"""
+import sys
+from scorehmr_jax.cli import main
+from scorehmr_jax.data.feed import mixture, open_feed
+main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
+feed = open_feed(mixture({str(tmp_path / "s")!r}))
+feed.resident(0, 8), next(feed.stream(0, 8))
+assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_large_sets_need_no_tensorflow_either(data, tmp_path, monkeypatch):
+    # TFDS's own writer turns to TensorFlow once a split is larger than this.
+    monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 1000)
+    monkeypatch.setattr("scorehmr_jax.data.builders.SHARD_BYTES", 100_000)
+    folder = build("h36m", data, tmp_path / "sets", quiet=True)
+    records = RecordSet.open(folder)
+    assert len(records.shards) == 3 and len(records) == 32
+    rows = np.array([31, 0, 17, 17])
+    whole = everything(folder, "pose")["pose"]
+    np.testing.assert_array_equal(records.read(rows, ["pose"])["pose"], whole[rows])
+    assert len(RecordSet.open(folder, "train[:50%]")) == 16
+
+
+def test_estimates_can_come_along(golden, data, tmp_path):
+    files = Given(estimates=tmp_path / "cache/hmr2b/coco_train_eft.npz", backbone="none")
+    found = everything(build("coco", data, tmp_path / "sets", files, quiet=True), "estimate")
+    pose = np.load(golden / "pack/3dpw_test_hmr2_preds.npz")["pred_pose"][1]
+    expected = np.swapaxes(pose[..., :2], -1, -2).reshape(144)
+    np.testing.assert_allclose(found["estimate"][0], expected, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("cache/pare", {"pose_feats": np.zeros((39, 128, 24))},
+         r"coco_train_eft.npz: pose_feats has shape \(39, 128, 24\); expected \(40, 128, 24\)"),
+        ("cache/pare", {"pose_feats": np.full((40, 128, 24), np.nan)},
+         r"pose_feats is NaN or infinite in row 1 .*--drop-bad"),
+        ("cache/pare", {"pose_feats": None, "img_feats": np.zeros((40, 2048))},
+         r"takes 3072 features per image; found cam_shape_feats .*img_feats"),
+        ("cache/pare", {"pose_feats": np.random.default_rng(0).normal(size=(40, 128, 24))},
+         r"these features are not those of .*pare_feat_stats.npz"),
+        ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
+        ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
+        ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
+    ],
+)  # fmt: skip
+def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, changes, message):
+    change(tmp_path / file / "coco_train_eft.npz", **changes)
+    out = tmp_path / "sets"
+    with pytest.raises(ValueError, match=message):
+        build("coco", data, out, quiet=True)
+    assert names_in(out) == []
+
+
+def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
+    out = tmp_path / "sets"
+    folder = build("coco", data, out, quiet=True)
+    before = describe(folder)
+    with pytest.raises(ValueError, match=r"there is a set already.*--overwrite"):
+        build("coco", data, out, quiet=True)
+    features = tmp_path / "cache/pare/coco_train_eft.npz"
+    whole = features.read_bytes()
+    features.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz: not a whole .npz"):
+        build("coco", data, out, overwrite=True, quiet=True)
+    assert describe(folder) == before and names_in(out) == ["coco"]
+    features.write_bytes(whole)
+    change(data / "datasets/coco_train_eft.npz", has_body_pose=np.ones(40))
+    assert "40 of 40" in describe(build("coco", data, out, overwrite=True, quiet=True))
+    assert names_in(out / "coco/eft_pare") == ["1.0.0"]
+
+
+def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
+    program = f"""
+import sys
+sys.modules["tensorflow_datasets"] = None
+import scorehmr_jax.data.feed
+from scorehmr_jax.cli import main
+main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "pip install 'scorehmr-jax[data]'" in run.stderr
+
+
+def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
+    out = tmp_path / "sets"
+    program = f"""
+import resource, signal
+from scorehmr_jax.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "a shard cannot be written" in run.stderr and "is the disk full?" in run.stderr
+    assert names_in(out) == []
+
+
+def test_bytes_that_changed_on_disk_are_noticed(data, tmp_path):
+    features = tmp_path / "cache/pare/coco_train_eft.npz"
+    damaged = bytearray(features.read_bytes())
+    damaged[len(damaged) // 2] ^= 255
+    features.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz: .*cannot be read to its end"):
+        build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
+
+
+def test_bad_samples_can_be_left_out(data, tmp_path):
+    path = tmp_path / "cache/pare/coco_train_eft.npz"
+    features = np.load(path)["pose_feats"]
+    features[[0, 3, 5]] = np.nan  # the first has no fit
+    change(path, pose_feats=features)
+    text = describe(build("coco", data, tmp_path / "sets", Given(drop_bad=True), quiet=True))
+    assert "34 of 40" in text and "dropped 2: with NaN" in text
+
+
+def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
+    for name, message in (("coc", "there are: h36m"), ("h36m/eft_foo", "there are: mosh_pare")):
+        with pytest.raises(ValueError, match=message):
+            build(name, data, tmp_path / "sets", quiet=True)
+    with pytest.raises(SystemExit, match=r"build-data: .*nowhere: no such folder"):
+        main(["build-data", "coco", "--data-root", "nowhere", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"h36m_train_spin.npz: no such file"):
+        main(["build-data", "h36m", "--fits", "spin", "--data-root", str(data), "--out",
+              str(tmp_path / "sets")])  # fmt: skip
+
+
+def own_file(path, n=20, width=6, **changes):
+    rng = np.random.default_rng(n)
+    arrays = {"body_pose": rng.normal(size=(n, 72)), "features": rng.normal(3, 2, (n, width))}
+    arrays |= changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+    return arrays
+
+
+def test_a_folder_of_ones_own_files(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    first = own_file(folder / "a.npz", 20)
+    second = own_file(folder / "b.npz", 30, has_body_pose=np.arange(30) > 0)
+    built = build("own", folder, tmp_path / "sets", Given(name="mine"), quiet=True)
+    assert built == tmp_path / "sets/mine/1.0.0" and "49 of 50" in describe(built)
+    found = everything(built, "pose", "features")
+    rows = np.concatenate([first["features"], second["features"]])
+    expected = np.delete((rows - rows.mean(0)) / rows.std(0), 20, axis=0)
+    np.testing.assert_allclose(
+        found["features"].astype(np.float32), expected, rtol=2**-7, atol=0.01
+    )
+    saved = RecordSet.open(built).statistics
+    np.testing.assert_allclose(saved.mean, rows.mean(0), rtol=1e-5)
+    np.savez(folder / "feature_stats.npz", mean=np.full(6, 90.0), std=np.ones(6))
+    with pytest.raises(ValueError, match=r"not those of .*feature_stats.npz"):
+        build("own", folder, tmp_path / "other", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"body_pose": np.zeros((20, 69))}, r"b.npz: body_pose has shape \(20, 69\)"),
+        ({"features": np.zeros((20, 5))}, r"features has shape \(20, 5\); expected \(20, 6\)"),
+        ({"features": np.zeros((19, 6))}, r"features has shape \(19, 6\); expected \(20, 6\)"),
+        ({"features": None}, r"b.npz: the key 'features' is missing, but .*a.npz has it"),
+        ({"body_pose": np.full((20, 72), np.inf)}, r"b.npz: row 0 and maybe others hold NaN"),
+    ],
+)
+def test_ones_own_files_must_agree(tmp_path, changes, message):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own_file(folder / "a.npz")
+    own_file(folder / "b.npz", **changes)
+    with pytest.raises(ValueError, match=message):
+        build("own", folder, tmp_path / "sets", quiet=True)
+
+
+def test_amass_gives_body_pose_alone(tmp_path):
+    folder = tmp_path / "amass/CMU/01"
+    folder.mkdir(parents=True)
+    poses = np.random.default_rng(0).normal(size=(120, 156))
+    betas = np.arange(16.0)
+    np.savez(folder / "01_poses.npz", poses=poses, betas=betas, mocap_framerate=60.0)
+    np.savez(folder / "shape.npz", betas=betas)
+    built = build("amass", tmp_path / "amass", tmp_path / "sets", quiet=True)
+    text = describe(built)
+    assert "20 of 120" in text and "dropped 1: files without poses" in text
+    found = everything(built, "pose", "betas")
+    expected = poses[::6].reshape(20, -1, 3)[:, :24].copy()
+    expected[:, [0, 22, 23]] = 0
+    np.testing.assert_allclose(found["pose"], axis_angle_to_x(expected), atol=1e-6)
+    np.testing.assert_array_equal(found["betas"], np.tile(betas[:10], (20, 1)))
+
+
+def test_statistics_are_computed_and_saved_as_released(golden, data, tmp_path):
+    path = tmp_path / "cache/pare/coco_train_eft.npz"
+    main(["feature-stats", str(path), "--out", str(tmp_path / "stats.npz")])
+    saved, rows = np.load(tmp_path / "stats.npz"), np.load(path)
+    assert set(saved.files) == set(np.load(golden / "pack/pare_feat_stats.npz").files)
+    for key in ("pose_feats", "cam_shape_feats"):
+        np.testing.assert_allclose(saved[f"{key}_mean"], rows[key].mean(0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(saved[f"{key}_std"], rows[key].std(0), rtol=1e-4)
+    own = Given(statistics=tmp_path / "stats.npz")
+    features = everything(build("coco", data, tmp_path / "s", own, quiet=True), "features")
+    assert abs(features["features"].astype(np.float32).mean()) < 0.01
+    change(path, pose_feats=np.full((40, 128, 24), np.nan))
+    with pytest.raises(ValueError, match="features of 40 or more images are NaN"):
+        compute_statistics([path], "pare", tmp_path / "none.npz")
+    assert not (tmp_path / "none.npz").exists()
+
+
+def test_moments_of_parts_are_those_of_the_whole():
+    rows = 1e4 + np.random.default_rng(0).normal(size=(1000, 5))
+    moments = Moments()
+    for part in np.split(rows, [1, 30, 30, 700]):
+        moments.add(part)
+    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-9)
+
+
+def test_another_backbone_is_told_from_another_data_set():
+    rng = np.random.default_rng(0)
+
+    def backbone(count, shift=0.0):  # features after a ReLU: all means and spreads alike
+        mean = rng.gamma(2, 0.3, 500)
+        rows = lambda: mean + rng.normal(0, 0.4, (count, 500))  # noqa: E731
+        return rows, rows() + shift * rng.normal(0, 0.4, 500)
+
+    rows, elsewhere = backbone(300, shift=0.5)
+    saved = Statistics(rows().mean(0), rows().std(0), "mine.npz")
+    for features, fine in (
+        (rows(), True),
+        (elsewhere, True),  # shifted by half a standard deviation, as outdoors to indoors
+        (backbone(300)[0](), False),
+        (saved.standardise(rows()), False),  # standardised already
+        (10 * rows(), False),
+        (backbone(4)[0](), True),  # too few to tell
+    ):
+        moments = Moments()
+        moments.add(features)
+        if fine:
+            check_features(moments, saved, "these.npz")
+        else:
+            with pytest.raises(ValueError, match=r"these.npz: .*not those of mine.npz"):
+                check_features(moments, saved, "these.npz")
+
+
+def test_rows_of_an_npz_come_in_parts(tmp_path):
+    arrays = {
+        "a": np.arange(70).reshape(10, 7),
+        "b": np.asfortranarray(np.arange(30).reshape(10, 3)),
+    }
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", **arrays, text=np.array(["ab", "c"] * 5))
+        parts = [*iterate(tmp_path / "x.npz", ["a", "b", "text"], rows=4)]
+        assert [len(p[0]) for p in parts] == [4, 4, 2]
+        for key, found in zip(["a", "b"], zip(*parts, strict=True), strict=False):
+            np.testing.assert_array_equal(np.concatenate(found), arrays[key])
+    np.savez(tmp_path / "y.npz", a=arrays["a"], b=np.array([{}] * 10))
+    with pytest.raises(ValueError, match=r"y.npz: the key 'b' is missing"):
+        next(iterate(tmp_path / "y.npz", ["a", "b"]))
+
+
+def test_what_a_set_says_of_itself(data, tmp_path):
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    notes = json.loads((folder / "metadata.json").read_text())
+    assert notes["kept"] == 36 and notes["read"] == 40 and notes["backbone"] == "pare"
+    shapes = {"pose_feats": (128, 24)}
+    saved = read_statistics(data / "stats/pare_feat_stats.npz", shapes)
+    assert notes["statistics"] == saved.digest
