@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,16 +25,20 @@ SMALL = (
 def start(workdir, *options, devices=1):
     command = [sys.executable, "train.py", "tiny", "--workdir", str(workdir),
                "--steps", str(STEPS), "--data", str(workdir.parent), *SMALL, *options]  # fmt: skip
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment(devices), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    # To a file: a pipe that nobody reads could fill up and stop the run.
+    with tempfile.NamedTemporaryFile(dir=workdir.parent, suffix=".out", delete=False) as out:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(devices), stdout=out, stderr=subprocess.STDOUT
+        )
+    return process, Path(out.name)
 
 
-def finish(process, code=0):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err[-3000:]
-    return out + err
+def finish(started, code=0):
+    """What a run printed, when it has ended as it should."""
+    process, out = started
+    found = process.wait(timeout=300)
+    assert found == code, out.read_text()[-3000:]
+    return out.read_text()
 
 
 def losses(workdir):
@@ -79,12 +85,12 @@ def wait_for_step(process, workdir, step):
 def interrupt_and_resume(folder, name, number, step, devices):
     """The losses of a run that got a signal at about a step and went on with other devices."""
     workdir = folder / name
-    process = start(workdir, devices=devices[0])
+    process, _ = start(workdir, devices=devices[0])
     wait_for_step(process, workdir, step)
     process.send_signal(number)
-    process.communicate(timeout=300)
+    process.wait(timeout=300)
     if number == signal.SIGTERM:
-        assert process.returncode in (EXIT_CODE, 0)
+        assert process.returncode == EXIT_CODE
     finish(start(workdir, devices=devices[1]))
     return losses(workdir)
 
@@ -105,13 +111,13 @@ def test_two_processes_of_two_devices_are_one_of_four(whole):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     workdir = whole.parent / "two"
-    processes = [
+    started = [
         start(workdir, "--coordinator", address, "--processes", "2", "--process-id", str(i),
               devices=2)
         for i in range(2)
     ]  # fmt: skip
-    for process in processes:
-        finish(process)
+    for each in started:
+        finish(each)
     np.testing.assert_allclose(losses(workdir), losses(whole), rtol=1e-5)
     found, wanted = ([r["val_loss"] for r in records(run) if "val_loss" in r]
                      for run in (workdir, whole))  # fmt: skip

@@ -17,6 +17,8 @@ from training_runs import (
     toy_step,
 )
 
+from body_model import Skeleton, stand_in
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run
@@ -32,7 +34,7 @@ from scorehmr_jax.training.step import (
     start_state,
     uniform_levels,
 )
-from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
+from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 
 ONE = Layout.of(jax.devices()[:1])
 
@@ -206,3 +208,18 @@ def test_validation_of_a_denoiser_that_sees_no_noise():
     np.testing.assert_allclose(losses, 1, atol=0.05)
     # Without noise x only shrinks on the way up, and grows again on the way down.
     assert inversion_error(TINY, SCHEDULE, params, batch) < 1e-4
+
+
+def test_samples_are_measured_and_the_best_of_many_is_nearer():
+    denoiser = Denoiser(DenoiserConfig(features=6, hidden=8, blocks=1))
+    params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
+    upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (3, 24))
+    batch = Batch(upright, jnp.ones((3, 6)))
+    skeleton = Skeleton.of(stand_in())
+
+    measure = jax.jit(partial(sample_errors, denoiser, SCHEDULE, skeleton, 6))
+    found = measure(params, batch, jax.random.key(1))
+    assert all(jnp.shape(value) == () and 0 < value < 2000 for value in found.values())
+    for name in ("mpjpe", "pa_mpjpe"):
+        assert found[f"best_{name}"] < found[f"sample_{name}"]
+    assert found["sample_pa_mpjpe"] < found["sample_mpjpe"]
