@@ -2,13 +2,15 @@
 
     python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
 
-DIR holds mocap_poses.npz. Fields of the configuration are overridden by name, as in
+DIR holds mocap_poses.npz or, for an experiment with a mixture, the sets that `scorehmr build-data`
+has built. Fields of the configuration are overridden by name, as in
 --learning-rate 3e-4 --run.save-every 1000 (tyro's help on them: NAME --fields --help). Written to
 the work folder:
 
     log.jsonl       one object per line: step, loss, ...
     checkpoints/    the last few and the best, all that a run needs to go on
     weights.npz     the averaged weights in half precision, which `load_prior` reads
+    betas_stats.npz the range of the shape numbers, which it needs too, of a prior with shape
 
 A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
 and Ctrl-C end a run after the present call with a checkpoint and exit code 75: start it again to go
@@ -20,32 +22,27 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 import body_model
 import configs
 from body_model import Skeleton
-from body_model.io import read_npz, write_npz
-from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.checkpoint import save_npz
-from scorehmr_jax.data import mocap
-from scorehmr_jax.data.pairs import augment_pairs, simulate_pairs
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
 from scorehmr_jax.training.run import Resident, Stream, make_advance
 from scorehmr_jax.training.run_store import RunStore
+from scorehmr_jax.training.sources import from_mocap, from_sets
 from scorehmr_jax.training.step import (
     Batch,
     init_state,
@@ -62,51 +59,20 @@ SAMPLED = 64  # validation poses that samples are drawn for
 
 
 def source_of(
-    config: configs.TrainConfig, data: Path, workdir: Path
+    config: configs.TrainConfig, data: Path, workdir: Path, layout: Layout
 ) -> tuple[Resident | Stream, Batch]:
     """What to train on, and what to validate on."""
-    if config.mixture:
-        names = ", ".join(name for name, _ in config.mixture)
-        raise ValueError(
-            f"mixture: annotations ({names}) cannot be read yet; train an open-* prior"
-        )
-    train = poses_of("train", config, data, workdir)
-    validation = poses_of("val", config, data, workdir)
-    return Resident(train, partial(draw, config)), augmented(jax.random.key(1), validation)
-
-
-def poses_of(split: str, config: configs.TrainConfig, data: Path, workdir: Path) -> Batch:
-    """The poses of a split, y up; or, before cameras, with simulated estimates as features."""
-    without = config.leave_out if split == "train" else ()
-    frames = mocap.read(data / "mocap_poses.npz").select(split, without)
-    if not config.estimates_per_frame:
-        return Batch(rotations_to_x(axis_angle_to_matrix(jnp.asarray(frames.poses))), None)
-    path = workdir / f"pairs_{split}.npz"
-    if cluster.is_main() and not path.exists():
-        print(f"simulating a regression network on the {split} split", flush=True)
-        key = jax.random.key(["train", "val"].index(split))
-        skeleton = Skeleton.of(body_model.open_body())
-        true, estimated = simulate_pairs(key, skeleton, frames.poses, config.estimates_per_frame)
-        write_npz(path, {"true": true, "estimated": estimated})
-    cluster.wait_for_all(path.name)
-    pairs = read_npz(path)
-    return Batch(jnp.asarray(pairs["true"]), jnp.asarray(pairs["estimated"]))
-
-
-def draw(config: configs.TrainConfig, key: jax.Array, data: Batch) -> Batch:
-    """A random batch, augmented."""
-    key_index, key_augment, key_jitter = jax.random.split(key, 3)
-    index = jax.random.randint(key_index, (config.batch,), 0, len(data.x_0))
-    batch = augmented(key_augment, jax.tree.map(lambda x: x[index], data))
-    if config.jitter:
-        batch = replace(batch, x_0=mocap.jitter(key_jitter, batch.x_0, config.jitter))
-    return batch
-
-
-def augmented(key: jax.Array, batch: Batch) -> Batch:
-    if batch.features is None:
-        return Batch(mocap.augment(key, batch.x_0), None)
-    return Batch(*augment_pairs(key, batch.x_0, batch.features))
+    if not config.mixture:
+        return from_mocap(
+            data, workdir, config.batch, estimates_per_frame=config.estimates_per_frame,
+            jitter=config.jitter, leave_out=config.leave_out,
+        )  # fmt: skip
+    shape_file = workdir / "betas_stats.npz" if config.denoiser.with_shape else None
+    return from_sets(
+        data, dict(config.mixture), config.batch, config.seed, layout,
+        condition_on=config.condition_on, width=config.denoiser.condition_dim,
+        shape_file=shape_file, feed=config.run.feed,
+    )  # fmt: skip
 
 
 def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTransformation:
@@ -117,18 +83,21 @@ def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTrans
 
 
 def validator_of(
-    config: configs.TrainConfig, denoiser: Denoiser, validation: Batch, layout: Layout
-) -> Callable[[Any, jax.Array], dict[str, float]]:
+    config: configs.TrainConfig, denoiser: Denoiser, validation: Batch, layout: Layout,
+    body: Path | None,
+) -> Callable[[Any, jax.Array], dict[str, float]]:  # fmt: skip
     """A function (averaged weights, key) -> figures on the validation poses."""
     constants = schedule(cosine_betas())
     losses = jax.jit(partial(band_losses, denoiser, constants))
     inversion = jax.jit(partial(inversion_error, denoiser, constants))
     validation = layout.put(validation)
     sampled = None
-    if config.denoiser.condition_dim and config.run.samples:
-        skeleton = Skeleton.of(body_model.open_body())
+    if config.condition_on != "none" and config.run.samples:
+        skeleton = Skeleton.of(body_model.load(body) if body else body_model.open_body())
         sampled = jax.jit(partial(sample_errors, denoiser, constants, skeleton, config.run.samples))
-        some = layout.put(jax.tree.map(lambda x: np.asarray(x[:SAMPLED]), validation))
+        apart = max(1, len(validation.x_0) // SAMPLED)  # neighbours are alike
+        some = jax.tree.map(lambda x: np.asarray(x)[::apart][:SAMPLED], validation)
+        some = layout.put(some)
 
     def validate(params: Any, key: jax.Array) -> dict[str, float]:
         bands = np.asarray(losses(params, validation, key), float)
@@ -147,6 +116,8 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--body", type=Path, help="SMPL file to measure samples with; the open "
+                        "body by default (--run.samples 0: none is needed)")  # fmt: skip
     parser.add_argument("--accept-changes", action="store_true",
                         help="go on with a run of another configuration")  # fmt: skip
     parser.add_argument("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
@@ -160,7 +131,7 @@ def main() -> None:
 
     layout = Layout.of(shard_parameters=config.run.shard_parameters)
     layout.check_batch(config.batch, config.share_level)
-    source, validation = source_of(config, args.data, args.workdir)
+    source, validation = source_of(config, args.data, args.workdir, layout)
 
     denoiser = Denoiser(config.denoiser)
     optimizer = optimizer_of(config, args.steps)
@@ -173,7 +144,7 @@ def main() -> None:
         update, constants.num_steps, levels, config.share_level, config.condition_dropout
     )
     advance = make_advance(source, step, layout)
-    validate = validator_of(config, denoiser, validation, layout)
+    validate = validator_of(config, denoiser, validation, layout, args.body)
     description = {**asdict(config.denoiser), "condition_on": config.condition_on}
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
@@ -219,5 +190,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         sys.exit(f"train.py: {error}")

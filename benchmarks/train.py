@@ -85,7 +85,7 @@ def main() -> None:
     runs, states = {}, {}
     for name, denoiser in (("", Denoiser(config)), ("plain_", PlainDenoiser(config))):
         step = make_step(make_update(denoiser, constants, optimizer), constants.num_steps)
-        runs[name] = make_run(step, lambda key, data: data, options.steps)
+        runs[name] = make_run(step, lambda key, step, data: data, options.steps)
         states[name] = init_state(Denoiser(config), optimizer, keys[2])
     losses = {}
     for turn in range(options.turns + 1):

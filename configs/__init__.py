@@ -18,6 +18,8 @@ class RunConfig:
     save_every: int = 2500  # steps between two validations and checkpoints
     keep: int = 3  # last checkpoints kept, beside the best
     shard_parameters: bool = False  # in parts on many devices, to save memory
+    # Training sets: whole on every device, read as training goes, or as memory allows.
+    feed: Literal["auto", "resident", "stream"] = "auto"
     samples: int = 8  # drawn per validation pose, by a conditioned prior; 0: none
 
 
@@ -41,22 +43,29 @@ class TrainConfig:
     leave_out: tuple[str, ...] = ()  # sources of clips that are not trained on
     jitter: float = 0.0  # random turns of every joint, standard deviation per axis, radians
     estimates_per_frame: int = 0  # simulated regressor outputs to condition on
-    # Annotations in the released layout and their shares of a batch; none: motion capture.
+    # Sets that `scorehmr build-data` builds, and their shares of a batch; none: motion capture.
     mixture: tuple[tuple[str, float], ...] = ()
-    backbone: Literal["none", "pare", "prohmr"] = "none"  # whose features go with them
+    # Image features, an estimate's own pose, or nothing: as `Prior.condition_on`.
+    condition_on: Literal["none", "estimate", "image"] = "none"
     seed: int = 0
     run: RunConfig = field(default_factory=RunConfig)
-
-    @property
-    def condition_on(self) -> str:
-        """What the features are, as `Prior.condition_on` says it."""
-        if not self.denoiser.condition_dim:
-            return "none"
-        return "estimate" if self.estimates_per_frame else "image"
 
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
             raise ValueError(f"condition_dropout: expected [0, 1), found {self.condition_dropout}")
+        width = self.denoiser.condition_dim
+        if (self.condition_on == "none") != (width == 0):
+            raise ValueError(
+                f"condition_on: expected what a denoiser with {width} features is conditioned on, "
+                f"found {self.condition_on!r}"
+            )
+        if self.condition_on == "image" and not self.mixture:
+            raise ValueError("condition_on: motion capture has no images; give a mixture of sets")
+        if self.estimates_per_frame and (self.condition_on != "estimate" or self.mixture):
+            raise ValueError(
+                "estimates_per_frame: estimates are simulated for motion capture alone, to be "
+                f"conditioned on; found condition_on {self.condition_on!r}, mixture {self.mixture}"
+            )
         if self.run.steps_per_call < 1 or self.run.save_every % self.run.steps_per_call:
             raise ValueError(
                 f"run.save_every: expected a multiple of run.steps_per_call "
@@ -96,7 +105,7 @@ def _overridden(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
 
 def flat(config: TrainConfig) -> dict[str, Any]:
     """What decides the result of a run, with names like ema.decay."""
-    fields = asdict(config) | {"condition_on": config.condition_on}
+    fields = asdict(config)
     del fields["run"]
     return _flat(fields, "")
 

@@ -13,5 +13,6 @@ from scorehmr_jax.denoiser import DenoiserConfig
 config = replace(
     unconditional,
     denoiser=DenoiserConfig(features=144, hidden=256),
+    condition_on="estimate",
     estimates_per_frame=2,
 )

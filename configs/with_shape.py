@@ -4,12 +4,17 @@
 
 The pose stream is that of scorehmr-b, and so is the figure to expect of the pose. Refining the
 shape as well is the paper's Table 5.
-The annotations are not connected to train.py yet: it says so and stops.
+DIR holds the sets that `scorehmr build-data scorehmr-b-shape --data-root data --out DIR` builds.
 """
 
 from dataclasses import replace
 
 from configs.scorehmr_b import config as b
+from scorehmr_jax.data.mixtures import MIXTURES
 from scorehmr_jax.denoiser import DenoiserConfig
 
-config = replace(b, denoiser=DenoiserConfig(shape_features=1536))
+config = replace(
+    b,
+    denoiser=DenoiserConfig(shape_features=1536),
+    mixture=tuple(MIXTURES["scorehmr-b-shape"].items()),
+)

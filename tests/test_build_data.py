@@ -93,9 +93,9 @@ def test_tensorflow_is_never_imported(data, tmp_path):
     program = f"""
 import sys
 from scorehmr_jax.cli import main
-from scorehmr_jax.data.feed import mixture, open_feed
+from scorehmr_jax.data.feed import open_feed
 main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
-feed = open_feed(mixture({str(tmp_path / "s")!r}))
+feed = open_feed({{{str(tmp_path / "s/coco")!r}: 1.0}})
 feed.resident(0, 8), next(feed.stream(0, 8))
 assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 """

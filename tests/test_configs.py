@@ -55,6 +55,13 @@ def test_values_that_make_no_sense_are_told():
     tiny = configs.get("tiny")
     with pytest.raises(ValueError, match=r"condition_dropout: expected \[0, 1\), found 1"):
         replace(tiny, condition_dropout=1)
+    with pytest.raises(ValueError, match=r"condition_on: expected .* with 0 features .*'estimate'"):
+        replace(tiny, condition_on="estimate")
+    seen = replace(tiny.denoiser, features=9)
+    with pytest.raises(ValueError, match="condition_on: motion capture has no images"):
+        replace(tiny, condition_on="image", denoiser=seen)
+    with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
+        replace(configs.get("scorehmr-b"), estimates_per_frame=1)
     with pytest.raises(
         ValueError, match=r"run\.save_every: expected a multiple of .* 20, found 30"
     ):

@@ -14,8 +14,9 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import released_layout
 
-from scorehmr_jax.data.build import MIXTURES, Given, build
-from scorehmr_jax.data.feed import mixture, open_feed
+from scorehmr_jax.data.build import Given, build
+from scorehmr_jax.data.feed import open_feed
+from scorehmr_jax.data.mixtures import MIXTURES
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,15 @@ def built(golden, tmp_path_factory):
     """Sets of the paper's second model: with features, with shape, and with estimates."""
     root = tmp_path_factory.mktemp("feed")
     data, sets = released_layout(golden, root), root / "sets"
-    for name in MIXTURES["scorehmr-b"] + MIXTURES["scorehmr-b-shape"]:
+    for name in MIXTURES["scorehmr-b"] | MIXTURES["scorehmr-b-shape"]:
         build(name, data, sets, quiet=True)
     estimates = Given(estimates=root / "cache/hmr2b/coco_train_eft.npz")
     build("coco/eft_none", data, sets, estimates, quiet=True)
     return sets
+
+
+def mixture(folder, name="scorehmr-b"):
+    return {folder / one: share for one, share in MIXTURES[name].items()}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def test_resident_and_streamed_batches_are_the_same(feed):
     for step, batch in enumerate(islice(feed.stream(3, 16), 70)):
         same(batch, at(step))
     assert batch.x_0.shape == (16, 144) and batch.features.shape == (16, 3072)
-    assert batch.features.dtype == np.float32
+    assert batch.features.dtype == jnp.bfloat16
 
 
 def test_a_stream_goes_on_from_any_step(feed):
@@ -74,7 +79,9 @@ def test_processes_stream_their_own_part(feed):
 def test_batches_hold_the_fits_by_weight(feed, golden):
     batch = next(feed.stream(0, 100))
     steps = np.load(golden / "train_steps_tiny_pare.npz")
-    of_h36m = np.isclose(batch.features[:, None, :50], steps["feats"][:, :50], atol=0.02, rtol=0.01)
+    of_h36m = np.isclose(
+        batch.features[:, None, :50].astype(float), steps["feats"][:, :50], atol=0.02, rtol=0.01
+    )
     assert of_h36m.all(-1).any(-1).sum() == 50
 
 
@@ -100,6 +107,16 @@ def test_shape_follows_pose_in_its_range(built, golden):
     own = open_feed(sets, with_shape=True)  # without a file, the sets' own range
     every = own.read(np.arange(len(own))).x_0[:, 144:]
     np.testing.assert_allclose([every.min(0), every.max(0)], [[-1] * 10, [1] * 10], atol=1e-5)
+
+
+def test_validation_has_the_end_of_every_set_and_training_the_rest(built):
+    sets = mixture(built)
+    whole, train, held_out = (open_feed(sets, part=part) for part in ("all", "train", "validation"))
+    assert [*map(len, held_out.sets)] == [1, 1, 1] and len(train) == len(whole) - 3
+    for a, b, c in zip(whole.sets, train.sets, held_out.sets, strict=True):
+        every = a.read(np.arange(len(a)), ["pose"])["pose"]
+        parts = [s.read(np.arange(len(s)), ["pose"])["pose"] for s in (b, c)]
+        np.testing.assert_array_equal(np.concatenate(parts), every)
 
 
 def test_estimates_and_poses_alone(built):
@@ -194,7 +211,7 @@ def test_both_ways_train_alike(feed):
 
     def step(weights, batch):
         def loss(weights):
-            return ((batch.features @ weights - batch.x_0) ** 2).mean()
+            return ((batch.features.astype(np.float32) @ weights - batch.x_0) ** 2).mean()
 
         value, gradient = jax.value_and_grad(loss)(weights)
         return weights - 0.01 * gradient, value

@@ -67,7 +67,7 @@ def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
     def batches(start):
         for step in range(start, 8):
             key_data, _ = jax.random.split(jax.random.fold_in(key, step))
-            yield jax.tree.map(np.asarray, draw_toy(key_data, jnp.asarray(data)))
+            yield jax.tree.map(np.asarray, draw_toy(key_data, step, jnp.asarray(data)))
 
     advance = make_advance(Resident(data, draw_toy), toy_step(), ONE)
     _, whole = advance(toy_state(ONE), key, 8)

@@ -85,7 +85,7 @@ def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
     assert state.step == 12
 
 
-def draw_toy(key, data):
+def draw_toy(key, step, data):
     return Batch(data[jax.random.randint(key, (32,), 0, len(data))], None)
 
 

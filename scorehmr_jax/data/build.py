@@ -11,19 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from scorehmr_jax.data.image_sets import FILES, ImageFiles, ImageSet
+from scorehmr_jax.data.mixtures import MIXTURES
 from scorehmr_jax.data.own_sets import Amass, OwnSet
 from scorehmr_jax.data.samples import Source
 
-# The paper's models: the sets that each is trained on.
-MIXTURES = {
-    "scorehmr-a": ("h36m/spin_prohmr", "coco/spin_prohmr", "mpi_inf_3dhp/spin_prohmr"),
-    "scorehmr-b": ("h36m/mosh_pare", "coco/eft_pare", "mpi_inf_3dhp/eft_pare"),
-    "scorehmr-b-shape": (
-        "h36m/mosh_pare_shape",
-        "coco/eft_pare_shape",
-        "mpi_inf_3dhp/eft_pare_shape",
-    ),
-}
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 
 

@@ -1,20 +1,20 @@
 """From built sets to batches: resident on the device, or streamed from disk; the same batches.
 
-feed = open_feed(mixture("sets", "scorehmr-b"), features=3072)
+feed = open_feed({"sets/h36m/mosh_pare": 0.5, "sets/coco/eft_pare": 0.5}, features=3072)
 if feed.choose() == "resident":
     data, draw = feed.resident(seed, batch=128)  # draw(step, data) inside the scanned step
 else:
     batches = feed.stream(seed, batch=128, start=step)
+
+Image features are bfloat16 at rest and on the way; the training step makes float32 of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from scorehmr_jax.data.build import MIXTURES
 from scorehmr_jax.data.mixture_feed import MixtureFeed
 from scorehmr_jax.data.records import RecordSet
 from scorehmr_jax.data.statistics import SHAPES, read_statistics
@@ -23,7 +23,8 @@ from scorehmr_jax.training.step import Batch
 from scorehmr_jax.types import Array
 
 CONDITIONS = ("features", "estimate", "none")
-WEIGHTS = {"h36m": 0.5, "coco": 0.3, "mpi_inf_3dhp": 0.2}  # as released
+HELD_OUT = 0.01  # of every set, at its end, for validation
+_MOST_HELD_OUT = 1000
 
 
 class Feed(Protocol):
@@ -45,12 +46,6 @@ class Feed(Protocol):
         """One process's part of the batches of steps start, start + 1, ..., numpy arrays."""
 
 
-def mixture(folder: str | Path, name: str = "scorehmr-b") -> dict[Path, float]:
-    """The sets of one of the paper's models in a folder of built sets, with their weights."""
-    sets = MIXTURES[name]
-    return {Path(folder) / one: WEIGHTS[one.partition("/")[0]] for one in sets}
-
-
 def open_feed(
     sets: Mapping[Any, float],
     *,
@@ -59,8 +54,7 @@ def open_feed(
     statistics: str | Path | None = None,
     with_shape: bool = False,
     betas_stats: str | Path | None = None,
-    split: str = "train",
-    dtype: DTypeLike = np.float32,
+    part: Literal["all", "train", "validation"] = "all",
 ) -> MixtureFeed:
     """A feed from built sets that belong together.
 
@@ -71,15 +65,15 @@ def open_feed(
         statistics: .npz the features must have been standardised with; checked if given.
         with_shape: append the shape, in [-1, 1], to the pose.
         betas_stats: .npz with betas_min and betas_max [10]; by default the sets' own range.
-        split: of every set, in TFDS's notation, as train[:95%].
-        dtype: of a batch's features.
+        part: of every set. Validation has the last hundredth of it, at least one sample and at
+            most a thousand; train has the rest.
     Raises:
         ValueError: naming the sets, if they differ in what they hold, or are not what is expected.
     """
     if condition not in CONDITIONS:
         raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, found {condition!r}")
-    opened = tuple(RecordSet.open(folder, split) for folder in sets)
-    feed = MixtureFeed(opened, tuple(sets.values()), condition, dtype=dtype)
+    opened = tuple(_open(folder, part) for folder in sets)
+    feed = MixtureFeed(opened, tuple(sets.values()), condition)
     feed.order(0, 1)  # refuses weights and sizes that cannot be
     for records in opened:
         _check(records, opened[0], condition, features)
@@ -94,7 +88,19 @@ def open_feed(
             )
     if not with_shape:
         return feed
-    return MixtureFeed(opened, feed.weights, condition, _range(opened, betas_stats), dtype)
+    return MixtureFeed(opened, feed.weights, condition, _range(opened, betas_stats))
+
+
+def _open(folder: str | Path, part: str) -> RecordSet:
+    whole = RecordSet.open(folder)
+    if part == "all":
+        return whole
+    held_out = min(max(1, round(HELD_OUT * len(whole))), _MOST_HELD_OUT)
+    cut = len(whole) - held_out
+    if cut < 1:
+        raise ValueError(f"{whole.folder}: expected 2 samples or more, found {len(whole)}")
+    split = f"train[:{cut}]" if part == "train" else f"train[{cut}:]"
+    return RecordSet.open(folder, split)
 
 
 def _check(records: RecordSet, first: RecordSet, condition: str, width: int | None) -> None:

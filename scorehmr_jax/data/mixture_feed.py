@@ -30,7 +30,6 @@ class MixtureFeed:
     weights: tuple[float, ...]
     condition: str = "features"  # what Batch.features holds: features, estimate or none
     betas_range: tuple[np.ndarray, np.ndarray] | None = None  # [10] each, for a prior with shape
-    dtype: Any = np.float32  # of a batch's features; at rest they are bfloat16
 
     def __len__(self) -> int:
         return sum(map(len, self.sets))
@@ -84,7 +83,7 @@ class MixtureFeed:
                 draw needs no communication.
         Returns:
             The samples, x_0 [N, D] float32 and features [N, F] bfloat16 (an estimate: float32), and
-            draw(step, data), the whole batch of a step, with features in `dtype`.
+            draw(step, data), the whole batch of a step.
         Raises:
             ValueError: naming the shard, if one is damaged.
         """
@@ -100,10 +99,7 @@ class MixtureFeed:
 
         def draw(step: Array, data: Batch) -> Batch:
             rows = traced_indices(order, step)
-            drawn = jax.tree.map(lambda x: x[rows], data)
-            if drawn.features is None:
-                return drawn
-            return Batch(drawn.x_0, drawn.features.astype(self.dtype))
+            return jax.tree.map(lambda x: x[rows], data)
 
         return data, draw
 
@@ -159,7 +155,7 @@ class MixtureFeed:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def read(self, rows: np.ndarray) -> Batch:
-        """The samples of given numbers [n], as numpy arrays with features in `dtype`."""
+        """The samples of given numbers [n], as numpy arrays."""
         sizes = np.cumsum([len(records) for records in self.sets])
         which = np.searchsorted(sizes, rows, side="right")
         layout = self.sets[0].layout
@@ -169,10 +165,7 @@ class MixtureFeed:
             first = sizes[i - 1] if i else 0
             for name, values in self.sets[i].read(rows[where] - first, self.columns).items():
                 out[name][where] = values
-        batch = self._batch(out)
-        if batch.features is None:
-            return batch
-        return Batch(batch.x_0, batch.features.astype(self.dtype))
+        return self._batch(out)
 
     def _batch(self, columns: Mapping[str, np.ndarray]) -> Batch:
         x_0: Any = columns["pose"]
@@ -192,15 +185,16 @@ class MixtureFeed:
 
 
 def free_memory() -> int:
-    """Bytes that are free on the first device; on a CPU, in the machine."""
+    """Bytes that are free on the first device; on a CPU, its share of the machine's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if "MemAvailable" in line) * 1024
+        free = next(int(line.split()[1]) for line in lines if "MemAvailable" in line) * 1024
     except (OSError, StopIteration):
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return free // jax.local_device_count()
 
 
 def _at_rest(column: str) -> Any:

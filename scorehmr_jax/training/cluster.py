@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ def start(
 def is_main() -> bool:
     """Whether this process is the one that writes logs and exports."""
     return jax.process_index() == 0
+
+
+def all_agree(yes: bool) -> bool:
+    """Whether every process says yes."""
+    if jax.process_count() == 1:
+        return yes
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array(yes)).all())
 
 
 def wait_for_all(what: str) -> None:

@@ -84,6 +84,9 @@ class Layout:
 
     @staticmethod
     def _global(sharding: NamedSharding, x: Any, shape: tuple[int, ...] | None) -> Array:
+        # What lies there already may be too large to come back to the host.
+        if isinstance(x, jax.Array) and x.sharding == sharding:
+            return x
         return jax.make_array_from_process_local_data(sharding, np.asarray(x), shape)
 
     def check_batch(self, size: int, share_level: int = 1) -> None:

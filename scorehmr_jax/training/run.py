@@ -12,6 +12,8 @@ from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.step import Batch, Metrics, TrainState
 from scorehmr_jax.types import Array
 
+_AT_ONCE = 16  # batches of a stream that go to the devices together, at most
+
 Run = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
 
 
@@ -20,7 +22,7 @@ class Resident:
     """Data that lies on the devices, the same for every process."""
 
     data: Any  # arrays
-    draw: Callable[[Array, Any], Batch]  # (key, data) -> the whole batch
+    draw: Callable[[Array, Array, Any], Batch]  # (key, step, data) -> the whole batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Stream:
 
 def make_run(
     step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]],
-    draw: Callable[[Array, Any], Batch],
+    draw: Callable[[Array, Array, Any], Batch],
     length: int,
     layout: Layout | None = None,
 ) -> Run:
@@ -42,7 +44,7 @@ def make_run(
 
     Args:
         step: from `make_step`.
-        draw: (key, data) -> Batch.
+        draw: (key, step, data) -> Batch, of a key of its own in every step, and the step's number.
         length: steps per call.
         layout: where the state lies and how batches are split; None: all on one device.
     Returns:
@@ -54,7 +56,7 @@ def make_run(
     def run(state: TrainState, data: Any, key: Array) -> tuple[TrainState, Metrics]:
         def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             key_data, key_step = _keys(key, state)
-            return _laid(step, layout)(state, draw(key_data, data), key_step)
+            return _laid(step, layout)(state, draw(key_data, state.step, data), key_step)
 
         return jax.lax.scan(body, state, None, length)
 
@@ -98,41 +100,31 @@ def make_advance(
             return programs[length](state, data, key)
 
         return advance
-    run, ahead = make_stream_run(step, layout), _Ahead(source)
+    run = make_stream_run(step, layout)
+    batches: Iterator[Batch] | None = None
 
     def advance_stream(state: TrainState, key: Array, length: int) -> tuple[TrainState, Metrics]:
-        stack = ahead.take(int(state.step), length)
-        state, metrics = run(state, layout.put_rows(stack, axis=1), key)
-        # While the devices work.
-        ahead.fill(length)
-        return state, metrics
+        nonlocal batches
+        done = int(state.step)
+        batches = source.batches(done) if batches is None else batches
+        at_once = max(n for n in range(1, _AT_ONCE + 1) if length % n == 0)
+        parts: list[Metrics] = []
+        for first in range(0, length, at_once):
+            taken = [*islice(batches, at_once)]
+            if len(taken) < at_once:
+                found = first + len(taken)
+                raise ValueError(
+                    f"the stream ended at step {done + found}: expected {length - found} more"
+                )
+            stack = jax.tree.map(lambda *rows: np.stack(rows), *taken)
+            # The devices have one part to work on while the next is read, and no more: a host
+            # that ran ahead would fill the memory.
+            jax.block_until_ready(parts[-2:-1])
+            state, metrics = run(state, layout.put_rows(stack, axis=1), key)
+            parts.append(metrics)
+        return state, jax.tree.map(lambda *each: np.concatenate(each), *parts)
 
     return advance_stream
-
-
-class _Ahead:
-    """The next batches of a stream."""
-
-    def __init__(self, source: Stream) -> None:
-        self._source = source
-        self._batches: Iterator[Batch] | None = None
-        self._waiting: list[Batch] = []
-
-    def fill(self, length: int) -> None:
-        if self._batches is not None:
-            self._waiting.extend(islice(self._batches, length - len(self._waiting)))
-
-    def take(self, done: int, length: int) -> Any:
-        if self._batches is None:
-            self._batches = self._source.batches(done)
-        self.fill(length)
-        if len(self._waiting) < length:
-            found = len(self._waiting)
-            raise ValueError(
-                f"the stream ended at step {done + found}: expected {length - found} more"
-            )
-        taken, self._waiting = self._waiting[:length], self._waiting[length:]
-        return jax.tree.map(lambda *rows: np.stack(rows), *taken)
 
 
 def _keys(key: Array, state: TrainState) -> tuple[Array, Array]:

@@ -33,7 +33,8 @@ class Batch:
     """Poses to learn."""
 
     x_0: Array  # [B, D] 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
-    features: Array | None  # [B, F] standardised condition; None without one
+    # [B, F] standardised condition; None without one. Of any precision, as it lies in memory.
+    features: Array | None
 
 
 @pytree
@@ -194,6 +195,8 @@ def make_step(
         t = levels(jnp.minimum(quantile, 1 - 1e-7), num_steps)[:, None]
         noise = jax.random.normal(key_noise, grouped.x_0.shape, grouped.x_0.dtype)
         features = grouped.features
+        if features is not None:
+            features = features.astype(grouped.x_0.dtype)
         if condition_dropout and features is not None:
             # A key beside the two above, which do not change with this option.
             key_drop = jax.random.fold_in(key, 2)

@@ -1,0 +1,130 @@
+"""What a run trains on, and what it validates on: motion capture, or built training sets."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import body_model
+from body_model import Skeleton
+from body_model.io import read_npz, write_npz
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.data import mocap
+from scorehmr_jax.data.pairs import augment_pairs, simulate_pairs
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.training import cluster
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.run import Resident, Stream
+from scorehmr_jax.training.step import Batch
+from scorehmr_jax.types import Array
+
+
+def from_mocap(
+    folder: Path, workdir: Path, batch: int, *, estimates_per_frame: int = 0, jitter: float = 0.0,
+    leave_out: tuple[str, ...] = (),
+) -> tuple[Resident, Batch]:  # fmt: skip
+    """Motion capture before random cameras, drawn anew in every step.
+
+    Args:
+        folder: of mocap_poses.npz.
+        workdir: of the run; simulated estimates are kept there.
+        batch: samples in a step.
+        estimates_per_frame: simulated regressor outputs, which become the features; 0: none.
+        jitter: random turns of every joint, standard deviation per axis, radians.
+        leave_out: sources of clips that are not trained on.
+    Returns:
+        The source, and the poses of the validation split.
+    Raises:
+        ValueError: naming the file, if it is missing or not motion capture.
+    """
+
+    def poses_of(split: str) -> Batch:
+        frames = mocap.read(folder / "mocap_poses.npz").select(
+            split, leave_out if split == "train" else ()
+        )
+        if not estimates_per_frame:
+            return Batch(rotations_to_x(axis_angle_to_matrix(jnp.asarray(frames.poses))), None)
+        path = workdir / f"pairs_{split}.npz"
+        if cluster.is_main() and not path.exists():
+            print(f"simulating a regression network on the {split} split", flush=True)
+            key = jax.random.key(["train", "val"].index(split))
+            skeleton = Skeleton.of(body_model.open_body())
+            true, estimated = simulate_pairs(key, skeleton, frames.poses, estimates_per_frame)
+            write_npz(path, {"true": true, "estimated": estimated})
+        cluster.wait_for_all(path.name)
+        pairs = read_npz(path)
+        return Batch(jnp.asarray(pairs["true"]), jnp.asarray(pairs["estimated"]))
+
+    def draw(key: Array, step: Array, data: Batch) -> Batch:
+        del step  # the key is its own
+        key_index, key_augment, key_jitter = jax.random.split(key, 3)
+        index = jax.random.randint(key_index, (batch,), 0, len(data.x_0))
+        drawn = _augmented(key_augment, jax.tree.map(lambda x: x[index], data))
+        if jitter:
+            drawn = replace(drawn, x_0=mocap.jitter(key_jitter, drawn.x_0, jitter))
+        return drawn
+
+    train, validation = poses_of("train"), poses_of("val")
+    return Resident(train, draw), _augmented(jax.random.key(1), validation)
+
+
+def _augmented(key: Array, batch: Batch) -> Batch:
+    if batch.features is None:
+        return Batch(mocap.augment(key, batch.x_0), None)
+    return Batch(*augment_pairs(key, batch.x_0, batch.features))
+
+
+def from_sets(
+    folder: Path, mixture: Mapping[str, float], batch: int, seed: int, layout: Layout, *,
+    condition_on: str, width: int, shape_file: Path | None = None, feed: str = "auto",
+) -> tuple[Resident | Stream, Batch]:  # fmt: skip
+    """Training sets that `scorehmr build-data` has built.
+
+    Args:
+        folder: the sets are in it.
+        mixture: their names, and how often each is drawn.
+        batch: samples in a step, over all processes.
+        seed: of the order of samples.
+        layout: whose devices the samples go to.
+        condition_on: as `Prior.condition_on`.
+        width: numbers to condition on, per sample.
+        shape_file: where the range of the shape numbers is written, for a prior with shape.
+        feed: resident: all samples lie on every device; stream: they are read as training goes;
+            auto: by the memory that is free.
+    Returns:
+        The source, and a hundredth of every set to validate on, which is not trained on.
+    Raises:
+        ValueError: naming the set, if one is missing, damaged or not what is expected.
+        ImportError: if TFDS or ArrayRecord is not installed.
+    """
+    from scorehmr_jax.data.feed import open_feed
+
+    condition = {"image": "features"}.get(condition_on, condition_on)
+    train, held_out = (
+        open_feed(
+            {folder / name: share for name, share in mixture.items()},
+            condition=condition,
+            features=width or None,
+            with_shape=shape_file is not None,
+            part=part,
+        )
+        for part in ("train", "validation")
+    )
+    if shape_file is not None and train.betas_range is not None and cluster.is_main():
+        low, high = train.betas_range
+        write_npz(shape_file, {"betas_min": low, "betas_max": high})
+    validation = held_out.read(np.arange(len(held_out)))
+    if validation.features is not None:
+        validation = replace(validation, features=np.asarray(validation.features, np.float32))
+    # Processes differ in free memory, but must run one program.
+    if cluster.all_agree(train.choose(feed) == "resident"):
+        data, draw = train.resident(seed, batch, layout.whole)
+        return Resident(data, lambda key, step, data: draw(step, data)), validation
+
+    def batches(start: int) -> Iterator[Batch]:
+        return train.stream(seed, batch, start, jax.process_index(), jax.process_count())
+
+    return Stream(batches), validation

@@ -1,0 +1,129 @@
+"""From files in the released layout to a trained prior: one command builds, one trains."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
+pytest.importorskip("array_record", reason="needs the extra `data`")
+
+from training_files import released_layout
+from training_runs import ROOT, environment, records
+
+import train
+from scorehmr_jax.cli import main
+from scorehmr_jax.data.build import Given, build
+from scorehmr_jax.load import load_prior
+
+SMALL = (
+    "--denoiser.hidden", "8", "--denoiser.blocks", "1", "--batch", "8", "--run.samples", "0",
+    "--run.steps-per-call", "2", "--run.save-every", "4",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(golden, tmp_path_factory):
+    return released_layout(golden, tmp_path_factory.mktemp("released"))
+
+
+@pytest.fixture(scope="module")
+def sets(data):
+    out = data.parent / "sets"
+    main(["build-data", "scorehmr-b", "--data-root", str(data), "--out", str(out), "--quiet"])
+    return out
+
+
+def run(monkeypatch, name, sets, workdir, *options, steps=8):
+    """Trains in this process; the losses."""
+    monkeypatch.chdir(ROOT)
+    arguments = [name, "--data", sets, "--workdir", workdir, "--steps", steps, *SMALL, *options]
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
+    train.main()
+    return [record["loss"] for record in records(workdir)]
+
+
+def test_two_commands_and_no_tensorflow(data, tmp_path):
+    def command(program, *arguments):
+        """What a command is, with TensorFlow looked for at its end."""
+        code = f"""
+import runpy, sys
+sys.argv = {[program, *map(str, arguments)]!r}
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
+"""
+        return subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT,
+            env=environment(),
+        )  # fmt: skip
+
+    sets, workdir = tmp_path / "sets", tmp_path / "run"
+    built = command(
+        "scorehmr_jax/__main__.py", "build-data", "scorehmr-b", "--data-root", data, "--out", sets
+    )
+    assert "h36m/mosh_pare" in built.stdout and "36 of 40 samples" in built.stdout
+    options = ("--data", sets, "--workdir", workdir, "--steps", 4)
+    trained = command("train.py", "scorehmr-b", *options, *SMALL)
+    last = json.loads(trained.stdout.splitlines()[-1])
+    assert last["step"] == 4 and np.isfinite(last["val_loss"])
+    assert load_prior(workdir / "weights.npz").condition_on == "image"
+
+
+def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):
+    whole = run(monkeypatch, "scorehmr-b", sets, tmp_path / "resident", "--run.feed", "resident")
+    streamed = tmp_path / "streamed"
+    # Ended by a failure after its second checkpoint but one, and started again.
+    with monkeypatch.context() as context:
+        context.setattr(train.Log, "write", stop_at(6, train.Log.write))
+        with pytest.raises(KeyboardInterrupt):
+            run(context, "scorehmr-b", sets, streamed, "--run.feed", "stream")
+    found = run(monkeypatch, "scorehmr-b", sets, streamed, "--run.feed", "stream")
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
+    assert len(set(whole)) == 4
+
+
+def stop_at(step, write):
+    def interrupted(self, record):
+        if record["step"] == step:
+            raise KeyboardInterrupt
+        write(self, record)
+
+    return interrupted
+
+
+def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
+    sets, workdir = tmp_path / "sets", tmp_path / "run"
+    main(["build-data", "scorehmr-b-shape", "--data-root", str(data), "--out", str(sets),
+          "--quiet"])  # fmt: skip
+    run(monkeypatch, "with-shape", sets, workdir, "--denoiser.shape-blocks", "1", steps=2)
+    prior = load_prior(workdir / "weights.npz", betas_stats=workdir / "betas_stats.npz")
+    betas = np.load(data / "datasets/h36m_train_mosh.npz")["betas"]
+    low, high = prior.betas_range
+    assert prior.dim == 154 and (low <= betas.min(0)).all() and (high >= betas.max(0)).all()
+
+
+def test_sets_train_a_prior_on_estimates(monkeypatch, data, tmp_path):
+    given = Given(estimates=data.parent / "cache/hmr2b/coco_train_eft.npz")
+    build("coco/eft_none", data, tmp_path, given, quiet=True)
+    run(
+        monkeypatch, "scorehmr-b", tmp_path, tmp_path / "run", "--mixture", "coco/eft_none", "1.0",
+        "--condition-on", "estimate", "--denoiser.features", "144", steps=2,
+    )  # fmt: skip
+    assert load_prior(tmp_path / "run/weights.npz").condition_on == "estimate"
+
+
+def test_what_does_not_fit_is_named(monkeypatch, sets, tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere/h36m/mosh_pare: expected one training set"):
+        run(monkeypatch, "scorehmr-b", tmp_path / "nowhere", tmp_path / "a")
+    with pytest.raises(ValueError, match=r"expected 2048 numbers of features .* found 3072"):
+        run(monkeypatch, "scorehmr-b", sets, tmp_path / "b", "--denoiser.features", "2048")
+    shard = next((sets / "coco").rglob("*array_record*"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=rf"{shard}: a damaged shard"):
+        run(monkeypatch, "scorehmr-b", sets, tmp_path / "e")
+    shard.write_bytes(whole)
