@@ -10,6 +10,7 @@ the work folder:
     log.jsonl       one object per line: step, loss, ...
     checkpoints/    the last few and the best, all that a run needs to go on
     weights.npz     the averaged weights in half precision, which `load_prior` reads
+    samples/        with --pictures, what the prior draws: bodies, at every validation
     betas_stats.npz the range of the shape numbers, which it needs too, of a prior with shape
 
 A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
@@ -18,14 +19,13 @@ on. Several processes: see scorehmr_jax/training/cluster.py.
 """
 
 import argparse
+import importlib.util
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -33,7 +33,6 @@ import optax
 
 import body_model
 import configs
-from body_model import Skeleton
 from scorehmr_jax.checkpoint import save_npz
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
@@ -53,9 +52,7 @@ from scorehmr_jax.training.step import (
     uniform_levels,
 )
 from scorehmr_jax.training.stop import EXIT_CODE, StopRequest
-from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
-
-SAMPLED = 64  # validation poses that samples are drawn for
+from scorehmr_jax.training.validator import Validator
 
 
 def source_of(
@@ -82,45 +79,19 @@ def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTrans
     return released_optimizer(optax.linear_schedule(0.0, rate, warmup) if warmup else rate)
 
 
-def validator_of(
-    config: configs.TrainConfig, denoiser: Denoiser, validation: Batch, layout: Layout,
-    body: Path | None,
-) -> Callable[[Any, jax.Array], dict[str, float]]:  # fmt: skip
-    """A function (averaged weights, key) -> figures on the validation poses."""
-    constants = schedule(cosine_betas())
-    losses = jax.jit(partial(band_losses, denoiser, constants))
-    inversion = jax.jit(partial(inversion_error, denoiser, constants))
-    validation = layout.put(validation)
-    sampled = None
-    if config.condition_on != "none" and config.run.samples:
-        skeleton = Skeleton.of(body_model.load(body) if body else body_model.open_body())
-        sampled = jax.jit(partial(sample_errors, denoiser, constants, skeleton, config.run.samples))
-        apart = max(1, len(validation.x_0) // SAMPLED)  # neighbours are alike
-        some = jax.tree.map(lambda x: np.asarray(x)[::apart][:SAMPLED], validation)
-        some = layout.put(some)
-
-    def validate(params: Any, key: jax.Array) -> dict[str, float]:
-        bands = np.asarray(losses(params, validation, key), float)
-        found = {f"loss_{a}_{b}": x for (a, b), x in zip(BANDS, bands, strict=True)}
-        found |= {"loss": bands.mean(), "inversion_error": inversion(params, validation)}
-        if sampled is not None:
-            found |= sampled(params, some, key)
-        return {f"val_{name}": float(value) for name, value in found.items()}
-
-    return validate
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("name", help="of a file in configs/")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--body", type=Path, help="SMPL file to measure samples with; the open "
-                        "body by default (--run.samples 0: none is needed)")  # fmt: skip
+    parser.add_argument("--body", type=Path, help="SMPL file to measure and draw samples with; "
+                        "the open body by default")  # fmt: skip
     parser.add_argument("--accept-changes", action="store_true",
                         help="go on with a run of another configuration")  # fmt: skip
     parser.add_argument("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
+    parser.add_argument("--pictures", action="store_true",
+                        help="draw samples into DIR/samples; needs the extra viz")  # fmt: skip
     parser.add_argument("--coordinator", help="host:port of process 0, of several")
     parser.add_argument("--processes", type=int)
     parser.add_argument("--process-id", type=int)
@@ -144,7 +115,14 @@ def main() -> None:
         update, constants.num_steps, levels, config.share_level, config.condition_dropout
     )
     advance = make_advance(source, step, layout)
-    validate = validator_of(config, denoiser, validation, layout, args.body)
+    if args.pictures and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
+    sampled = args.pictures or (config.condition_on != "none" and config.run.samples)
+    body = body_model.load(args.body) if args.body else body_model.open_body() if sampled else None
+    validate = Validator(
+        denoiser, constants, validation, layout, condition_on=config.condition_on, body=body,
+        samples=config.run.samples,
+    )  # fmt: skip
     description = {**asdict(config.denoiser), "condition_on": config.condition_on}
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
@@ -156,7 +134,7 @@ def main() -> None:
         )
         state, key = store.resume(state, key, args.accept_changes) or (state, key)
         done = int(state.step)
-        log = stack.enter_context(Log(args.workdir, done, args.tensorboard))
+        log = stack.enter_context(Log(args.workdir, done, args.steps, args.tensorboard))
         asked_to_stop = stack.enter_context(StopRequest())
         while done < args.steps:
             start = time.time()
@@ -178,6 +156,8 @@ def main() -> None:
                 half = jax.tree.map(lambda x: x.astype(np.float16), layout.gather(state.ema))
                 if cluster.is_main():
                     save_npz(args.workdir / "weights.npz", half, description)
+                if args.pictures:
+                    validate.draw(args.workdir / f"samples/{done}.png", state.ema, key_validation)
             log.write({"step": done, **means, **speed, **figures})
             if asked_to_stop() and done < args.steps:
                 store.save(state, key)

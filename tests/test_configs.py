@@ -74,6 +74,15 @@ def test_only_what_decides_the_result_is_compared():
     assert not any(name.startswith("run") for name in flat)
 
 
+def test_somebody_who_watches_sees_a_bar(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with Log(tmp_path, done=10, total=40) as log:
+        log.write({"step": 20, "loss": 0.5})
+    printed = capsys.readouterr()
+    assert '{"step": 20, "loss": 0.5}' in printed.out
+    assert "20/40" in printed.err and "loss=0.5000" in printed.err
+
+
 def test_a_resumed_log_has_every_step_once(tmp_path, capsys):
     with Log(tmp_path) as log:
         for step in (1, 2, 3):

@@ -118,7 +118,8 @@ def from_sets(
         write_npz(shape_file, {"betas_min": low, "betas_max": high})
     validation = held_out.read(np.arange(len(held_out)))
     if validation.features is not None:
-        validation = replace(validation, features=np.asarray(validation.features, np.float32))
+        features = np.asarray(validation.features, np.float32)
+        validation = Batch(validation.x_0, jnp.asarray(features))
     # Processes differ in free memory, but must run one program.
     if cluster.all_agree(train.choose(feed) == "resident"):
         data, draw = train.resident(seed, batch, layout.whole)

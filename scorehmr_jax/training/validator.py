@@ -1,0 +1,91 @@
+"""What a run says of itself now and then: figures on poses it does not learn, and pictures."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from body_model import SMPL, Skeleton
+from scorehmr_jax.denoiser import Denoiser
+from scorehmr_jax.diffusion import Schedule
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.training import cluster
+from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.step import Batch
+from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
+from scorehmr_jax.types import Array
+
+SAMPLED = 64  # poses that samples are measured on
+_DRAWN = 4  # of them in a picture, six samples each
+_GRID = 18  # samples in a picture of an unconditional prior
+
+
+class Validator:
+    """Measures averaged weights on a batch; programs are compiled once.
+
+    Args:
+        denoiser, schedule: of the run.
+        batch: validation poses.
+        layout: of the run.
+        condition_on: as `Prior.condition_on`.
+        body: to measure and draw samples with; None: neither.
+        samples: drawn for each of some poses, where there is a condition; 0: none.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, schedule: Schedule, batch: Batch, layout: Layout, *,
+        condition_on: str = "none", body: SMPL | None = None, samples: int = 0,
+    ) -> None:  # fmt: skip
+        self._layout, self._body, self._condition_on = layout, body, condition_on
+        self._losses = jax.jit(partial(band_losses, denoiser, schedule))
+        self._inversion = jax.jit(partial(inversion_error, denoiser, schedule))
+        self._batch = layout.put(batch)
+        apart = max(1, len(batch.x_0) // SAMPLED)  # neighbours are alike
+        some = jax.tree.map(lambda x: np.asarray(x)[::apart][:SAMPLED], batch)
+        self._some = layout.put(some)
+        self._errors = None
+        if body is not None and samples and condition_on != "none":
+            skeleton = Skeleton.of(body)
+            self._errors = jax.jit(partial(sample_errors, denoiser, schedule, skeleton, samples))
+        shown = jax.tree.map(lambda x: x[:: max(1, len(x) // _DRAWN)][:_DRAWN], some)
+        self._shown = layout.put(shown)
+
+        def samples_of(params: Any, features: Array | None, key: Array) -> Array:
+            prior = Prior(params, schedule, None, denoiser.config)
+            shape = (_GRID, 1) if features is None else (6, len(features))
+            return prior.sample(key, features, shape=shape)
+
+        self._samples = jax.jit(samples_of)
+
+    def __call__(self, params: Any, key: Array) -> dict[str, float]:
+        """Figures by name, val_loss among them; every process has to ask."""
+        bands = np.asarray(self._losses(params, self._batch, key), float)
+        found = {f"loss_{a}_{b}": x for (a, b), x in zip(BANDS, bands, strict=True)}
+        inversion = self._inversion(params, self._batch)
+        found |= {"loss": bands.mean(), "inversion_error": inversion}
+        if self._errors is not None:
+            found |= self._errors(params, self._some, key)
+        return {f"val_{name}": float(value) for name, value in found.items()}
+
+    def draw(self, path: Path, params: Any, key: Array) -> None:
+        """Writes a picture of samples; every process has to ask, the first one draws.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        from scorehmr_jax.output.render import save_png
+        from scorehmr_jax.output.sample_pictures import draw_samples
+
+        drawn = self._layout.gather(self._samples(params, self._shown.features, key))
+        if self._body is None or not cluster.is_main():
+            return
+        shown = self._layout.gather(self._shown)
+        if shown.features is None:
+            picture = draw_samples(self._body, drawn)
+        else:
+            estimate = shown.features if self._condition_on == "estimate" else None
+            picture = draw_samples(self._body, drawn, shown.x_0, estimate)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_png(path, picture)
