@@ -3,15 +3,14 @@
     python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
 
 DIR holds mocap_poses.npz or, for an experiment with a mixture, the sets that `scorehmr build-data`
-has built. Fields of the configuration are overridden by name, as in
---learning-rate 3e-4 --run.save-every 1000 (tyro's help on them: NAME --fields --help). Written to
-the work folder:
+has built. Fields of the configuration are overridden by name, as in --learning-rate 3e-4
+--run.save-every 1000 (NAME --fields lists them). Written to the work folder:
 
     log.jsonl       one object per line: step, loss, ...
     checkpoints/    the last few and the best, all that a run needs to go on
     weights.npz     the averaged weights in half precision, which `load_prior` reads
-    samples/        with --pictures, what the prior draws: bodies, at every validation
     betas_stats.npz the range of the shape numbers, which it needs too, of a prior with shape
+    samples/        with --pictures, what the prior draws: bodies, at every validation
 
 A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
 and Ctrl-C end a run after the present call with a checkpoint and exit code 75: start it again to go
@@ -79,9 +78,19 @@ def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTrans
     return released_optimizer(optax.linear_schedule(0.0, rate, warmup) if warmup else rate)
 
 
+class ListFields(argparse.Action):
+    """Ends with a list of the experiment's fields and values."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object
+    ) -> None:
+        configs.get(namespace.name or "tiny", ["--help"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("name", help="of a file in configs/")
+    parser.add_argument("--fields", action=ListFields, nargs=0, help="list what can be overridden")
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)

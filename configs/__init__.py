@@ -47,7 +47,7 @@ class TrainConfig:
     mixture: tuple[tuple[str, float], ...] = ()
     # Image features, an estimate's own pose, or nothing: as `Prior.condition_on`.
     condition_on: Literal["none", "estimate", "image"] = "none"
-    seed: int = 0
+    seed: int = 0  # of weights, noise and the order of samples
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:

@@ -66,6 +66,13 @@ def test_a_run_leaves_its_files(whole):
     assert b"val/loss_0_10" in events.read_bytes()
 
 
+def test_what_can_be_overridden_is_listed():
+    run = subprocess.run([sys.executable, "train.py", "open-cond", "--fields"], cwd=ROOT,
+                         env=environment(), capture_output=True, text=True)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "--ema.decay" in run.stdout and "--condition-on" in run.stdout
+
+
 def test_a_finished_run_is_left_alone_and_a_changed_one_told(whole):
     before = (whole / "log.jsonl").read_text()
     message = finish(start(whole, "--ema.decay", "0.9"), 1)
