@@ -36,6 +36,7 @@ from scorehmr_jax.checkpoint import save_npz
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.training import cluster
+from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
 from scorehmr_jax.training.run import Resident, Stream, make_advance
@@ -118,8 +119,9 @@ def main() -> None:
     constants = schedule(cosine_betas())
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
     update = make_update(
-        denoiser, constants, optimizer, config.ema, config.p2_gamma, config.precision
-    )
+        DirectDenoiser(config.denoiser), constants, optimizer, config.ema, config.p2_gamma,
+        config.precision,
+    )  # fmt: skip
     step = make_step(
         update, constants.num_steps, levels, config.share_level, config.condition_dropout
     )

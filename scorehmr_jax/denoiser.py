@@ -19,7 +19,7 @@ from scorehmr_jax.types import Array, pytree
 
 POSE_DIM = 144
 SHAPE_DIM = 10
-_EPSILON = 1e-5  # of LayerNorm
+EPSILON = 1e-5  # of LayerNorm
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,9 @@ class _FoldedBlock:
 
     def __call__(self, h: Array, condition: BlockCondition | None) -> Array:
         width, count = h.shape[-1], self.features_scale.shape[0]
-        h_mean = _row_sum(h) / width
+        h_mean = row_sum(h) / width
         centred = h - h_mean
-        variance = _row_sum(centred**2) / width
+        variance = row_sum(centred**2) / width
         if condition is None:
             inner = centred @ self.inner
         else:
@@ -103,11 +103,11 @@ class _FoldedBlock:
             variance = variance + width * count / total**2 * gap**2
             inner = (centred - to_mean) @ self.inner + condition.product
             inner = inner + (gap - to_mean) * self.features_sum
-        hidden = _gelu(inner * jax.lax.rsqrt(variance + _EPSILON) + self.inner_bias)
-        mean = _row_sum(hidden) / hidden.shape[-1]
-        variance = jnp.maximum(_row_sum(hidden**2) / hidden.shape[-1] - mean**2, 0)
+        hidden = gelu(inner * jax.lax.rsqrt(variance + EPSILON) + self.inner_bias)
+        mean = row_sum(hidden) / hidden.shape[-1]
+        variance = jnp.maximum(row_sum(hidden**2) / hidden.shape[-1] - mean**2, 0)
         outer = hidden @ self.outer - mean * self.outer_sum
-        return _gelu(outer * jax.lax.rsqrt(variance + _EPSILON) + self.outer_bias)
+        return gelu(outer * jax.lax.rsqrt(variance + EPSILON) + self.outer_bias)
 
 
 @pytree
@@ -122,7 +122,7 @@ class _FoldedStream:
     def embedding(self, t: Array) -> Array:
         (kernel1, bias1), (kernel2, bias2) = self.time1, self.time2
         code = sinusoid(t, kernel1.shape[0]).astype(kernel1.dtype)
-        return _gelu(code @ kernel1 + bias1) @ kernel2 + bias2
+        return gelu(code @ kernel1 + bias1) @ kernel2 + bias2
 
     def __call__(
         self,
@@ -296,12 +296,12 @@ def sinusoid(t: Array, width: int) -> Array:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
-def _gelu(x: Array) -> Array:
+def gelu(x: Array) -> Array:
     """Exact GELU by the error function, as PyTorch does; jax.nn.gelu's erfc takes far longer."""
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
-def _row_sum(x: Array) -> Array:
+def row_sum(x: Array) -> Array:
     """Sums over the last axis, [..., 1]; as a product, which XLA's CPU backend vectorises."""
     ones = jnp.ones((x.shape[-1], 1), x.dtype)
     # Means and variances stay exact whatever the precision of the layers.

@@ -16,6 +16,7 @@ from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import make_stream_run
@@ -60,7 +61,7 @@ def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
     """The twelve steps through the production step, against the released code's."""
     denoiser, params, batches, data = released_run(golden, variant)
     optimizer = released_optimizer()
-    update = make_update(denoiser, SCHEDULE, optimizer)
+    update = make_update(DirectDenoiser(denoiser.config), SCHEDULE, optimizer)
     run = make_stream_run(lambda state, batch, _: update(state, batch), layout)
     first = layout.make(partial(start_state, optimizer=optimizer), params)
     state, metrics = run(first, layout.put_rows(batches, axis=1), jax.random.key(0))
@@ -91,7 +92,7 @@ def draw_toy(key, step, data):
 
 @cache
 def toy_step():
-    update = make_update(TINY, SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
+    update = make_update(DirectDenoiser(TINY.config), SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
     return make_step(update, 1000, low_levels, share_level=4)
 
 

@@ -1,0 +1,77 @@
+"""The denoiser as training has it against the folded one, with its own derivative."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from training_runs import SCHEDULE
+
+from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.training.direct import DirectDenoiser, normed_linear
+from scorehmr_jax.training.step import Noised, gradient_norm, init_state, noise_loss
+
+SIZES = {
+    "unconditional": DenoiserConfig(features=0, hidden=12, blocks=2),
+    "conditioned": DenoiserConfig(features=20, hidden=12, blocks=2),
+    "with shape": DenoiserConfig(features=20, hidden=12, blocks=2, shape_features=6),
+}
+
+
+def batch(config, leading):
+    rng = np.random.default_rng(0)
+
+    def normal(width):
+        return jnp.asarray(rng.standard_normal((*leading, width)) * 3 + 0.5)
+
+    features = normal(config.condition_dim) if config.condition_dim else None
+    t = jnp.asarray(rng.integers(0, 1000, (leading[0], *(1,) * (len(leading) - 1))))
+    return Noised(normal(config.dim), features, t, normal(config.dim))
+
+
+@pytest.mark.parametrize("leading", [(6,), (3, 2)])
+@pytest.mark.parametrize("name", SIZES)
+def test_it_has_the_values_and_gradients_of_the_folded_one(name, leading):
+    config = SIZES[name]
+    with jax.enable_x64(True):
+        params = init_state(Denoiser(config), optax.sgd(0.0), jax.random.key(0)).params
+        noised = batch(config, leading)
+        # Away from 1 and 0, where norms start.
+        params = jax.tree.map(lambda x: x.astype(float) + 0.1 * jnp.sin(jnp.arange(x.size))
+                              .reshape(x.shape), params)  # fmt: skip
+
+        def loss(denoiser, params, x_0):
+            each = Noised(x_0, noised.features, noised.t, noised.noise)
+            return noise_loss(denoiser, SCHEDULE, params, each).mean()
+
+        found, expected = (
+            jax.value_and_grad(loss, argnums=(1, 2))(kind(config), params, noised.x_0)
+            for kind in (DirectDenoiser, Denoiser)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12),
+                     found, expected)  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["float32", "BF16_BF16_F32"])
+def test_its_derivative_has_the_products_that_are_asked_for(precision):
+    """Also where it is traced, which is after the setting has ended."""
+    h, c = jnp.ones((4, 6)), jnp.ones((4, 10))
+    scale, kernel = jnp.ones(16), jnp.ones((16, 8))
+
+    def total(h, scale, kernel):
+        return normed_linear(precision, h, c, scale, scale, kernel, jnp.ones(8)).sum()
+
+    gradient = str(jax.make_jaxpr(jax.grad(total, argnums=(0, 1, 2)))(h, scale, kernel))
+    products = gradient.count("dot_general[")
+    exact = gradient.count("HIGHEST")  # the sums of norms, whatever is asked for
+    if precision == "float32":
+        assert exact >= products
+    else:
+        assert gradient.count("BF16_BF16_F32") == products - 3 and exact >= 3
+
+
+def test_the_norm_of_a_tree():
+    tree = {"a": np.full((3, 4, 5), 2.0, np.float32), "b": [np.float32(3), np.ones(7, np.float32)]}
+    np.testing.assert_allclose(gradient_norm(tree), optax.tree.norm(tree), rtol=1e-6)
+    with jax.default_matmul_precision("bfloat16"):
+        np.testing.assert_allclose(gradient_norm(tree), optax.tree.norm(tree), rtol=1e-6)
