@@ -74,6 +74,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--steps", type=int, default=20, help="steps of one turn")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--peak", type=float, help="teraflop per second that the device can do")
+    parser.add_argument("--precision", default="float32", help="of products, as in configs/")
     options = parser.parse_args()
 
     config = DenoiserConfig()
@@ -90,7 +92,9 @@ def main() -> None:
         ("", DirectDenoiser(config), released_optimizer()),
         ("plain_", PlainDenoiser(config), plain),
     ):
-        step = make_step(make_update(denoiser, constants, optimizer), constants.num_steps)
+        step = make_step(
+            make_update(denoiser, constants, optimizer, precision=options.precision), 1000
+        )
         runs[name] = make_run(step, lambda key, step, data: data, options.steps)
         states[name] = init_state(Denoiser(config), optimizer, keys[2])
     norms = {}
@@ -102,15 +106,20 @@ def main() -> None:
             if turn:  # the first compiles
                 best[name] = min(best.get(name, seconds), seconds)
             norms[name] = float(metrics["grad_norm"][-1])
+    # As utilisation is usually counted: two for each weight and sample, forward once, back twice.
+    kernels = [leaf.size for leaf in jax.tree.leaves(states[""].params) if leaf.ndim == 2]
+    flop = 3 * 2 * BATCH * sum(kernels)
     result = {
         "seconds_per_step": best[""],
+        "model_tflop_per_second": flop / best[""] / 1e12,
+        "utilisation": flop / best[""] / 1e12 / options.peak if options.peak else None,
         "plain_seconds_per_step": best["plain_"],
         "speedup": best["plain_"] / best[""],
         "gradient_difference": abs(norms[""] - norms["plain_"]) / norms["plain_"],
         "batch": BATCH,
         "features": config.features,
         "hidden": config.hidden,
-        "dtype": "float32",
+        "precision": options.precision,
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "machine": platform.machine(),
