@@ -9,7 +9,6 @@ has built. Fields of the configuration are overridden by name, as in --learning-
     log.jsonl       one object per line: step, loss, ...
     checkpoints/    the last few and the best, all that a run needs to go on
     weights.npz     the averaged weights in half precision, which `load_prior` reads
-    betas_stats.npz the range of the shape numbers, which it needs too, of a prior with shape
     samples/        with --pictures, what the prior draws: bodies, at every validation
 
 A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
@@ -39,11 +38,10 @@ from scorehmr_jax.training import cluster
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
-from scorehmr_jax.training.run import Resident, Stream, make_advance
+from scorehmr_jax.training.run import make_advance
 from scorehmr_jax.training.run_store import RunStore
-from scorehmr_jax.training.sources import from_mocap, from_sets
+from scorehmr_jax.training.sources import Data, from_mocap, from_sets
 from scorehmr_jax.training.step import (
-    Batch,
     init_state,
     low_levels,
     make_step,
@@ -55,20 +53,18 @@ from scorehmr_jax.training.stop import EXIT_CODE, StopRequest
 from scorehmr_jax.training.validator import Validator
 
 
-def source_of(
-    config: configs.TrainConfig, data: Path, workdir: Path, layout: Layout
-) -> tuple[Resident | Stream, Batch]:
+def data_of(config: configs.TrainConfig, args: argparse.Namespace, layout: Layout) -> Data:
     """What to train on, and what to validate on."""
     if not config.mixture:
         return from_mocap(
-            data, workdir, config.batch, estimates_per_frame=config.estimates_per_frame,
+            args.data, args.workdir, config.batch, estimates_per_frame=config.estimates_per_frame,
             jitter=config.jitter, leave_out=config.leave_out,
         )  # fmt: skip
-    shape_file = workdir / "betas_stats.npz" if config.denoiser.with_shape else None
     return from_sets(
-        data, dict(config.mixture), config.batch, config.seed, layout,
+        args.data, dict(config.mixture), config.batch, config.seed, layout,
         condition_on=config.condition_on, width=config.denoiser.condition_dim,
-        shape_file=shape_file, feed=config.run.feed,
+        with_shape=config.denoiser.with_shape, feed=config.run.feed,
+        feature_stats=args.feature_stats, betas_stats=args.betas_stats,
     )  # fmt: skip
 
 
@@ -95,6 +91,10 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--feature-stats", type=Path,
+                        help="refuse sets standardised with other statistics")  # fmt: skip
+    parser.add_argument("--betas-stats", type=Path, help="range of the shape numbers, of a prior "
+                        "with shape; by default that of the sets")  # fmt: skip
     parser.add_argument("--body", type=Path, help="SMPL file to measure and draw samples with; "
                         "the open body by default")  # fmt: skip
     parser.add_argument("--accept-changes", action="store_true",
@@ -107,12 +107,16 @@ def main() -> None:
     parser.add_argument("--process-id", type=int)
     args, overrides = parser.parse_known_args()
     config = configs.get(args.name, overrides)
+    if args.steps < 1:
+        raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
+    if args.pictures and importlib.util.find_spec("matplotlib") is None:
+        raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
     cluster.start(args.coordinator, args.processes, args.process_id)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
     layout = Layout.of(shard_parameters=config.run.shard_parameters)
     layout.check_batch(config.batch, config.share_level)
-    source, validation = source_of(config, args.data, args.workdir, layout)
+    data = data_of(config, args, layout)
 
     denoiser = Denoiser(config.denoiser)
     optimizer = optimizer_of(config, args.steps)
@@ -125,21 +129,21 @@ def main() -> None:
     step = make_step(
         update, constants.num_steps, levels, config.share_level, config.condition_dropout
     )
-    advance = make_advance(source, step, layout)
-    if args.pictures and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
+    advance = make_advance(data.source, step, layout)
     sampled = args.pictures or (config.condition_on != "none" and config.run.samples)
     body = body_model.load(args.body) if args.body else body_model.open_body() if sampled else None
     validate = Validator(
-        denoiser, constants, validation, layout, condition_on=config.condition_on, body=body,
+        denoiser, constants, data.validation, layout, condition_on=config.condition_on, body=body,
         samples=config.run.samples,
     )  # fmt: skip
     description = {**asdict(config.denoiser), "condition_on": config.condition_on}
+    saved_config = configs.flat(config) | data.facts | {"steps": args.steps}
+    if data.betas_range is not None:
+        description["betas_range"] = saved_config["betas_range"] = data.betas_range
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
     state = layout.make(partial(init_state, denoiser, optimizer), key_init)
     with ExitStack() as stack:
-        saved_config = configs.flat(config) | {"steps": args.steps}
         store = stack.enter_context(
             RunStore(args.workdir, saved_config, config.run.keep, best="val_loss")
         )
@@ -181,5 +185,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         sys.exit(f"train.py: {error}")

@@ -53,6 +53,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.condition_dropout < 1:
             raise ValueError(f"condition_dropout: expected [0, 1), found {self.condition_dropout}")
+        names = [name for name, _ in self.mixture]
+        if len(set(names)) < len(names):
+            raise ValueError(f"mixture: expected every set once, found {', '.join(names)}")
         width = self.denoiser.condition_dim
         if (self.condition_on == "none") != (width == 0):
             raise ValueError(

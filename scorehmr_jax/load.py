@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +30,8 @@ def load_prior(
     Args:
         source: the name of a shipped prior (`shipped_priors()`), a directory or .npz of ours,
             or the released model-<n>.pt.
-        betas_stats: for a prior with shape, the .npz with betas_min and betas_max [10] of its
-            training data.
+        betas_stats: for a prior with shape that does not carry it, the .npz with betas_min and
+            betas_max [10] of its training data. A range that the prior carries comes first.
         dtype: of the parameters; float64 needs jax's x64 mode.
     Returns:
         A prior with the cosine schedule of 1000 levels that all of these were trained on.
@@ -51,17 +52,22 @@ def load_prior(
     return Prior(
         params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
         schedule=diffusion.schedule(diffusion.cosine_betas()),
-        betas_range=_betas_range(path, sizes, betas_stats, dtype),
+        betas_range=_betas_range(path, sizes, config.get("betas_range"), betas_stats, dtype),
         config=sizes,
         condition_on=condition_on,
     )
 
 
 def _betas_range(
-    path: Path, sizes: DenoiserConfig, betas_stats: str | Path | None, dtype: str
+    path: Path, sizes: DenoiserConfig, own: Any, betas_stats: str | Path | None, dtype: str
 ) -> jax.Array | None:
     if not sizes.with_shape:
         return None
+    if own is not None:
+        carried = np.asarray(own, float)
+        if carried.shape != (2, 10) or not (carried[1] > carried[0]).all():
+            raise ValueError(f"{path}: betas_range: expected [2, 10], the least below the greatest")
+        return jnp.asarray(carried, dtype)
     if betas_stats is None:
         raise ValueError(f"{path}: this prior models shape; give betas_stats, the .npz with "
                          "betas_min and betas_max of its training data")  # fmt: skip

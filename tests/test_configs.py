@@ -60,6 +60,8 @@ def test_values_that_make_no_sense_are_told():
     seen = replace(tiny.denoiser, features=9)
     with pytest.raises(ValueError, match="condition_on: motion capture has no images"):
         replace(tiny, condition_on="image", denoiser=seen)
+    with pytest.raises(ValueError, match="mixture: expected every set once, found a, a"):
+        replace(configs.get("scorehmr-b"), mixture=(("a", 1.0), ("a", 0.5)))
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
         replace(configs.get("scorehmr-b"), estimates_per_frame=1)
     with pytest.raises(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_runs import ROOT, environment, mocap_file, records
+from training_runs import ROOT, environment, records
 
+from benchmarks.interruptions import mocap_file
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.stop import EXIT_CODE
 

@@ -17,6 +17,7 @@ import train
 from scorehmr_jax.cli import main
 from scorehmr_jax.data.build import Given, build
 from scorehmr_jax.load import load_prior
+from scorehmr_jax.training.export import export
 
 SMALL = (
     "--denoiser.hidden", "8", "--denoiser.blocks", "1", "--batch", "8", "--run.samples", "0",
@@ -100,10 +101,26 @@ def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
     main(["build-data", "scorehmr-b-shape", "--data-root", str(data), "--out", str(sets),
           "--quiet"])  # fmt: skip
     run(monkeypatch, "with-shape", sets, workdir, "--denoiser.shape-blocks", "1", steps=2)
-    prior = load_prior(workdir / "weights.npz", betas_stats=workdir / "betas_stats.npz")
+    prior = load_prior(workdir / "weights.npz")
     betas = np.load(data / "datasets/h36m_train_mosh.npz")["betas"]
     low, high = prior.betas_range
     assert prior.dim == 154 and (low <= betas.min(0)).all() and (high >= betas.max(0)).all()
+    export(workdir, tmp_path / "model-1.pt")  # the released code reads the range from a file
+    given = load_prior(tmp_path / "model-1.pt", betas_stats=tmp_path / "betas_stats.npz")
+    np.testing.assert_array_equal(given.betas_range, prior.betas_range)
+
+
+def test_other_data_is_noticed_when_a_run_goes_on(monkeypatch, data, tmp_path):
+    sets, workdir = tmp_path / "sets", tmp_path / "run"
+    build("coco", data, sets, quiet=True)
+    alone = ("--mixture", "coco/eft_pare", "1.0")
+    run(monkeypatch, "scorehmr-b", sets, workdir, *alone, steps=2)
+    stats = dict(np.load(data / "stats/pare_feat_stats.npz"))
+    stats["pose_feats_std"] = 1.5 * stats["pose_feats_std"]
+    np.savez(tmp_path / "other.npz", **stats)
+    build("coco", data, sets, Given(statistics=tmp_path / "other.npz"), overwrite=True, quiet=True)
+    with pytest.raises(ValueError, match=r"another configuration\n  data.coco/eft_pare: saved .*"):
+        run(monkeypatch, "scorehmr-b", sets, workdir, *alone, steps=2)
 
 
 def test_sets_train_a_prior_on_estimates(monkeypatch, data, tmp_path):

@@ -104,18 +104,6 @@ def toy_state(layout):
     return layout.make(partial(init_state, TINY, OPTIMIZER), jax.random.key(1))
 
 
-def mocap_file(folder: Path, frames: int = 64) -> None:
-    """A small mocap_poses.npz with a training and a validation clip."""
-    poses = 0.4 * np.random.default_rng(0).standard_normal((frames, 72), np.float32)
-    np.savez(
-        folder / "mocap_poses.npz",
-        poses=poses, trans=np.zeros((frames, 3), np.float32),
-        clip_index=(np.arange(frames) % 2).astype(np.int32),
-        clip_names=np.array(["a", "b"]), clip_fps=np.full(2, 30.0),
-        clip_split=np.array(["train", "val"]), clip_source=np.array(["one", "one"]),
-    )  # fmt: skip
-
-
 def environment(devices: int = 1) -> dict[str, str]:
     """Of a process that sees so many devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"

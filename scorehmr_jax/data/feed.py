@@ -9,9 +9,9 @@ else:
 Image features are bfloat16 at rest and on the way; the training step makes float32 of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,31 +19,10 @@ from scorehmr_jax.data.mixture_feed import MixtureFeed
 from scorehmr_jax.data.records import RecordSet
 from scorehmr_jax.data.statistics import SHAPES, read_statistics
 from scorehmr_jax.data.tables import read_tables
-from scorehmr_jax.training.step import Batch
-from scorehmr_jax.types import Array
 
 CONDITIONS = ("features", "estimate", "none")
 HELD_OUT = 0.01  # of every set, at its end, for validation
 _MOST_HELD_OUT = 1000
-
-
-class Feed(Protocol):
-    """Batches for training. All depend on (seed, step, place in the batch) alone."""
-
-    def batch_indices(
-        self, seed: int, step: Any, batch: int, process_index: int = 0, process_count: int = 1
-    ) -> np.ndarray:
-        """Numbers of the samples of one process's part of the batch of a step."""
-
-    def resident(
-        self, seed: int, batch: int, sharding: Any = None
-    ) -> tuple[Batch, Callable[[Array, Batch], Batch]]:
-        """All samples on the device, and draw(step, data), which traces: the batch of a step."""
-
-    def stream(
-        self, seed: int, batch: int, start: int = 0, process_index: int = 0, process_count: int = 1
-    ) -> Iterator[Batch]:
-        """One process's part of the batches of steps start, start + 1, ..., numpy arrays."""
 
 
 def open_feed(
@@ -77,6 +56,12 @@ def open_feed(
     feed.order(0, 1)  # refuses weights and sizes that cannot be
     for records in opened:
         _check(records, opened[0], condition, features)
+        root, first = (r.notes.get("root", "in the camera frame") for r in (records, opened[0]))
+        if root != first:
+            raise ValueError(
+                f"{records.folder}: its poses have a root that is {root}, those of "
+                f"{opened[0].folder} one that is {first}; they cannot be mixed"
+            )
     if statistics is not None and condition == "features":
         first = opened[0]
         own = {"features": (first.layout["features"],)}

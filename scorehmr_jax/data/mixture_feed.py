@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.data.order import Order, batch_indices, traced_indices
 from scorehmr_jax.data.records import RecordSet
-from scorehmr_jax.training.step import Batch
 from scorehmr_jax.types import Array
 
 _SHARE = 0.5  # of free memory that resident data may take: weights and activations need some
@@ -24,7 +24,7 @@ _SAMPLES_AT_ONCE = 512  # that a worker prepares, or one batch if that is more
 
 @dataclass(frozen=True)
 class MixtureFeed:
-    """A `feed.Feed` from sets on disk, drawn by weight."""
+    """Sets on disk, drawn by weight. Batches depend on (seed, step, place in the batch) alone."""
 
     sets: tuple[RecordSet, ...]
     weights: tuple[float, ...]
@@ -44,8 +44,7 @@ class MixtureFeed:
     def nbytes(self) -> int:
         """What all samples take up in memory."""
         layout = self.sets[0].layout
-        width = {"features": 2}  # bytes of a number
-        return len(self) * sum(layout[c] * width.get(c, 4) for c in self.columns)
+        return len(self) * sum(layout[c] * np.dtype(_at_rest(c)).itemsize for c in self.columns)
 
     def order(self, seed: int, batch: int) -> Order:
         return Order(tuple(map(len, self.sets)), self.weights, batch, seed)
@@ -53,6 +52,7 @@ class MixtureFeed:
     def batch_indices(
         self, seed: int, step: Any, batch: int, process_index: int = 0, process_count: int = 1
     ) -> np.ndarray:
+        """Numbers of the samples of one process's part of the batch of a step."""
         return batch_indices(self.order(seed, batch), step, process_index, process_count)
 
     def choose(self, mode: str = "auto", free: int | None = None) -> str:

@@ -2,7 +2,8 @@
 
     python -m scorehmr_jax.training.export runs/scorehmr-b --out model-100.pt
 
-The name decides what is written: model-<n>.pt for the released PyTorch code, optimiser included;
+The name decides what is written: model-<n>.pt for the released PyTorch code, optimiser included
+and, of a prior with shape, betas_stats.npz beside it;
 .npz for `load_prior`; .safetensors; and without a suffix an Orbax directory.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from body_model.io import write_npz
 from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.denoiser import flatten
 from scorehmr_jax.convert.safetensors import save_safetensors
@@ -43,6 +45,9 @@ def export(source: str | Path, out: str | Path, step: int | None = None) -> None
         ema, config = checkpoint.read(source)
     if out.suffix == ".pt":
         save_torch(out, _released(run, ema))
+        if config.get("betas_range"):
+            low, high = np.asarray(config["betas_range"], np.float32)
+            write_npz(out.with_name("betas_stats.npz"), {"betas_min": low, "betas_max": high})
     elif out.suffix == ".npz":
         checkpoint.save_npz(out, ema, config)
     elif out.suffix == ".safetensors":
@@ -108,7 +113,8 @@ def _find(tree: Any, name: str) -> Any:
 def _sizes(config: dict[str, Any]) -> dict[str, Any]:
     """As beside the weights, of a run's flat configuration."""
     sizes = {k.removeprefix("denoiser."): v for k, v in config.items() if k.startswith("denoiser.")}
-    return sizes | {"condition_on": config["condition_on"]}
+    also = {k: config[k] for k in ("condition_on", "betas_range") if k in config}
+    return sizes | also
 
 
 def main() -> None:

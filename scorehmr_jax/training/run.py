@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.training.layout import Layout
-from scorehmr_jax.training.step import Batch, Metrics, TrainState
+from scorehmr_jax.training.step import Metrics, TrainState
 from scorehmr_jax.types import Array
 
 _AT_ONCE = 16  # batches of a stream that go to the devices together, at most

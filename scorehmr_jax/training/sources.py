@@ -1,8 +1,9 @@
 """What a run trains on, and what it validates on: motion capture, or built training sets."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +14,30 @@ from body_model import Skeleton
 from body_model.io import read_npz, write_npz
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.data import mocap
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.data.pairs import augment_pairs, simulate_pairs
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream
-from scorehmr_jax.training.step import Batch
 from scorehmr_jax.types import Array
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run is given."""
+
+    source: Resident | Stream
+    validation: Batch
+    # What must be the same when the run goes on, for it to draw what it would have drawn.
+    facts: dict[str, Any] = field(default_factory=dict)
+    betas_range: list[list[float]] | None = None  # [2, 10] least and greatest, where they are used
 
 
 def from_mocap(
     folder: Path, workdir: Path, batch: int, *, estimates_per_frame: int = 0, jitter: float = 0.0,
     leave_out: tuple[str, ...] = (),
-) -> tuple[Resident, Batch]:  # fmt: skip
+) -> Data:  # fmt: skip
     """Motion capture before random cameras, drawn anew in every step.
 
     Args:
@@ -36,7 +48,7 @@ def from_mocap(
         jitter: random turns of every joint, standard deviation per axis, radians.
         leave_out: sources of clips that are not trained on.
     Returns:
-        The source, and the poses of the validation split.
+        The poses of the train split, and of the validation split.
     Raises:
         ValueError: naming the file, if it is missing or not motion capture.
     """
@@ -68,7 +80,8 @@ def from_mocap(
         return drawn
 
     train, validation = poses_of("train"), poses_of("val")
-    return Resident(train, draw), _augmented(jax.random.key(1), validation)
+    facts = {"data.poses": len(train.x_0)}
+    return Data(Resident(train, draw), _augmented(jax.random.key(1), validation), facts)
 
 
 def _augmented(key: Array, batch: Batch) -> Batch:
@@ -79,8 +92,9 @@ def _augmented(key: Array, batch: Batch) -> Batch:
 
 def from_sets(
     folder: Path, mixture: Mapping[str, float], batch: int, seed: int, layout: Layout, *,
-    condition_on: str, width: int, shape_file: Path | None = None, feed: str = "auto",
-) -> tuple[Resident | Stream, Batch]:  # fmt: skip
+    condition_on: str, width: int, with_shape: bool = False, feed: str = "auto",
+    feature_stats: Path | None = None, betas_stats: Path | None = None,
+) -> Data:  # fmt: skip
     """Training sets that `scorehmr build-data` has built.
 
     Args:
@@ -91,11 +105,13 @@ def from_sets(
         layout: whose devices the samples go to.
         condition_on: as `Prior.condition_on`.
         width: numbers to condition on, per sample.
-        shape_file: where the range of the shape numbers is written, for a prior with shape.
+        with_shape: the prior has a shape stream.
         feed: resident: all samples lie on every device; stream: they are read as training goes;
             auto: by the memory that is free.
+        feature_stats: .npz that the sets must have been standardised with; checked if given.
+        betas_stats: .npz with the range of the shape numbers; the sets' own by default.
     Returns:
-        The source, and a hundredth of every set to validate on, which is not trained on.
+        The samples, but for a hundredth of every set, which is validated on.
     Raises:
         ValueError: naming the set, if one is missing, damaged or not what is expected.
         ImportError: if TFDS or ArrayRecord is not installed.
@@ -108,14 +124,20 @@ def from_sets(
             {folder / name: share for name, share in mixture.items()},
             condition=condition,
             features=width or None,
-            with_shape=shape_file is not None,
+            statistics=feature_stats,
+            with_shape=with_shape,
+            betas_stats=betas_stats,
             part=part,
         )
         for part in ("train", "validation")
     )
-    if shape_file is not None and train.betas_range is not None and cluster.is_main():
-        low, high = train.betas_range
-        write_npz(shape_file, {"betas_min": low, "betas_max": high})
+    betas_range = None
+    if train.betas_range is not None:
+        betas_range = [np.asarray(end, np.float32).tolist() for end in train.betas_range]
+    facts = {
+        f"data.{name}": {"samples": len(records), "statistics": records.notes.get("statistics")}
+        for name, records in zip(mixture, train.sets, strict=True)
+    }
     validation = held_out.read(np.arange(len(held_out)))
     if validation.features is not None:
         features = np.asarray(validation.features, np.float32)
@@ -123,9 +145,10 @@ def from_sets(
     # Processes differ in free memory, but must run one program.
     if cluster.all_agree(train.choose(feed) == "resident"):
         data, draw = train.resident(seed, batch, layout.whole)
-        return Resident(data, lambda key, step, data: draw(step, data)), validation
+        resident = Resident(data, lambda key, step, data: draw(step, data))
+        return Data(resident, validation, facts, betas_range)
 
     def batches(start: int) -> Iterator[Batch]:
         return train.stream(seed, batch, start, jax.process_index(), jax.process_count())
 
-    return Stream(batches), validation
+    return Data(Stream(batches), validation, facts, betas_range)

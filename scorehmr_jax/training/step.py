@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, row_sum
 from scorehmr_jax.diffusion import Schedule, add_noise
 from scorehmr_jax.training.ema import Ema, Params
@@ -25,16 +26,6 @@ class Model(Protocol):
     @property
     def apply(self) -> Callable[..., Any]:
         """({"params": ...}, x [..., D], t [...], features [..., F] or None) -> [..., D]."""
-
-
-@pytree
-@dataclass(frozen=True)
-class Batch:
-    """Poses to learn."""
-
-    x_0: Array  # [B, D] 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
-    # [B, F] standardised condition; None without one. Of any precision, as it lies in memory.
-    features: Array | None
 
 
 @pytree

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from body_model.skeleton import Skeleton
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.evaluation.metrics import mpjpe, pa_mpjpe
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.training.ema import Params
-from scorehmr_jax.training.step import Batch, Model, Noised, noise_loss
+from scorehmr_jax.training.step import Model, Noised, noise_loss
 from scorehmr_jax.types import Array
 
 # Refinement runs at levels up to 50 or 100; beyond are whole samples and coarse energies.

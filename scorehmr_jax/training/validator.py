@@ -8,12 +8,12 @@ import jax
 import numpy as np
 
 from body_model import SMPL, Skeleton
+from scorehmr_jax.data.batch import Batch
 from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
-from scorehmr_jax.training.step import Batch
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 from scorehmr_jax.types import Array
 
@@ -50,9 +50,10 @@ class Validator:
             skeleton = Skeleton.of(body)
             self._errors = jax.jit(partial(sample_errors, denoiser, schedule, skeleton, samples))
         shown = jax.tree.map(lambda x: x[:: max(1, len(x) // _DRAWN)][:_DRAWN], some)
-        self._shown = layout.put(shown)
+        self._shown = shown
+        features = layout.put(shown).features
 
-        def samples_of(params: Any, features: Array | None, key: Array) -> Array:
+        def samples_of(params: Any, key: Array) -> Array:
             prior = Prior(params, schedule, None, denoiser.config)
             shape = (_GRID, 1) if features is None else (6, len(features))
             return prior.sample(key, features, shape=shape)
@@ -78,10 +79,10 @@ class Validator:
         from scorehmr_jax.output.render import save_png
         from scorehmr_jax.output.sample_pictures import draw_samples
 
-        drawn = self._layout.gather(self._samples(params, self._shown.features, key))
+        drawn = self._layout.gather(self._samples(params, key))
         if self._body is None or not cluster.is_main():
             return
-        shown = self._layout.gather(self._shown)
+        shown = self._shown
         if shown.features is None:
             picture = draw_samples(self._body, drawn)
         else:
