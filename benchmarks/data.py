@@ -13,7 +13,6 @@ import io
 import json
 import multiprocessing
 import os
-import platform
 import tempfile
 import time
 from collections import Counter
@@ -27,12 +26,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks import report
 from scorehmr_jax.data.builders import Own
 from scorehmr_jax.data.feed import open_feed
 from scorehmr_jax.data.samples import Samples
 from scorehmr_jax.data.statistics import Statistics
 from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.step import (
     init_state,
     make_step,
@@ -118,7 +119,9 @@ def resident(folder: str, _: float) -> dict[str, Any]:
 def training(folder: str, _: float, steps: int = 40) -> dict[str, Any]:
     feed = open_feed({folder: 1.0}, features=FEATURES)
     denoiser, optimizer = Denoiser(DenoiserConfig()), released_optimizer()
-    step = make_step(make_update(denoiser, schedule(cosine_betas()), optimizer), 1000)
+    step = make_step(
+        make_update(DirectDenoiser(denoiser.config), schedule(cosine_betas()), optimizer), 1000
+    )
     step = jax.jit(step, donate_argnums=0)
     state, key = init_state(denoiser, optimizer, jax.random.key(0)), jax.random.key(1)
     stream = feed.stream(0, BATCH)
@@ -175,16 +178,10 @@ def main() -> None:
             "stream": apart(streaming, path, options.seconds),
             "resident": apart(resident, path, 0.0),
             "training": apart(training, path, 0.0),
-            "cores": len(os.sched_getaffinity(0)),
-            "load": os.getloadavg()[0],
-            "machine": platform.machine(),
-            "jax": jax.__version__,
+            **report.machine(),
         }
     print(json.dumps(result, indent=1))
-    if options.json:
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(part, options.json)
+    report.write(result, options.json)
 
 
 if __name__ == "__main__":

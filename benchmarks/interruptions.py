@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import report
+
 ROOT = Path(__file__).parents[1]
 STEPS = 60
 EVERY = 2  # steps between two lines of the log
@@ -117,8 +119,7 @@ def main() -> None:
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
     print(f"{len(rows)} trials; largest difference {max(r['difference'] for r in rows):.1e}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    report.write(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ refined; `seconds_per_frame` once compiled. `released` repeats the row of the be
 """
 
 import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import body_model
+from benchmarks import report
 from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Scene, Size, scene
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines.adam import adam
@@ -91,10 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = list(check_realism(body, clips.select("val"), size))
     else:
         rows = list(benchmark(body, clips, options.split, size))
-    if options.json:
-        partly = options.json.with_name(options.json.name + ".part")
-        partly.write_text(json.dumps(rows, indent=1) + "\n")
-        os.replace(partly, options.json)
+    report.write(rows, options.json)
     return 0 if all(row.get("realistic", True) for row in rows) else 1
 
 

@@ -11,7 +11,6 @@ normal distribution with the training poses' mean and covariance.
 
 import argparse
 import json
-import os
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from benchmarks import report
 from body_model import Skeleton, open_body
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.data import mocap
@@ -87,10 +87,7 @@ def main() -> None:
             rows[-1]["inversion_error"] = float(error)
     for each in rows:
         print(json.dumps(each))
-    if options.json:
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps(rows, indent=1) + "\n")
-        os.replace(part, options.json)
+    report.write(rows, options.json)
 
 
 def row(name: str, split: str, losses: Array) -> dict[str, Any]:

@@ -7,9 +7,7 @@ size for PARE's features with random weights, a synthetic body and problem. Best
 """
 
 import argparse
-import json
 import os
-import platform
 import resource
 import sys
 import time
@@ -22,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import plain
+from benchmarks import plain, report
 from body_model import SMPL, Skeleton, stand_in
 from body_model.joints import OPENPOSE_25
 from body_model.rotations import axis_angle_to_matrix
@@ -192,22 +190,15 @@ def main() -> None:
         "load_before": load,
         "load_after": os.getloadavg()[0],
         "dtype": "float32",
-        "device": jax.devices()[0].device_kind,
-        "machine": _machine(),
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
         "numpy": np.__version__,
-        "python": platform.python_version(),
+        **report.machine(),
     }
     print(table(rows))
     apart = [row["difference_mm"] for row in rows if row["difference_mm"] is not None]
     if apart:
         print(f"\nfast and plain keypoints differ by at most {max(apart):.5f} mm")
     print(f"load of the machine before and after: {load:.1f}, {setting['load_after']:.1f}")
-    if options.json:
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps([row | setting for row in rows], indent=1) + "\n")
-        os.replace(part, options.json)
+    report.write([row | setting for row in rows], options.json)
 
 
 def table(rows: list[dict]) -> str:
@@ -241,14 +232,6 @@ def _time(run: Callable[[], Any], repeats: int) -> tuple[float, float, float, An
 def _peak_mb() -> float:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
-def _machine() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((x.split(":")[1].strip() for x in lines if "model name" in x), platform.machine())
 
 
 if __name__ == "__main__":

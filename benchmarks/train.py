@@ -9,8 +9,6 @@ the best turn counts.
 
 import argparse
 import json
-import os
-import platform
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from benchmarks import report
 from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.training.direct import DirectDenoiser
@@ -120,16 +119,10 @@ def main() -> None:
         "features": config.features,
         "hidden": config.hidden,
         "precision": options.precision,
-        "device": jax.devices()[0].device_kind,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "jax": jax.__version__,
+        **report.machine(),
     }
     print(json.dumps(result, indent=1))
-    if options.json:
-        part = options.json.with_name(options.json.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(part, options.json)
+    report.write(result, options.json)
 
 
 if __name__ == "__main__":
