@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scorehmr_jax.data.amass import Amass
 from scorehmr_jax.data.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.data.own_sets import Amass, OwnSet
+from scorehmr_jax.data.own_sets import OwnSet
 from scorehmr_jax.data.samples import Source
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)

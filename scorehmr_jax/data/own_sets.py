@@ -1,6 +1,6 @@
-"""Training samples from your own files: a folder of .npz with poses, or AMASS as it is given out.
+"""Training samples from your own files: a folder of .npz with poses.
 
-Keys of your own .npz, for N samples (the first is needed, and the files of a folder have the same):
+Their keys, for N samples (the first is needed, and the files of a folder have the same):
   body_pose [N, 72] or [N, 24, 3] axis-angle, radians, SMPL's joints
   betas [N, 10] SMPL shape            features [N, F] of the image, as the backbone gives them
   pred_pose [N, 24, 3, 3] estimate    imgname [N] text    has_body_pose [N] 0 leaves a row out
@@ -24,7 +24,6 @@ from scorehmr_jax.data.tables import Table, read_tables
 
 _STATISTICS = "feature_stats.npz"
 _OPTIONAL = ("betas", "features", "pred_pose")
-_BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
 
 
 @dataclass
@@ -47,7 +46,7 @@ class OwnSet:
     @cached_property
     def files(self) -> dict[Path, Table]:
         """The shapes in every file, checked."""
-        paths = [p for p in _npz_files(self.folder) if p.name != _STATISTICS]
+        paths = [p for p in npz_files(self.folder) if p.name != _STATISTICS]
         tables = {path: read_shapes(path) for path in paths}
         first = tables[paths[0]]
         for path, table in tables.items():
@@ -140,100 +139,6 @@ def _samples(names: np.ndarray, part: dict[str, np.ndarray], statistics: Any) ->
         None if statistics is None else statistics.standardise(part["features"]),
         matrices_to_x(part["pred_pose"]) if "pred_pose" in part else None,
     )
-
-
-@dataclass
-class Amass:
-    """A `Source`: AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of body_pose.
-
-    Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
-    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`.
-    """
-
-    folder: Path
-    fps: float = 10.0
-    dropped: Counter[str] = field(default_factory=Counter)
-    statistics = None
-    layout = {"pose": 144, "betas": 10}  # noqa: RUF012 (read only)
-
-    @property
-    def where(self) -> str:
-        return str(self.folder)
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        return {"backbone": "none", "root": "not turned", "fps": self.fps}
-
-    @cached_property
-    def files(self) -> dict[Path, Table]:
-        paths = [self.folder] if self.folder.is_file() else _npz_files(self.folder)
-        return {path: read_shapes(path) for path in paths}
-
-    @cached_property
-    def total(self) -> int:
-        return sum(len(t[k]) for t in self.files.values() for k in ("poses", "body_pose") if k in t)
-
-    def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept = 0
-        for path, shapes in self.files.items():
-            if "poses" not in shapes and "body_pose" not in shapes:
-                self.dropped["files without poses (of subjects)"] += 1
-                continue
-            key = "poses" if "poses" in shapes else "body_pose"
-            table = read_tables(path, (key, "betas", *_RATES))[0]
-            n = len(table[key])
-            rows = np.arange(0, n, self._stride(table)) if key == "poses" else np.arange(n)
-            self.dropped["frames between those that are taken"] += n - len(rows)
-            pose = table.unchecked(key, shapes[key].shape, np.float32)[rows]
-            pose = _body_pose(path, key, pose)
-            betas = np.zeros((len(rows), 10), np.float32)
-            if "betas" in table and table["betas"].ndim == 1:
-                betas[:] = table["betas"][:10]
-            elif "betas" in table:
-                betas = table.array("betas", (n, 10), np.float32)[rows]
-            bad = bad_rows(pose, betas)
-            self.dropped["with NaN or infinity"] += int(bad.sum())
-            name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
-            names = np.array([f"{name}/{row}" for row in rows], str)
-            kept += int((~bad).sum())
-            yield n, Samples(names[~bad], axis_angle_to_x(pose[~bad]), betas[~bad])
-        self.dropped = +self.dropped
-        if not kept:
-            raise ValueError(
-                f"{self.folder}: no poses in {len(self.files)} files; expected AMASS's .npz with "
-                "poses [T, 156 or 165], or one with body_pose [N, 69 or 72]"
-            )
-
-    def _stride(self, table: Table) -> int:
-        rate = next((float(table[key]) for key in _RATES if key in table), self.fps)
-        return max(1, round(rate / self.fps))
-
-
-_RATES = ("mocap_framerate", "mocap_frame_rate")
-
-
-def _body_pose(path: Path, key: str, pose: np.ndarray) -> np.ndarray:
-    """Axis-angle [N, 24, 3] with the root not turned and the hands at rest."""
-    rows = len(pose)
-    if pose.ndim != 2 or pose.shape[1] not in (69, 72, 156, 165):
-        raise ValueError(
-            f"{path}: {key} has shape {pose.shape}; expected [T, 156] (SMPL-H), [T, 165] (SMPL-X), "
-            "[N, 72] (SMPL) or [N, 69] (SMPL without its root)"
-        )
-    joints = pose.reshape(rows, -1, 3)
-    if pose.shape[1] == 69:
-        joints = np.concatenate([np.zeros((rows, 1, 3), pose.dtype), joints], axis=1)
-    out = np.zeros((rows, 24, 3), np.float32)
-    own = slice(1, 24 if joints.shape[1] == 24 else _BODY_JOINTS)
-    out[:, own] = joints[:, own]
-    return out
-
-
-def _npz_files(folder: Path) -> list[Path]:
-    paths = sorted(folder.rglob("*.npz"))
-    if not paths:
-        raise ValueError(f"{folder}: expected a folder with .npz files, found none")
-    return paths
 
 
 def _check_pose(path: Path, shape: tuple[int, ...]) -> None:
