@@ -14,14 +14,9 @@ from training_files import change, everything, names_in, released_layout
 
 from scorehmr_jax.cli import main
 from scorehmr_jax.data.build import Given, build, describe
-from scorehmr_jax.data.npz_rows import iterate
 from scorehmr_jax.data.records import RecordSet
 from scorehmr_jax.data.samples import axis_angle_to_x
 from scorehmr_jax.data.statistics import (
-    Moments,
-    Statistics,
-    check_features,
-    compute_statistics,
     read_statistics,
 )
 
@@ -210,75 +205,6 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
     with pytest.raises(SystemExit, match=r"h36m_train_spin.npz: no such file"):
         main(["build-data", "h36m", "--fits", "spin", "--data-root", str(data), "--out",
               str(tmp_path / "sets")])  # fmt: skip
-
-
-def test_statistics_are_computed_and_saved_as_released(golden, data, tmp_path):
-    path = tmp_path / "cache/pare/coco_train_eft.npz"
-    main(["feature-stats", str(path), "--out", str(tmp_path / "stats.npz")])
-    saved, rows = np.load(tmp_path / "stats.npz"), np.load(path)
-    assert set(saved.files) == set(np.load(golden / "pack/pare_feat_stats.npz").files)
-    for key in ("pose_feats", "cam_shape_feats"):
-        np.testing.assert_allclose(saved[f"{key}_mean"], rows[key].mean(0), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(saved[f"{key}_std"], rows[key].std(0), rtol=1e-4)
-    own = Given(statistics=tmp_path / "stats.npz")
-    features = everything(build("coco", data, tmp_path / "s", own, quiet=True), "features")
-    assert abs(features["features"].astype(np.float32).mean()) < 0.01
-    change(path, pose_feats=np.full((40, 128, 24), np.nan))
-    with pytest.raises(ValueError, match="features of 40 or more images are NaN"):
-        compute_statistics([path], "pare", tmp_path / "none.npz")
-    assert not (tmp_path / "none.npz").exists()
-
-
-def test_moments_of_parts_are_those_of_the_whole():
-    rows = 1e4 + np.random.default_rng(0).normal(size=(1000, 5))
-    moments = Moments()
-    for part in np.split(rows, [1, 30, 30, 700]):
-        moments.add(part)
-    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-9)
-
-
-def test_another_backbone_is_told_from_another_data_set():
-    rng = np.random.default_rng(0)
-
-    def backbone(count, shift=0.0):  # features after a ReLU: all means and spreads alike
-        mean = rng.gamma(2, 0.3, 500)
-        rows = lambda: mean + rng.normal(0, 0.4, (count, 500))  # noqa: E731
-        return rows, rows() + shift * rng.normal(0, 0.4, 500)
-
-    rows, elsewhere = backbone(300, shift=0.5)
-    saved = Statistics(rows().mean(0), rows().std(0), "mine.npz")
-    for features, fine in (
-        (rows(), True),
-        (elsewhere, True),  # shifted by half a standard deviation, as outdoors to indoors
-        (backbone(300)[0](), False),
-        (saved.standardise(rows()), False),  # standardised already
-        (10 * rows(), False),
-        (backbone(4)[0](), True),  # too few to tell
-    ):
-        moments = Moments()
-        moments.add(features)
-        if fine:
-            check_features(moments, saved, "these.npz")
-        else:
-            with pytest.raises(ValueError, match=r"these.npz: .*not those of mine.npz"):
-                check_features(moments, saved, "these.npz")
-
-
-def test_rows_of_an_npz_come_in_parts(tmp_path):
-    arrays = {
-        "a": np.arange(70).reshape(10, 7),
-        "b": np.asfortranarray(np.arange(30).reshape(10, 3)),
-    }
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "x.npz", **arrays, text=np.array(["ab", "c"] * 5))
-        parts = [*iterate(tmp_path / "x.npz", ["a", "b", "text"], rows=4)]
-        assert [len(p[0]) for p in parts] == [4, 4, 2]
-        for key, found in zip(["a", "b"], zip(*parts, strict=True), strict=False):
-            np.testing.assert_array_equal(np.concatenate(found), arrays[key])
-    np.savez(tmp_path / "y.npz", a=arrays["a"], b=np.array([{}] * 10))
-    with pytest.raises(ValueError, match=r"y.npz: the key 'b' is missing"):
-        next(iterate(tmp_path / "y.npz", ["a", "b"]))
 
 
 def test_what_a_set_says_of_itself(data, tmp_path):

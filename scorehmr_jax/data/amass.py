@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.data.npz_rows import npz_files, read_shapes
-from scorehmr_jax.data.samples import Samples, axis_angle_to_x, bad_rows
+from scorehmr_jax.data.samples import (
+    Samples,
+    axis_angle_to_x,
+    bad_rows,
+    refuse_degrees,
+    turned_far,
+)
 from scorehmr_jax.data.tables import Table, read_tables
 
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
@@ -48,7 +54,7 @@ class Amass:
         return sum(len(t[k]) for t in self.files.values() for k in ("poses", "body_pose") if k in t)
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept = 0
+        kept = far = 0
         for path, shapes in self.files.items():
             if "poses" not in shapes and "body_pose" not in shapes:
                 self.dropped["files without poses (of subjects)"] += 1
@@ -60,18 +66,16 @@ class Amass:
             self.dropped["frames between those that are taken"] += n - len(rows)
             pose = table.unchecked(key, shapes[key].shape, np.float32)[rows]
             pose = _body_pose(path, key, pose)
-            betas = np.zeros((len(rows), 10), np.float32)
-            if "betas" in table and table["betas"].ndim == 1:
-                betas[:] = table["betas"][:10]
-            elif "betas" in table:
-                betas = table.array("betas", (n, 10), np.float32)[rows]
+            betas = _betas(table, n)[rows]
             bad = bad_rows(pose, betas)
+            far += int(turned_far(pose[~bad]).sum())
             self.dropped["with NaN or infinity"] += int(bad.sum())
             name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
             names = np.array([f"{name}/{row}" for row in rows], str)
             kept += int((~bad).sum())
             yield n, Samples(names[~bad], axis_angle_to_x(pose[~bad]), betas[~bad])
         self.dropped = +self.dropped
+        refuse_degrees(far, kept, self.where)
         if not kept:
             raise ValueError(
                 f"{self.folder}: no poses in {len(self.files)} files; expected AMASS's .npz with "
@@ -79,11 +83,32 @@ class Amass:
             )
 
     def _stride(self, table: Table) -> int:
-        rate = next((float(table[key]) for key in _RATES if key in table), self.fps)
+        key = next((key for key in _RATES if key in table), None)
+        rate = self.fps if key is None else float(np.resize(table.numbers(key), 1)[0])
+        if not 0 < rate < np.inf:
+            raise ValueError(f"{table.where}: {key} is {rate}; expected frames per second")
         return max(1, round(rate / self.fps))
 
 
 _RATES = ("mocap_framerate", "mocap_frame_rate")
+
+
+def _betas(table: Table, count: int) -> np.ndarray:
+    """SMPL's ten shape numbers [N, 10] of a clip; AMASS has 16 or 8 of them, once for all frames.
+
+    Raises:
+        ValueError: naming the file, if there is neither one row nor one per frame.
+    """
+    betas = np.zeros((count, 10), np.float32)
+    if "betas" in table:
+        found = table.numbers("betas")
+        if found.ndim not in (1, 2) or (found.ndim == 2 and len(found) not in (1, count)):
+            raise ValueError(
+                f"{table.where}: betas has shape {found.shape}; expected [B] or [{count}, B]"
+            )
+        known = min(10, found.shape[-1])
+        betas[:, :known] = found[..., :known]
+    return betas
 
 
 def _body_pose(path: Path, key: str, pose: np.ndarray) -> np.ndarray:

@@ -24,8 +24,9 @@ Only samples with a pose fit are kept. A set is whole or is not there.
 
 _STATS = """\
 Mean and standard deviation of image features over files, as `build-data` and training need them.
-Files of PARE hold pose_feats [N,128,24] and cam_shape_feats [N,64,24], of ProHMR img_feats
-[N,2048]. Take the training sets, all of them; a prior keeps to the statistics it was trained with.
+Files of PARE hold pose_feats [N,128,24] and perhaps cam_shape_feats [N,64,24], of ProHMR img_feats
+[N,2048], your own features [N,F]. Take the training sets, all of them; a prior keeps to the
+statistics it was trained with.
 """
 
 
@@ -56,8 +57,10 @@ def add_parsers(commands: Any) -> None:
         "feature-stats", help="compute feature statistics", description=_STATS, formatter_class=raw
     )
     stats.add_argument("features", nargs="+", type=Path, metavar="F")
-    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr"], default="pare-shape")
+    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "own"],
+                       help="whose keys to read; default: those that all files have")  # fmt: skip
     stats.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
+    stats.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
 
 def build_data(args: argparse.Namespace) -> None:
@@ -84,7 +87,7 @@ def feature_stats(args: argparse.Namespace) -> None:
     """Computes statistics and writes them."""
     from scorehmr_jax.data.statistics import compute_statistics
 
-    found = compute_statistics(args.features, args.backbone, args.out)
+    found = compute_statistics(args.features, args.out, args.backbone, overwrite=args.overwrite)
     print(f"statistics of {len(found.mean)} features written to {args.out}")
 
 
