@@ -1,8 +1,13 @@
 """From files to training sets: what a set holds, and that it is whole or not there."""
 
 import json
+import pickle
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +18,11 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 from training_files import change, everything, names_in, released_layout
 
 from scorehmr_jax.cli import main
+from scorehmr_jax.data.aside import building
 from scorehmr_jax.data.build import Given, build, describe
 from scorehmr_jax.data.records import RecordSet
 from scorehmr_jax.data.samples import axis_angle_to_x
-from scorehmr_jax.data.statistics import (
-    read_statistics,
-)
+from scorehmr_jax.data.statistics import read_statistics
 
 
 @pytest.fixture
@@ -119,7 +123,9 @@ def test_estimates_can_come_along(golden, data, tmp_path):
          r"takes 3072 features per image; found cam_shape_feats .*img_feats"),
         ("cache/pare", {"pose_feats": np.random.default_rng(0).normal(size=(40, 128, 24))},
          r"these features are not those of .*pare_feat_stats.npz"),
+        ("cache/pare", {"pose_feats": np.full((40, 128, 24), "?")}, r"pose_feats holds <U1"),
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
+        ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
@@ -130,6 +136,103 @@ def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, chan
     with pytest.raises(ValueError, match=message):
         build("coco", data, out, quiet=True)
     assert names_in(out) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("h36m/mosh_pare", Given(backbone="prohmr"), r"--backbone: h36m/mosh_pare has no use"),
+        ("h36m/spin", Given(fits="mosh"), r"--fits: h36m/spin has no use"),
+        ("h36m", Given(fps=0.0), r"--fps: h36m has no use"),
+        ("h36m", Given(name="mine"), r"--set-name: h36m has no use"),
+        ("coco", Given(backbone="none", features=Path("f.npz")), r"--features: coco/eft_none"),
+        ("amass", Given(statistics=Path("s"), drop_bad=True), r"--stats, --drop-bad: amass"),
+        ("amass", Given(fps=0.0), r"--fps 0.0: expected frames per second, above 0"),
+        ("amass/eft", Given(), r"amass/eft: amass comes in one kind only"),
+        ("own", Given(estimates=Path("e.npz")), r"--estimates: own has no use"),
+        *(("own", Given(name=n), "--set-name .*: expected the name of one folder")
+          for n in ("../../evil", "a/b", ".hidden", "")),
+    ],
+)  # fmt: skip
+def test_options_that_would_go_unused_are_refused(data, tmp_path, name, given, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, data, tmp_path / "sets", given, quiet=True)
+
+
+def test_a_mixture_is_refused_before_a_set_is_built(data, tmp_path):
+    with pytest.raises(SystemExit, match="--backbone: h36m/mosh_pare has no use"):
+        main(["build-data", "scorehmr-b", "--backbone", "prohmr", "--data-root", str(data), "--out",
+              str(tmp_path / "sets")])  # fmt: skip
+    with pytest.raises(SystemExit, match="no data set 'cocoa'"):
+        main(["build-data", "coco", "cocoa", "--data-root", str(data), "--out",
+              str(tmp_path / "sets")])  # fmt: skip
+    assert names_in(tmp_path / "sets") == []
+
+
+def test_a_mixture_goes_on_where_it_failed(data, tmp_path, capsys):
+    out, hidden = tmp_path / "sets", tmp_path / "coco.npz"
+    annotations = data / "datasets/coco_train_eft.npz"
+    annotations.rename(hidden)
+    command = ["build-data", "scorehmr-b", "--data-root", str(data), "--out", str(out), "--quiet"]
+    with pytest.raises(SystemExit, match=r"coco_train_eft.npz: no such file"):
+        main(command)
+    hidden.rename(annotations)
+    capsys.readouterr()
+    main(command)
+    assert "h36m/mosh_pare/1.0.0: there already, left as it is" in capsys.readouterr().out
+    assert names_in(out) == ["coco", "h36m", "mpi_inf_3dhp"]
+    main([*command, "--overwrite"])
+    assert "left as it is" not in capsys.readouterr().out
+
+
+def test_cache_is_found_beside_the_folder_one_is_in(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data)
+    assert "36 of 40" in describe(build("coco", ".", tmp_path / "sets", quiet=True))
+
+
+def test_annotations_are_of_one_group(data, tmp_path):
+    arrays = dict(np.load(data / "datasets/coco_train_eft.npz"))
+    path = tmp_path / "sequences.pkl"
+    path.write_bytes(pickle.dumps([arrays, arrays]))
+    given = Given(annotations=path, backbone="none")
+    with pytest.raises(ValueError, match=r"sequences.pkl: 2 groups; expected one"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    path.write_bytes(pickle.dumps([arrays]))
+    assert "36 of 40" in describe(build("coco", data, tmp_path / "sets", given, quiet=True))
+
+
+def test_names_may_be_bytes(data, tmp_path):
+    import tensorflow_datasets as tfds
+
+    path = data / "datasets/coco_train_eft.npz"
+    names = np.load(path)["imgname"]
+    change(path, imgname=names.astype("S"))
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    source = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    assert source[0]["name"].decode() == names[1]
+
+
+def test_estimates_are_rotations(data, tmp_path):
+    path = tmp_path / "cache/hmr2b/coco_train_eft.npz"
+    pose = np.load(path)["pred_pose"]
+    pose[3] = 0
+    change(path, pred_pose=pose)
+    given = Given(estimates=path, backbone="none")
+    with pytest.raises(ValueError, match=r"pred_pose is no rotation in row 3 .*--drop-bad"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    folder = build("coco", data, tmp_path / "sets", replace(given, drop_bad=True), quiet=True)
+    assert "dropped 1: with an estimate that is no rotation" in describe(folder)
+
+
+def test_other_statistics_are_taken_where_that_is_meant(data, tmp_path):
+    with np.load(data / "stats/pare_feat_stats.npz") as file:
+        stats = {key: file[key] + 9 * key.endswith("mean") for key in file.files}
+    np.savez(tmp_path / "stats.npz", **stats)
+    given = Given(statistics=tmp_path / "stats.npz")
+    with pytest.raises(ValueError, match=r"not those of .*: --accept-statistics"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    with pytest.warns(UserWarning, match=r"not those of .*stats.npz"):
+        build("coco", data, tmp_path / "sets", replace(given, accept_statistics=True), quiet=True)
 
 
 def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
@@ -178,6 +281,60 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
     assert names_in(out) == []
 
 
+# Builds as the command does, but stays in the middle of it.
+SLOW = """
+import signal, sys, time
+from scorehmr_jax.cli import main
+from scorehmr_jax.data import builders
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def wait(example):
+    print("building", file=sys.__stdout__, flush=True)
+    time.sleep(60)
+builders._serialized = wait
+main(sys.argv[1:])
+"""
+
+
+def stopped(number, *command):
+    """The command's exit code and what it said when this signal came in the middle of it."""
+    run = subprocess.Popen([sys.executable, "-c", SLOW, *map(str, command)], text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert run.stdout.readline() == "building\n"
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    return run.returncode, said
+
+
+def test_a_build_that_is_stopped_leaves_nothing_behind(data, tmp_path):
+    out = tmp_path / "sets"
+    command = ["build-data", "coco", "--data-root", data, "--out", out, "--quiet"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert stopped(number, *command) == (128 + number, "scorehmr build-data: stopped\n")
+        assert names_in(out) == []
+    stopped(signal.SIGKILL, *command)
+    elsewhere = out / ".building-another.host-x"
+    elsewhere.mkdir()
+    with building(out) as mine:  # another build that goes on
+        assert len(names_in(out)) == 2
+        build("coco", data, out, quiet=True)
+        assert mine.exists()
+    assert names_in(out) == [elsewhere.name, "coco"]
+
+
+def test_a_set_is_in_sight_while_it_is_replaced(data, tmp_path, monkeypatch):
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    whole = describe(folder)
+    old = folder.rename(folder.with_name("1.0.0.replaced"))  # as a kill between two renames leaves
+    assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
+    with pytest.raises(ValueError, match="there is a set already"):
+        build("coco", data, tmp_path / "sets", quiet=True)
+    assert describe(folder) == whole and not old.exists()
+    shutil.copytree(folder, old)  # as a kill after both
+    assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
+    build("coco", data, tmp_path / "sets", overwrite=True, quiet=True)
+    assert describe(folder) == whole and not old.exists()
+
+
 def test_bytes_that_changed_on_disk_are_noticed(data, tmp_path):
     features = tmp_path / "cache/pare/coco_train_eft.npz"
     damaged = bytearray(features.read_bytes())
@@ -214,3 +371,4 @@ def test_what_a_set_says_of_itself(data, tmp_path):
     shapes = {"pose_feats": (128, 24)}
     saved = read_statistics(data / "stats/pare_feat_stats.npz", shapes)
     assert notes["statistics"] == saved.digest
+    assert "(betas 10, features 3072, pose 144)" in describe(folder)

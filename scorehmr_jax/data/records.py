@@ -10,6 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from scorehmr_jax.data.aside import superseded
 from scorehmr_jax.data.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
@@ -134,6 +135,7 @@ def _find(folder: Path) -> Path:
         return folder
     below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
     below = [path for path in below if not path.parts[0].startswith(".")]  # being built
+    below = [path for path in below if not superseded((folder / path).parent)]
     if len(below) != 1:
         found = ", ".join(str(path.parent) for path in below) or "none"
         raise ValueError(
