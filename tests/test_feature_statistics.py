@@ -113,7 +113,7 @@ def test_the_first_rows_of_a_sorted_file_may_be_of_one_person():
     # As features after a ReLU, and one person's: much alike, and off all features' mean.
     mean = rng.gamma(2, 0.3, 500)
     saved = Statistics(mean, np.full(500, 0.4), "all.npz")
-    person = mean.mean() + 0.3 * (mean - mean.mean())
+    person = mean.mean() + 0.1 * (mean - mean.mean())
     moments = Moments()
     moments.add(person + rng.normal(0, 0.05, (300, 500)))
     check_features(moments, saved, "first rows", early=True)
@@ -124,6 +124,24 @@ def test_the_first_rows_of_a_sorted_file_may_be_of_one_person():
         moments.add(far + rng.normal(0, 0.05, (300, 500)))
         with pytest.raises(ValueError, match=r"all.npz"):
             check_features(moments, saved, "first rows", early=True)
+
+
+def test_a_sorted_file_is_judged_as_a_whole(tmp_path):
+    rng, n = np.random.default_rng(0), 8192
+    mean = rng.gamma(2, 0.3, 2048)
+    features = rng.normal(0, 0.4, (n, 2048)).astype(np.float32) + mean.astype(np.float32)
+    features[: n // 4] -= 0.9 * (mean - mean.mean())  # one person, first
+    names, pose = np.arange(n).astype(str), np.zeros((n, 72))
+    np.savez(tmp_path / "fits.npz", imgname=names, body_pose=pose, has_body_pose=np.ones(n))
+    np.savez(tmp_path / "features.npz", img_feats=features)
+    compute_statistics([tmp_path / "features.npz"], tmp_path / "stats.npz")
+    given = Given(
+        backbone="prohmr",
+        annotations=tmp_path / "fits.npz",
+        features=tmp_path / "features.npz",
+        statistics=tmp_path / "stats.npz",
+    )
+    assert build("coco", tmp_path, tmp_path / "sets", given, quiet=True).exists()
 
 
 def test_rows_of_an_npz_come_in_parts(tmp_path):
