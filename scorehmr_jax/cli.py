@@ -1,6 +1,7 @@
 """The command `scorehmr`: the demo, refinement from file to file, and training sets."""
 
 import argparse
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -23,7 +24,7 @@ and, for a prior that needs image features, features [N,F], already standardised
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command; a mistake in the input ends it with one line, not a traceback."""
+    """Runs the command; a mistake in the input, or Ctrl-C, ends it with one line."""
     parser = argparse.ArgumentParser(prog="scorehmr", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="refine a built-in motion; write a report")
@@ -57,6 +58,9 @@ def main(argv: list[str] | None = None) -> None:
                 refine_file(args.input, args.out, args.prior, args.body, args.video)
         except (ValueError, OSError, ImportError) as error:
             sys.exit(f"{name}: {error}")
+        except KeyboardInterrupt as stop:
+            print(f"{name}: stopped", file=sys.stderr)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))  # as shells have it
 
 
 def refine_file(

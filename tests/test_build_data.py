@@ -1,8 +1,13 @@
 """From files to training sets: what a set holds, and that it is whole or not there."""
 
 import json
+import pickle
+import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,40 +15,19 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from training_files import released_layout
+from training_files import change, everything, names_in, released_layout
 
 from scorehmr_jax.cli import main
+from scorehmr_jax.data.aside import building
 from scorehmr_jax.data.build import Given, build, describe
-from scorehmr_jax.data.npz_rows import iterate
 from scorehmr_jax.data.records import RecordSet
 from scorehmr_jax.data.samples import axis_angle_to_x
-from scorehmr_jax.data.statistics import (
-    Moments,
-    Statistics,
-    check_features,
-    compute_statistics,
-    read_statistics,
-)
+from scorehmr_jax.data.statistics import read_statistics
 
 
 @pytest.fixture
 def data(golden, tmp_path):
     return released_layout(golden, tmp_path)
-
-
-def change(path, **changes):
-    """Rewrites an .npz with some arrays replaced; None takes one out."""
-    arrays = dict(np.load(path)) | changes
-    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
-
-
-def everything(folder, *columns):
-    records = RecordSet.open(folder)
-    return records.read(np.arange(len(records)), columns)
-
-
-def names_in(out):
-    return sorted(p.name for p in out.iterdir()) if out.exists() else []
 
 
 def test_one_command_builds_the_sets_of_a_paper_model(data, tmp_path, capsys):
@@ -78,15 +62,20 @@ def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
 
 
 def test_tfds_reads_the_sets_by_itself(data, tmp_path):
-    import tensorflow_datasets as tfds
-
     folder = build("coco", data, tmp_path / "sets", quiet=True)
-    source = tfds.builder_from_directory(str(folder)).as_data_source("train")
-    ours = everything(folder, "pose", "features")
-    assert len(source) == 36
-    assert source[35]["name"].decode().endswith(".jpg")
-    for key in ours:
-        np.testing.assert_array_equal([source[i][key] for i in (0, 20)], ours[key][[0, 20]])
+    program = f"""
+import sys
+import tensorflow_datasets as tfds
+source = tfds.builder_from_directory({str(folder)!r}).as_data_source("train")
+assert len(source) == 36 and source[35]["name"].decode().endswith(".jpg")
+found = {{key: source[20][key] for key in ("pose", "features")}}
+import ml_dtypes, numpy
+found["features"] = found["features"].view(ml_dtypes.bfloat16).astype("float32")
+numpy.savez(sys.argv[1], **found)
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path / "x.npz"], check=True, cwd=tmp_path)
+    for key, ours in everything(folder, "pose", "features").items():
+        np.testing.assert_array_equal(np.load(tmp_path / "x.npz")[key], ours[20])
 
 
 def test_tensorflow_is_never_imported(data, tmp_path):
@@ -134,7 +123,9 @@ def test_estimates_can_come_along(golden, data, tmp_path):
          r"takes 3072 features per image; found cam_shape_feats .*img_feats"),
         ("cache/pare", {"pose_feats": np.random.default_rng(0).normal(size=(40, 128, 24))},
          r"these features are not those of .*pare_feat_stats.npz"),
+        ("cache/pare", {"pose_feats": np.full((40, 128, 24), "?")}, r"pose_feats holds <U1"),
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
+        ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
@@ -145,6 +136,103 @@ def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, chan
     with pytest.raises(ValueError, match=message):
         build("coco", data, out, quiet=True)
     assert names_in(out) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("h36m/mosh_pare", Given(backbone="prohmr"), r"--backbone: h36m/mosh_pare has no use"),
+        ("h36m/spin", Given(fits="mosh"), r"--fits: h36m/spin has no use"),
+        ("h36m", Given(fps=0.0), r"--fps: h36m has no use"),
+        ("h36m", Given(name="mine"), r"--set-name: h36m has no use"),
+        ("coco", Given(backbone="none", features=Path("f.npz")), r"--features: coco/eft_none"),
+        ("amass", Given(statistics=Path("s"), drop_bad=True), r"--stats, --drop-bad: amass"),
+        ("amass", Given(fps=0.0), r"--fps 0.0: expected frames per second, above 0"),
+        ("amass/eft", Given(), r"amass/eft: amass comes in one kind only"),
+        ("own", Given(estimates=Path("e.npz")), r"--estimates: own has no use"),
+        *(("own", Given(name=n), "--set-name .*: expected the name of one folder")
+          for n in ("../../evil", "a/b", ".hidden", "")),
+    ],
+)  # fmt: skip
+def test_options_that_would_go_unused_are_refused(data, tmp_path, name, given, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, data, tmp_path / "sets", given, quiet=True)
+
+
+def test_a_mixture_is_refused_before_a_set_is_built(data, tmp_path):
+    with pytest.raises(SystemExit, match="--backbone: h36m/mosh_pare has no use"):
+        main(["build-data", "scorehmr-b", "--backbone", "prohmr", "--data-root", str(data), "--out",
+              str(tmp_path / "sets")])  # fmt: skip
+    with pytest.raises(SystemExit, match="no data set 'cocoa'"):
+        main(["build-data", "coco", "cocoa", "--data-root", str(data), "--out",
+              str(tmp_path / "sets")])  # fmt: skip
+    assert names_in(tmp_path / "sets") == []
+
+
+def test_a_mixture_goes_on_where_it_failed(data, tmp_path, capsys):
+    out, hidden = tmp_path / "sets", tmp_path / "coco.npz"
+    annotations = data / "datasets/coco_train_eft.npz"
+    annotations.rename(hidden)
+    command = ["build-data", "scorehmr-b", "--data-root", str(data), "--out", str(out), "--quiet"]
+    with pytest.raises(SystemExit, match=r"coco_train_eft.npz: no such file"):
+        main(command)
+    hidden.rename(annotations)
+    capsys.readouterr()
+    main(command)
+    assert "h36m/mosh_pare/1.0.0: there already, left as it is" in capsys.readouterr().out
+    assert names_in(out) == ["coco", "h36m", "mpi_inf_3dhp"]
+    main([*command, "--overwrite"])
+    assert "left as it is" not in capsys.readouterr().out
+
+
+def test_cache_is_found_beside_the_folder_one_is_in(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(data)
+    assert "36 of 40" in describe(build("coco", ".", tmp_path / "sets", quiet=True))
+
+
+def test_annotations_are_of_one_group(data, tmp_path):
+    arrays = dict(np.load(data / "datasets/coco_train_eft.npz"))
+    path = tmp_path / "sequences.pkl"
+    path.write_bytes(pickle.dumps([arrays, arrays]))
+    given = Given(annotations=path, backbone="none")
+    with pytest.raises(ValueError, match=r"sequences.pkl: 2 groups; expected one"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    path.write_bytes(pickle.dumps([arrays]))
+    assert "36 of 40" in describe(build("coco", data, tmp_path / "sets", given, quiet=True))
+
+
+def test_names_may_be_bytes(data, tmp_path):
+    import tensorflow_datasets as tfds
+
+    path = data / "datasets/coco_train_eft.npz"
+    names = np.load(path)["imgname"]
+    change(path, imgname=names.astype("S"))
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    source = tfds.builder_from_directory(str(folder)).as_data_source("train")
+    assert source[0]["name"].decode() == names[1]
+
+
+def test_estimates_are_rotations(data, tmp_path):
+    path = tmp_path / "cache/hmr2b/coco_train_eft.npz"
+    pose = np.load(path)["pred_pose"]
+    pose[3] = 0
+    change(path, pred_pose=pose)
+    given = Given(estimates=path, backbone="none")
+    with pytest.raises(ValueError, match=r"pred_pose is no rotation in row 3 .*--drop-bad"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    folder = build("coco", data, tmp_path / "sets", replace(given, drop_bad=True), quiet=True)
+    assert "dropped 1: with an estimate that is no rotation" in describe(folder)
+
+
+def test_other_statistics_are_taken_where_that_is_meant(data, tmp_path):
+    with np.load(data / "stats/pare_feat_stats.npz") as file:
+        stats = {key: file[key] + 9 * key.endswith("mean") for key in file.files}
+    np.savez(tmp_path / "stats.npz", **stats)
+    given = Given(statistics=tmp_path / "stats.npz")
+    with pytest.raises(ValueError, match=r"not those of .*: --accept-statistics"):
+        build("coco", data, tmp_path / "sets", given, quiet=True)
+    with pytest.warns(UserWarning, match=r"not those of .*stats.npz"):
+        build("coco", data, tmp_path / "sets", replace(given, accept_statistics=True), quiet=True)
 
 
 def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
@@ -193,6 +281,60 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
     assert names_in(out) == []
 
 
+# Builds as the command does, but stays in the middle of it.
+SLOW = """
+import signal, sys, time
+from scorehmr_jax.cli import main
+from scorehmr_jax.data import builders
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def wait(example):
+    print("building", file=sys.__stdout__, flush=True)
+    time.sleep(60)
+builders._serialized = wait
+main(sys.argv[1:])
+"""
+
+
+def stopped(number, *command):
+    """The command's exit code and what it said when this signal came in the middle of it."""
+    run = subprocess.Popen([sys.executable, "-c", SLOW, *map(str, command)], text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    assert run.stdout.readline() == "building\n"
+    run.send_signal(number)
+    _, said = run.communicate(timeout=60)
+    return run.returncode, said
+
+
+def test_a_build_that_is_stopped_leaves_nothing_behind(data, tmp_path):
+    out = tmp_path / "sets"
+    command = ["build-data", "coco", "--data-root", data, "--out", out, "--quiet"]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        assert stopped(number, *command) == (128 + number, "scorehmr build-data: stopped\n")
+        assert names_in(out) == []
+    stopped(signal.SIGKILL, *command)
+    elsewhere = out / ".building-another.host-x"
+    elsewhere.mkdir()
+    with building(out) as mine:  # another build that goes on
+        assert len(names_in(out)) == 2
+        build("coco", data, out, quiet=True)
+        assert mine.exists()
+    assert names_in(out) == [elsewhere.name, "coco"]
+
+
+def test_a_set_is_in_sight_while_it_is_replaced(data, tmp_path, monkeypatch):
+    folder = build("coco", data, tmp_path / "sets", quiet=True)
+    whole = describe(folder)
+    old = folder.rename(folder.with_name("1.0.0.replaced"))  # as a kill between two renames leaves
+    assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
+    with pytest.raises(ValueError, match="there is a set already"):
+        build("coco", data, tmp_path / "sets", quiet=True)
+    assert describe(folder) == whole and not old.exists()
+    shutil.copytree(folder, old)  # as a kill after both
+    assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
+    build("coco", data, tmp_path / "sets", overwrite=True, quiet=True)
+    assert describe(folder) == whole and not old.exists()
+
+
 def test_bytes_that_changed_on_disk_are_noticed(data, tmp_path):
     features = tmp_path / "cache/pare/coco_train_eft.npz"
     damaged = bytearray(features.read_bytes())
@@ -222,139 +364,6 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
               str(tmp_path / "sets")])  # fmt: skip
 
 
-def own_file(path, n=20, width=6, **changes):
-    rng = np.random.default_rng(n)
-    arrays = {"body_pose": rng.normal(size=(n, 72)), "features": rng.normal(3, 2, (n, width))}
-    arrays |= changes
-    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
-    return arrays
-
-
-def test_a_folder_of_ones_own_files(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    first = own_file(folder / "a.npz", 20)
-    second = own_file(folder / "b.npz", 30, has_body_pose=np.arange(30) > 0)
-    built = build("own", folder, tmp_path / "sets", Given(name="mine"), quiet=True)
-    assert built == tmp_path / "sets/mine/1.0.0" and "49 of 50" in describe(built)
-    found = everything(built, "pose", "features")
-    rows = np.concatenate([first["features"], second["features"]])
-    expected = np.delete((rows - rows.mean(0)) / rows.std(0), 20, axis=0)
-    np.testing.assert_allclose(
-        found["features"].astype(np.float32), expected, rtol=2**-7, atol=0.01
-    )
-    saved = RecordSet.open(built).statistics
-    np.testing.assert_allclose(saved.mean, rows.mean(0), rtol=1e-5)
-    np.savez(folder / "feature_stats.npz", mean=np.full(6, 90.0), std=np.ones(6))
-    with pytest.raises(ValueError, match=r"not those of .*feature_stats.npz"):
-        build("own", folder, tmp_path / "other", quiet=True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"body_pose": np.zeros((20, 69))}, r"b.npz: body_pose has shape \(20, 69\)"),
-        ({"features": np.zeros((20, 5))}, r"features has shape \(20, 5\); expected \(20, 6\)"),
-        ({"features": np.zeros((19, 6))}, r"features has shape \(19, 6\); expected \(20, 6\)"),
-        ({"features": None}, r"b.npz: the key 'features' is missing, but .*a.npz has it"),
-        ({"body_pose": np.full((20, 72), np.inf)}, r"b.npz: row 0 and maybe others hold NaN"),
-    ],
-)
-def test_ones_own_files_must_agree(tmp_path, changes, message):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    own_file(folder / "a.npz")
-    own_file(folder / "b.npz", **changes)
-    with pytest.raises(ValueError, match=message):
-        build("own", folder, tmp_path / "sets", quiet=True)
-
-
-def test_amass_gives_body_pose_alone(tmp_path):
-    folder = tmp_path / "amass/CMU/01"
-    folder.mkdir(parents=True)
-    poses = np.random.default_rng(0).normal(size=(120, 156))
-    betas = np.arange(16.0)
-    np.savez(folder / "01_poses.npz", poses=poses, betas=betas, mocap_framerate=60.0)
-    np.savez(folder / "shape.npz", betas=betas)
-    built = build("amass", tmp_path / "amass", tmp_path / "sets", quiet=True)
-    text = describe(built)
-    assert "20 of 120" in text and "dropped 1: files without poses" in text
-    found = everything(built, "pose", "betas")
-    expected = poses[::6].reshape(20, -1, 3)[:, :24].copy()
-    expected[:, [0, 22, 23]] = 0
-    np.testing.assert_allclose(found["pose"], axis_angle_to_x(expected), atol=1e-6)
-    np.testing.assert_array_equal(found["betas"], np.tile(betas[:10], (20, 1)))
-
-
-def test_statistics_are_computed_and_saved_as_released(golden, data, tmp_path):
-    path = tmp_path / "cache/pare/coco_train_eft.npz"
-    main(["feature-stats", str(path), "--out", str(tmp_path / "stats.npz")])
-    saved, rows = np.load(tmp_path / "stats.npz"), np.load(path)
-    assert set(saved.files) == set(np.load(golden / "pack/pare_feat_stats.npz").files)
-    for key in ("pose_feats", "cam_shape_feats"):
-        np.testing.assert_allclose(saved[f"{key}_mean"], rows[key].mean(0), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(saved[f"{key}_std"], rows[key].std(0), rtol=1e-4)
-    own = Given(statistics=tmp_path / "stats.npz")
-    features = everything(build("coco", data, tmp_path / "s", own, quiet=True), "features")
-    assert abs(features["features"].astype(np.float32).mean()) < 0.01
-    change(path, pose_feats=np.full((40, 128, 24), np.nan))
-    with pytest.raises(ValueError, match="features of 40 or more images are NaN"):
-        compute_statistics([path], "pare", tmp_path / "none.npz")
-    assert not (tmp_path / "none.npz").exists()
-
-
-def test_moments_of_parts_are_those_of_the_whole():
-    rows = 1e4 + np.random.default_rng(0).normal(size=(1000, 5))
-    moments = Moments()
-    for part in np.split(rows, [1, 30, 30, 700]):
-        moments.add(part)
-    np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(moments.std, rows.std(0), rtol=1e-9)
-
-
-def test_another_backbone_is_told_from_another_data_set():
-    rng = np.random.default_rng(0)
-
-    def backbone(count, shift=0.0):  # features after a ReLU: all means and spreads alike
-        mean = rng.gamma(2, 0.3, 500)
-        rows = lambda: mean + rng.normal(0, 0.4, (count, 500))  # noqa: E731
-        return rows, rows() + shift * rng.normal(0, 0.4, 500)
-
-    rows, elsewhere = backbone(300, shift=0.5)
-    saved = Statistics(rows().mean(0), rows().std(0), "mine.npz")
-    for features, fine in (
-        (rows(), True),
-        (elsewhere, True),  # shifted by half a standard deviation, as outdoors to indoors
-        (backbone(300)[0](), False),
-        (saved.standardise(rows()), False),  # standardised already
-        (10 * rows(), False),
-        (backbone(4)[0](), True),  # too few to tell
-    ):
-        moments = Moments()
-        moments.add(features)
-        if fine:
-            check_features(moments, saved, "these.npz")
-        else:
-            with pytest.raises(ValueError, match=r"these.npz: .*not those of mine.npz"):
-                check_features(moments, saved, "these.npz")
-
-
-def test_rows_of_an_npz_come_in_parts(tmp_path):
-    arrays = {
-        "a": np.arange(70).reshape(10, 7),
-        "b": np.asfortranarray(np.arange(30).reshape(10, 3)),
-    }
-    for save in (np.savez, np.savez_compressed):
-        save(tmp_path / "x.npz", **arrays, text=np.array(["ab", "c"] * 5))
-        parts = [*iterate(tmp_path / "x.npz", ["a", "b", "text"], rows=4)]
-        assert [len(p[0]) for p in parts] == [4, 4, 2]
-        for key, found in zip(["a", "b"], zip(*parts, strict=True), strict=False):
-            np.testing.assert_array_equal(np.concatenate(found), arrays[key])
-    np.savez(tmp_path / "y.npz", a=arrays["a"], b=np.array([{}] * 10))
-    with pytest.raises(ValueError, match=r"y.npz: the key 'b' is missing"):
-        next(iterate(tmp_path / "y.npz", ["a", "b"]))
-
-
 def test_what_a_set_says_of_itself(data, tmp_path):
     folder = build("coco", data, tmp_path / "sets", quiet=True)
     notes = json.loads((folder / "metadata.json").read_text())
@@ -362,3 +371,4 @@ def test_what_a_set_says_of_itself(data, tmp_path):
     shapes = {"pose_feats": (128, 24)}
     saved = read_statistics(data / "stats/pare_feat_stats.npz", shapes)
     assert notes["statistics"] == saved.digest
+    assert "(betas 10, features 3072, pose 144)" in describe(folder)

@@ -1,4 +1,4 @@
-"""A small train set in the released folder layout, made of the golden pack."""
+"""A small train set in the released folder layout, made of the golden pack; looks at built sets."""
 
 import shutil
 from pathlib import Path
@@ -52,3 +52,20 @@ def released_layout(golden: Path, root: Path) -> Path:
         },
     )
     return data
+
+
+def change(path, **changes):
+    """Rewrites an .npz with some arrays replaced; None takes one out."""
+    arrays = dict(np.load(path)) | changes
+    np.savez(path, **{k: v for k, v in arrays.items() if v is not None})
+
+
+def everything(folder, *columns):
+    from scorehmr_jax.data.records import RecordSet
+
+    records = RecordSet.open(folder)
+    return records.read(np.arange(len(records)), columns)
+
+
+def names_in(out):
+    return sorted(p.name for p in out.iterdir()) if out.exists() else []

@@ -1,18 +1,18 @@
 """Training sets from files: what `scorehmr build-data` does."""
 
 import io
-import os
-import shutil
-import tempfile
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from scorehmr_jax.data.amass import Amass
+from scorehmr_jax.data.aside import building, present, put
 from scorehmr_jax.data.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.data.own_sets import Amass, OwnSet
+from scorehmr_jax.data.own_sets import OwnSet
 from scorehmr_jax.data.samples import Source
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
@@ -29,13 +29,51 @@ class Given:
     statistics: Path | None = None
     estimates: Path | None = None  # makes a set that has a network's estimates too
     name: str | None = None  # of an own set
-    fps: float = 10.0  # frames per second that are taken from AMASS
+    fps: float | None = None  # frames per second that are taken from AMASS; 10
     drop_bad: bool = False  # leave out samples with NaN, which are an error otherwise
+    accept_statistics: bool = False  # that seem to be of other features, which is an error else
+
+
+_OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from Given's names
+_TAKEN = {
+    "own": ("name", "statistics", "accept_statistics", "drop_bad"),
+    "amass": ("fps",),
+    **dict.fromkeys(
+        FILES,
+        (
+            "fits", "backbone", "annotations", "features", "statistics", "estimates",
+            "accept_statistics", "drop_bad",
+        ),
+    ),
+}  # fmt: skip
+_OF_FEATURES = ("features", "statistics", "accept_statistics")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A set before it is built."""
+
+    base: str  # the data set's name
+    config: str | None
+    source: Source
+    final: Path  # the folder to be
 
 
 def expand(names: Sequence[str]) -> list[str]:
     """Names with a mixture's sets in its place."""
     return [one for name in names for one in MIXTURES.get(name, (name,))]
+
+
+def plan(name: str, root: str | Path, out: str | Path, given: Given = Given()) -> Plan:
+    """What `build` would do; names and options are checked, files are not read.
+
+    Args: as `build`.
+    Raises:
+        ValueError: if there is no such set, or an option would go unused.
+        ImportError: if TFDS or ArrayRecord is not installed.
+    """
+    base, config, source = _source(name, Path(root), given)
+    return Plan(base, config, source, Path(out) / (given.name or base) / (config or "") / "1.0.0")
 
 
 def build(
@@ -64,42 +102,48 @@ def build(
     """
     from scorehmr_jax.data.builders import BUILDERS
 
-    base, config, source = _source(name, Path(root), given)
-    out = Path(out)
-    final = out / (given.name or base) / (config or "") / "1.0.0"
-    if final.exists() and not overwrite:
-        raise ValueError(f"{final}: there is a set already; choose another --out, or --overwrite")
-    out.mkdir(parents=True, exist_ok=True)
-    # Built aside and moved when it is whole: on one file system a move is all or nothing.
-    aside = Path(tempfile.mkdtemp(dir=out, prefix=".building-"))
-    try:
-        options: dict[str, Any] = {"config": config} if config else {}
-        with _bar(source, name, quiet) as bar:
-            builder = BUILDERS[base](
-                source=source, progress=bar.update, data_dir=str(aside), **options
-            )
-            # TFDS announces a download.
-            with redirect_stdout(io.StringIO()):
-                builder.download_and_prepare()
-        _move(Path(builder.data_path), final)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return final
+    new = plan(name, root, out, given)
+    if present(new.final) and not overwrite:
+        raise ValueError(
+            f"{new.final}: there is a set already; choose another --out, or --overwrite"
+        )
+    Path(out).mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"config": new.config} if new.config else {}
+    with building(Path(out)) as aside, _bar(new.source, name, quiet) as bar:
+        builder = BUILDERS[new.base](
+            source=new.source, progress=bar.update, data_dir=str(aside), **options
+        )
+        # TFDS announces a download.
+        with redirect_stdout(io.StringIO()):
+            builder.download_and_prepare()
+        put(Path(builder.data_path), new.final)
+    return new.final
 
 
 def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Source]:
     """The builder's name, its config and the files of a set."""
     base, _, config = name.partition("/")
-    if base not in (*FILES, "amass", "own"):
+    if base not in _TAKEN:
         raise ValueError(f"no data set {base!r}; there are: {', '.join(NAMES)}")
+    if config and base not in FILES:
+        raise ValueError(f"{name}: {base} comes in one kind only; expected {base}")
+    _refuse(name, given, [field.name for field in fields(Given) if field.name not in _TAKEN[base]])
+    if given.name is not None and not re.fullmatch(r"\w[\w.-]*", given.name):
+        raise ValueError(
+            f"--set-name {given.name}: expected the name of one folder, of letters, digits, _ - ."
+        )
+    if given.fps is not None and not 0 < given.fps < float("inf"):
+        raise ValueError(f"--fps {given.fps}: expected frames per second, above 0")
     if not root.exists():
         raise ValueError(f"{root}: no such folder; --data-root is where the data set's files are")
     if base == "own":
-        return base, None, OwnSet(root, given.statistics, given.drop_bad)
+        own = OwnSet(root, given.statistics, given.drop_bad, given.accept_statistics)
+        return base, None, own
     if base == "amass":
         packed = root / "datasets/amass.npz"
-        return base, None, Amass(packed if packed.is_file() else root, given.fps)
+        return base, None, Amass(packed if packed.is_file() else root, given.fps or 10.0)
     fits, _, backbone = config.partition("_")
+    _refuse(name, given, ["fits"] * bool(fits) + ["backbone"] * bool(backbone))
     fits = fits or given.fits or next(iter(FILES[base]))
     # Mosh is to Human3.6M what EFT is to the others.
     fits = "mosh" if (base, fits) == ("h36m", "eft") else fits
@@ -110,23 +154,23 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
     known = [c.name for c in BUILDERS[base].BUILDER_CONFIGS]
     if config not in known:
         raise ValueError(f"{base}: no config {config!r}; there are: {', '.join(known)}")
+    if backbone == "none":
+        _refuse(f"{base}/{config}", given, _OF_FEATURES)
     files = ImageFiles.released(root, base, fits, backbone)
     changes = {k: getattr(given, k) for k in ("annotations", "features", "statistics", "estimates")}
     files = replace(files, **{k: v for k, v in changes.items() if v is not None})
-    return base, config, ImageSet(files, given.drop_bad)
+    return base, config, ImageSet(files, given.drop_bad, given.accept_statistics)
 
 
-def _move(built: Path, final: Path) -> None:
-    final.parent.mkdir(parents=True, exist_ok=True)
-    old = built.with_name("replaced")
-    if final.exists():
-        os.replace(final, old)
-    try:
-        os.replace(built, final)
-    except BaseException:
-        if old.exists():
-            os.replace(old, final)
-        raise
+def _refuse(name: str, given: Given, unused: Sequence[str]) -> None:
+    """Raises ValueError if an option is given that this set has no use for."""
+    options = [
+        f"--{_OPTIONS.get(key, key).replace('_', '-')}"
+        for key in unused
+        if getattr(given, key) is not None and getattr(given, key) is not False
+    ]
+    if options:
+        raise ValueError(f"{', '.join(options)}: {name} has no use for that; leave it out")
 
 
 def _bar(source: Source, name: str, quiet: bool) -> Any:

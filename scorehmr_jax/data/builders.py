@@ -1,7 +1,8 @@
 """TFDS builders of training sets in ArrayRecord, without TensorFlow.
 
 One builder per data set; a config says whose fits and which features it holds. Built sets read
-with any TFDS: `tfds.builder_from_directory(folder).as_data_source("train")`.
+with any TFDS: `tfds.builder_from_directory(folder).as_data_source("train")`. There the bits of
+bfloat16 show as uint16: `sample["features"].view(ml_dtypes.bfloat16)`.
 """
 
 import os
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from scorehmr_jax.data.image_sets import FILES
+from scorehmr_jax.data.records import column_dtype
 from scorehmr_jax.data.samples import Source
 from scorehmr_jax.data.statistics import WIDTHS, Statistics, save_statistics
 
@@ -28,10 +29,13 @@ except ImportError as error:
 
 SPLIT = "train"
 SHARD_BYTES = 256 * 2**20
-DTYPES = {"features": ml_dtypes.bfloat16}  # everything else is float32
 # Standardised features do not compress: without trying, writing is ten times faster.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 _STATISTICS_FILE = "feature_stats.npz"
+_DESCRIPTION = """\
+Body poses in 6D for training a pose prior. Features are standardised bfloat16, whose bits show as
+uint16: sample["features"].view(ml_dtypes.bfloat16) has the numbers.
+"""
 
 
 @dataclass
@@ -65,14 +69,12 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     def _info(self) -> tfds.core.DatasetInfo:
         raw = tfds.features.Encoding.BYTES
         columns: dict[str, Any] = {
-            name: tfds.features.Tensor(
-                shape=(width,), dtype=DTYPES.get(name, np.float32), encoding=raw
-            )
+            name: tfds.features.Tensor(shape=(width,), dtype=_declared(name), encoding=raw)
             for name, width in self.source.layout.items()
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="Body poses in 6D for training a pose prior.",
+            description=_DESCRIPTION,
             features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **columns}),
             disable_shuffling=True,  # the order is drawn while training
             metadata=tfds.core.MetadataDict(),
@@ -86,7 +88,7 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         self.ranges: dict[str, np.ndarray] = {}
         for read, samples in self.source.parts():
             columns = {
-                name: getattr(samples, name).astype(DTYPES.get(name, np.float32))
+                name: getattr(samples, name).astype(column_dtype(name))
                 for name in self.source.layout
             }
             if len(samples):
@@ -171,6 +173,12 @@ class _Shards:
 
     def _cannot(self, error: RuntimeError) -> OSError:
         return OSError(f"{self.folder}: a shard cannot be written ({error}); is the disk full?")
+
+
+def _declared(column: str) -> np.dtype:
+    # numpy's own of that size: TFDS finds bfloat16 only where somebody imported ml_dtypes before.
+    dtype = column_dtype(column)
+    return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
 
 
 def _serialized(example: dict[str, Any]) -> bytes:

@@ -1,6 +1,10 @@
 """The commands around training sets: `scorehmr build-data` and `scorehmr feature-stats`."""
 
 import argparse
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +23,15 @@ NAME is one or more of
     body_pose [N,72] or [N,24,3] axis-angle, and perhaps betas [N,10], features [N,F],
     pred_pose [N,24,3,3], imgname [N], has_body_pose [N]; feature_stats.npz has mean and std [F]
 
-Only samples with a pose fit are kept. A set is whole or is not there.
+Only samples with a pose fit are kept. A set is whole or is not there. Of several sets, those that
+are there already are left as they are, so that the same command goes on where it failed.
 """
 
 _STATS = """\
 Mean and standard deviation of image features over files, as `build-data` and training need them.
-Files of PARE hold pose_feats [N,128,24] and cam_shape_feats [N,64,24], of ProHMR img_feats
-[N,2048]. Take the training sets, all of them; a prior keeps to the statistics it was trained with.
+Files of PARE hold pose_feats [N,128,24] and perhaps cam_shape_feats [N,64,24], of ProHMR img_feats
+[N,2048], your own features [N,F]. Take the training sets, all of them; a prior keeps to the
+statistics it was trained with.
 """
 
 
@@ -48,21 +54,26 @@ def add_parsers(commands: Any) -> None:
     files.add_argument("--estimates", type=Path, metavar="F",
                        help="a network's predictions, for a prior conditioned on them")  # fmt: skip
     build.add_argument("--set-name", help="of an own set")
-    build.add_argument("--fps", type=float, default=10.0, help="frames per second from AMASS")
+    build.add_argument("--fps", type=float, help="frames per second from AMASS; default: 10")
     build.add_argument("--drop-bad", action="store_true", help="leave out samples with NaN")
+    build.add_argument("--accept-statistics", action="store_true",
+                       help="that seem to be of other features")  # fmt: skip
     build.add_argument("--overwrite", action="store_true", help="replace sets that are there")
     build.add_argument("--quiet", action="store_true", help="no progress bar")
     stats = commands.add_parser(
         "feature-stats", help="compute feature statistics", description=_STATS, formatter_class=raw
     )
     stats.add_argument("features", nargs="+", type=Path, metavar="F")
-    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr"], default="pare-shape")
+    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "own"],
+                       help="whose keys to read; default: those that all files have")  # fmt: skip
     stats.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
+    stats.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
 
 def build_data(args: argparse.Namespace) -> None:
     """Builds the sets that are asked for, and says what they hold."""
-    from scorehmr_jax.data.build import Given, build, describe, expand
+    from scorehmr_jax.data.aside import present
+    from scorehmr_jax.data.build import Given, build, describe, expand, plan
 
     names = expand(args.names)
     elsewhere = ("annotations", "features", "estimates", "set_name")
@@ -71,20 +82,47 @@ def build_data(args: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(given_one)}: expected one NAME with these, found {names}")
     given = Given(
         args.fits, args.backbone, args.annotations, args.features, args.stats, args.estimates,
-        args.set_name, args.fps, args.drop_bad,
+        args.set_name, args.fps, args.drop_bad, args.accept_statistics,
     )  # fmt: skip
-    for name in names:
-        folder = build(
-            name, args.data_root, args.out, given, overwrite=args.overwrite, quiet=args.quiet
-        )
-        print(describe(folder), flush=True)
+    # All of them before the first is built, which may take long.
+    folders = [plan(name, args.data_root, args.out, given).final for name in names]
+    with _stopped_by_sigterm():
+        for name, folder in zip(names, folders, strict=True):
+            if len(names) > 1 and not args.overwrite and present(folder):
+                print(f"{folder}: there already, left as it is", flush=True)
+                continue
+            build(name, args.data_root, args.out, given, overwrite=args.overwrite, quiet=args.quiet)
+            print(describe(folder), flush=True)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM clears up as Ctrl-C does; a second one cannot disturb that."""
+
+    def stop(number: int, _: Any) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may ask for signals
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as of a job in the background
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def feature_stats(args: argparse.Namespace) -> None:
     """Computes statistics and writes them."""
     from scorehmr_jax.data.statistics import compute_statistics
 
-    found = compute_statistics(args.features, args.backbone, args.out)
+    found = compute_statistics(args.features, args.out, args.backbone, overwrite=args.overwrite)
     print(f"statistics of {len(found.mean)} features written to {args.out}")
 
 

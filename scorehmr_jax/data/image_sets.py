@@ -4,6 +4,7 @@ Annotations in data/datasets/NAME.npz, features in cache/BACKBONE/NAME.npz, thei
 data/stats/; rows follow each other in all of them. Only images with a pose fit are kept.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.data.npz_rows import iterate, read_shapes
-from scorehmr_jax.data.samples import Samples, axis_angle_to_x, bad_rows, matrices_to_x
+from scorehmr_jax.data.samples import (
+    Samples,
+    as_float32,
+    as_text,
+    axis_angle_to_x,
+    bad_rows,
+    matrices_to_x,
+    refuse_degrees,
+    turned_far,
+)
 from scorehmr_jax.data.statistics import (
     WIDTHS,
     Moments,
@@ -23,7 +33,7 @@ from scorehmr_jax.data.statistics import (
     read_statistics,
     shapes_of,
 )
-from scorehmr_jax.data.tables import Table, read_tables
+from scorehmr_jax.data.tables import Table, not_rotations, read_tables
 
 # Where the released layout has the annotations of each data set, by the fits that they hold.
 FILES = {
@@ -57,7 +67,7 @@ class ImageFiles:
             fits: one of FILES[name].
             backbone: one of WIDTHS, or none.
         """
-        root = Path(root)
+        root = Path(os.path.abspath(root))  # a folder `.` has no parent
         cache = root / "cache" if (root / "cache").is_dir() else root.parent / "cache"
         file = FILES[name][fits]
         annotations = root / "datasets" / file
@@ -72,11 +82,12 @@ class ImageFiles:
 class ImageSet:
     """A `Source`: the images of one data set that have fits.
 
-    A pose, features or an estimate with NaN in it is an error, or is dropped with `drop_bad`.
+    NaN, or an estimate that is no rotation, is an error, or is dropped with `drop_bad`.
     """
 
     files: ImageFiles
     drop_bad: bool = False
+    accept_statistics: bool = False  # warn of those that are not of these features, no more
     dropped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -86,7 +97,13 @@ class ImageSet:
     @cached_property
     def fits(self) -> Table:
         """The annotations' columns that training reads."""
-        return read_tables(self.files.annotations, _FITS)[0]
+        tables = read_tables(self.files.annotations, _FITS)
+        if len(tables) > 1:
+            raise ValueError(
+                f"{self.files.annotations}: {len(tables)} groups; expected one .npz or one group, "
+                "of all images"
+            )
+        return tables[0]
 
     @cached_property
     def total(self) -> int:
@@ -140,7 +157,12 @@ class ImageSet:
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
             betas = np.where(known[:, None], betas, 0)
         has_pose = self._mask("has_body_pose")
-        names = self.fits["imgname"].reshape(-1)
+        refuse_degrees(
+            int((turned_far(pose) & has_pose).sum()),
+            int(has_pose.sum()),
+            f"{self.where}, body_pose",
+        )
+        names = as_text(self.fits["imgname"].reshape(-1))
         statistics, moments, start = self.statistics, Moments(), 0
         for features, estimate in self._beside():
             part = slice(start, start := start + len(features))
@@ -155,11 +177,22 @@ class ImageSet:
                 raise ValueError(self._which(bad, part, pose, features))
             self._drop(part, bad, "with NaN or infinity")
             keep = keep & ~bad
+            if self.files.estimates is not None:
+                bad = not_rotations(estimate.reshape(-1, 24, 3, 3)) & keep
+                if bad.any() and not self.drop_bad:
+                    raise ValueError(
+                        _first(self.files.estimates, "pred_pose is no rotation", bad, part)
+                    )
+                self._drop(part, bad, "with an estimate that is no rotation")
+                keep = keep & ~bad
             if statistics is not None:
-                early = moments.count < _EARLY
+                before, last = moments.count, part.stop == n
                 moments.add(features[keep])
-                if (early and moments.count >= _EARLY) or part.stop == n:
-                    check_features(moments, statistics, str(self.files.features))
+                if last or before < _EARLY <= moments.count:
+                    check_features(
+                        moments, statistics, str(self.files.features),
+                        early=not last, accept=self.accept_statistics,
+                    )  # fmt: skip
             yield (
                 len(features),
                 Samples(
@@ -184,10 +217,10 @@ class ImageSet:
         features = iterate(files.features, [*self.columns]) if files.features else _zeros(n)
         poses = iterate(files.estimates, ["pred_pose"]) if files.estimates else _zeros(n)
         for columns, estimated in zip(features, poses, strict=True):
-            flat = [np.asarray(c, np.float32).reshape(len(c), -1) for c in columns]
+            flat = [as_float32(c).reshape(len(c), -1) for c in columns]
             yield (
                 flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1),
-                np.asarray(estimated[0], np.float32).reshape(len(estimated[0]), -1),
+                as_float32(estimated[0]).reshape(len(estimated[0]), -1),
             )
 
     def _mask(self, key: str) -> np.ndarray:
@@ -205,18 +238,22 @@ class ImageSet:
             file, key = Path(str(self.files.features)), ", ".join(self.columns)
         else:
             file, key = self.files.estimates or self.files.annotations, "pred_pose or betas"
-        return (
-            f"{file}: {key} is NaN or infinite in row {part.start + first} and maybe others; "
-            "correct it, or leave such images out with --drop-bad"
-        )
+        return _first(file, f"{key} is NaN or infinite", bad, part)
 
     def _check_rows(self, path: Path, key: str, shape: tuple[int, ...]) -> None:
-        found, expected = read_shapes(path)[key].shape, (self.total, *shape)
+        found, expected = read_shapes(path).numbers(key).shape, (self.total, *shape)
         if found != expected:
             raise ValueError(
                 f"{path}: {key} has shape {found}; expected {expected}, one row per image of "
                 f"{self.files.annotations}, in their order; both must be of one data set"
             )
+
+
+def _first(file: Path, what: str, bad: np.ndarray, part: slice) -> str:
+    return (
+        f"{file}: {what} in row {part.start + int(np.flatnonzero(bad)[0])} and maybe others; "
+        "correct it, or leave such images out with --drop-bad"
+    )
 
 
 def _zeros(count: int, rows: int = 1024) -> Iterator[tuple[np.ndarray, ...]]:

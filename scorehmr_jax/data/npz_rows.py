@@ -12,6 +12,18 @@ from scorehmr_jax.data.tables import Table
 _ROWS_AT_ONCE = 1024
 
 
+def npz_files(folder: Path) -> list[Path]:
+    """The .npz files in a folder and below it, in order.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    paths = sorted(folder.rglob("*.npz"))
+    if not paths:
+        raise ValueError(f"{folder}: expected a folder with .npz files, found none")
+    return paths
+
+
 def read_shapes(path: str | Path) -> Table:
     """What an .npz holds, without reading it: a table whose columns are all zeros.
 

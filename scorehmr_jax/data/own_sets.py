@@ -1,6 +1,6 @@
-"""Training samples from your own files: a folder of .npz with poses, or AMASS as it is given out.
+"""Training samples from your own files: a folder of .npz with poses.
 
-Keys of your own .npz, for N samples (the first is needed, and the files of a folder have the same):
+Their keys, for N samples (the first is needed, and the files of a folder have the same):
   body_pose [N, 72] or [N, 24, 3] axis-angle, radians, SMPL's joints
   betas [N, 10] SMPL shape            features [N, F] of the image, as the backbone gives them
   pred_pose [N, 24, 3, 3] estimate    imgname [N] text    has_body_pose [N] 0 leaves a row out
@@ -17,23 +17,35 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.data.npz_rows import iterate, read_shapes
-from scorehmr_jax.data.samples import Samples, axis_angle_to_x, bad_rows, matrices_to_x
+from scorehmr_jax.data.npz_rows import iterate, npz_files, read_shapes
+from scorehmr_jax.data.samples import (
+    Samples,
+    as_float32,
+    as_text,
+    axis_angle_to_x,
+    bad_rows,
+    matrices_to_x,
+    refuse_degrees,
+    turned_far,
+)
 from scorehmr_jax.data.statistics import Moments, Statistics, check_features, read_statistics
-from scorehmr_jax.data.tables import Table, read_tables
+from scorehmr_jax.data.tables import Table, not_rotations
 
 _STATISTICS = "feature_stats.npz"
 _OPTIONAL = ("betas", "features", "pred_pose")
-_BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
 
 
 @dataclass
 class OwnSet:
-    """A `Source`: the .npz files of a folder. NaN is an error, or is dropped with `drop_bad`."""
+    """A `Source`: the .npz files of a folder.
+
+    NaN, or an estimate that is no rotation, is an error, or is dropped with `drop_bad`.
+    """
 
     folder: Path
     statistics_file: Path | None = None
     drop_bad: bool = False
+    accept_statistics: bool = False  # warn of those that are not of these features, no more
     dropped: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -47,23 +59,34 @@ class OwnSet:
     @cached_property
     def files(self) -> dict[Path, Table]:
         """The shapes in every file, checked."""
-        paths = [p for p in _npz_files(self.folder) if p.name != _STATISTICS]
+        paths = [p for p in npz_files(self.folder) if p.name != _STATISTICS]
+        if not paths:
+            raise ValueError(f"{self.folder}: expected .npz files beside {_STATISTICS}, found none")
         tables = {path: read_shapes(path) for path in paths}
         first = tables[paths[0]]
         for path, table in tables.items():
-            n = len(table["body_pose"])
-            _check_pose(path, table["body_pose"].shape)
-            width = first["features"].shape[-1] if "features" in first else "F"
+            pose = table.numbers("body_pose")
+            if pose.shape[1:] not in ((72,), (24, 3)):
+                raise ValueError(
+                    f"{path}: body_pose has shape {pose.shape}; expected [N, 72] or [N, 24, 3] "
+                    "axis-angle"
+                )
+            n = len(pose)
+            wide = "features" in first and first["features"].ndim == 2
+            width = first["features"].shape[1] if wide else "F"
             expected = {"betas": (n, 10), "features": (n, width), "pred_pose": (n, 24, 3, 3)}
             expected |= {"has_body_pose": (n,), "imgname": (n,)}
             for key, shape in expected.items():
                 if key in _OPTIONAL and (key in table) != (key in first):
                     has, lacks = (path, paths[0]) if key in table else (paths[0], path)
                     raise ValueError(f"{lacks}: the key {key!r} is missing, but {has} has it")
-                if key in table and table[key].shape != shape:
+                if key not in table:
+                    continue
+                found = table[key] if key == "imgname" else table.numbers(key)
+                if found.shape != shape:
                     raise ValueError(
-                        f"{path}: {key} has shape {table[key].shape}; expected {shape}, one row "
-                        "per pose in body_pose"
+                        f"{path}: {key} has shape {found.shape}; expected {shape}, one row per "
+                        "pose in body_pose"
                     )
         return tables
 
@@ -83,26 +106,30 @@ class OwnSet:
 
     @cached_property
     def statistics(self) -> Statistics | None:
+        given = self.statistics_file
+        if given is not None and "features" not in self.layout:
+            raise ValueError(f"{given}: statistics of features, but {self.folder} has no features")
+        if given is not None and not given.is_file():
+            raise ValueError(f"{given}: no such file; expected mean and std of the features")
         if "features" not in self.layout:
             return None
-        shapes = {"features": (self.layout["features"],)}
-        path = self.statistics_file or self.folder / _STATISTICS
-        if path.is_file():
-            saved = read_statistics(path, shapes)
-            check_features(self._moments, saved, self.where)
-            return saved
-        return Statistics(self._moments.mean, np.maximum(self._moments.std, 1e-6), self.where)
+        path = given or self.folder / _STATISTICS
+        if not path.is_file():
+            return self._moments.statistics(self.where)
+        saved = read_statistics(path, {"features": (self.layout["features"],)})
+        check_features(self._moments, saved, self.where, accept=self.accept_statistics)
+        return saved
 
     @cached_property
     def _moments(self) -> Moments:
         moments = Moments()
         for path in self.files:
             for (rows,) in iterate(path, ["features"]):
-                moments.add(rows[~bad_rows(rows)])
+                moments.add(rows[~bad_rows(as_float32(rows))])
         return moments
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        statistics, kept = self.statistics, 0
+        statistics, kept, far = self.statistics, 0, 0
         for path, table in self.files.items():
             keys = [k for k in ("body_pose", *_OPTIONAL, "has_body_pose", "imgname") if k in table]
             start = 0
@@ -113,22 +140,34 @@ class OwnSet:
                 names = part.pop("imgname", None)
                 if names is None:
                     names = np.array([f"{path.stem}/{start + i}" for i in range(n)])
-                bad = bad_rows(*part.values()) & keep
-                if bad.any() and not self.drop_bad:
-                    row = start + int(np.flatnonzero(bad)[0])
-                    raise ValueError(
-                        f"{path}: row {row} and maybe others hold NaN or infinity in one of "
-                        f"{', '.join(part)}; correct it, or leave such rows out with --drop-bad"
-                    )
-                self.dropped += Counter(
-                    {"without a pose fit": int((~keep).sum()), "with NaN or infinity": bad.sum()}
-                )
-                keep &= ~bad
+                self.dropped += Counter({"without a pose fit": int((~keep).sum())})
+                part = {key: as_float32(value) for key, value in part.items()}
+                for reason, rows in _mistakes(part).items():
+                    self._refuse(path, reason, start, rows & keep)
+                    keep &= ~rows
+                part = {key: value[keep] for key, value in part.items()}
+                far += int(turned_far(part["body_pose"]).sum())
                 start, kept = start + n, kept + int(keep.sum())
-                part = {key: value[keep].astype(np.float32) for key, value in part.items()}
-                yield n, _samples(names[keep], part, statistics)
+                yield n, _samples(as_text(names[keep]), part, statistics)
+        refuse_degrees(far, kept, f"{self.folder}, body_pose")
         if not kept:
             raise ValueError(f"{self.folder}: no sample is left to train on: {dict(self.dropped)}")
+
+    def _refuse(self, path: Path, reason: str, start: int, rows: np.ndarray) -> None:
+        if rows.any() and not self.drop_bad:
+            raise ValueError(
+                f"{path}: row {start + int(np.flatnonzero(rows)[0])} and maybe others hold "
+                f"{reason}; correct it, or leave such rows out with --drop-bad"
+            )
+        self.dropped += Counter({f"with {reason}": int(rows.sum())})
+
+
+def _mistakes(part: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Masks [n] of rows that cannot be trained on, by reason."""
+    mistakes = {f"NaN or infinity in one of {', '.join(part)}": bad_rows(*part.values())}
+    if "pred_pose" in part:
+        mistakes["an estimate pred_pose that is no rotation"] = not_rotations(part["pred_pose"])
+    return mistakes
 
 
 def _samples(names: np.ndarray, part: dict[str, np.ndarray], statistics: Any) -> Samples:
@@ -140,104 +179,3 @@ def _samples(names: np.ndarray, part: dict[str, np.ndarray], statistics: Any) ->
         None if statistics is None else statistics.standardise(part["features"]),
         matrices_to_x(part["pred_pose"]) if "pred_pose" in part else None,
     )
-
-
-@dataclass
-class Amass:
-    """A `Source`: AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of body_pose.
-
-    Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
-    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`.
-    """
-
-    folder: Path
-    fps: float = 10.0
-    dropped: Counter[str] = field(default_factory=Counter)
-    statistics = None
-    layout = {"pose": 144, "betas": 10}  # noqa: RUF012 (read only)
-
-    @property
-    def where(self) -> str:
-        return str(self.folder)
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        return {"backbone": "none", "root": "not turned", "fps": self.fps}
-
-    @cached_property
-    def files(self) -> dict[Path, Table]:
-        paths = [self.folder] if self.folder.is_file() else _npz_files(self.folder)
-        return {path: read_shapes(path) for path in paths}
-
-    @cached_property
-    def total(self) -> int:
-        return sum(len(t[k]) for t in self.files.values() for k in ("poses", "body_pose") if k in t)
-
-    def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept = 0
-        for path, shapes in self.files.items():
-            if "poses" not in shapes and "body_pose" not in shapes:
-                self.dropped["files without poses (of subjects)"] += 1
-                continue
-            key = "poses" if "poses" in shapes else "body_pose"
-            table = read_tables(path, (key, "betas", *_RATES))[0]
-            n = len(table[key])
-            rows = np.arange(0, n, self._stride(table)) if key == "poses" else np.arange(n)
-            self.dropped["frames between those that are taken"] += n - len(rows)
-            pose = table.unchecked(key, shapes[key].shape, np.float32)[rows]
-            pose = _body_pose(path, key, pose)
-            betas = np.zeros((len(rows), 10), np.float32)
-            if "betas" in table and table["betas"].ndim == 1:
-                betas[:] = table["betas"][:10]
-            elif "betas" in table:
-                betas = table.array("betas", (n, 10), np.float32)[rows]
-            bad = bad_rows(pose, betas)
-            self.dropped["with NaN or infinity"] += int(bad.sum())
-            name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
-            names = np.array([f"{name}/{row}" for row in rows], str)
-            kept += int((~bad).sum())
-            yield n, Samples(names[~bad], axis_angle_to_x(pose[~bad]), betas[~bad])
-        self.dropped = +self.dropped
-        if not kept:
-            raise ValueError(
-                f"{self.folder}: no poses in {len(self.files)} files; expected AMASS's .npz with "
-                "poses [T, 156 or 165], or one with body_pose [N, 69 or 72]"
-            )
-
-    def _stride(self, table: Table) -> int:
-        rate = next((float(table[key]) for key in _RATES if key in table), self.fps)
-        return max(1, round(rate / self.fps))
-
-
-_RATES = ("mocap_framerate", "mocap_frame_rate")
-
-
-def _body_pose(path: Path, key: str, pose: np.ndarray) -> np.ndarray:
-    """Axis-angle [N, 24, 3] with the root not turned and the hands at rest."""
-    rows = len(pose)
-    if pose.ndim != 2 or pose.shape[1] not in (69, 72, 156, 165):
-        raise ValueError(
-            f"{path}: {key} has shape {pose.shape}; expected [T, 156] (SMPL-H), [T, 165] (SMPL-X), "
-            "[N, 72] (SMPL) or [N, 69] (SMPL without its root)"
-        )
-    joints = pose.reshape(rows, -1, 3)
-    if pose.shape[1] == 69:
-        joints = np.concatenate([np.zeros((rows, 1, 3), pose.dtype), joints], axis=1)
-    out = np.zeros((rows, 24, 3), np.float32)
-    own = slice(1, 24 if joints.shape[1] == 24 else _BODY_JOINTS)
-    out[:, own] = joints[:, own]
-    return out
-
-
-def _npz_files(folder: Path) -> list[Path]:
-    paths = sorted(folder.rglob("*.npz"))
-    if not paths:
-        raise ValueError(f"{folder}: expected a folder with .npz files, found none")
-    return paths
-
-
-def _check_pose(path: Path, shape: tuple[int, ...]) -> None:
-    if shape[1:] not in ((72,), (24, 3)):
-        raise ValueError(
-            f"{path}: body_pose has shape {shape}; expected [N, 72] or [N, 24, 3] axis-angle"
-        )

@@ -10,11 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from scorehmr_jax.data.aside import superseded
 from scorehmr_jax.data.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
 _ROWS = 512  # read at once where all are read
-_DTYPES: dict[str, Any] = {"features": ml_dtypes.bfloat16}
+
+
+def column_dtype(name: str) -> np.dtype:
+    """Of a column's numbers, whatever TFDS is told of their bits."""
+    return np.dtype(ml_dtypes.bfloat16 if name == "features" else np.float32)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class RecordSet:
             info = tfds.builder_from_directory(str(folder)).info
             part = info.splits[split]
             shards = tuple((str(f.filename), f.skip, f.take) for f in part.file_instructions)
-            layout = {k: int(f.shape[0]) for k, f in info.features.items() if k != "name"}
+            columns = sorted(info.features.items())  # TFDS has them in another order each time
+            layout = {k: int(f.shape[0]) for k, f in columns if k != "name"}
             notes = dict(info.metadata or {})
             num_bytes = part.num_bytes
         except Exception as error:  # of a damaged set, anything
@@ -87,7 +93,7 @@ class RecordSet:
         """
         ends = list(accumulate(take for _, _, take in self.shards))
         shard_of = np.searchsorted(ends, rows, side="right")
-        out = {k: np.zeros((len(rows), self.layout[k]), _dtype(k)) for k in columns}
+        out = {k: np.zeros((len(rows), self.layout[k]), column_dtype(k)) for k in columns}
         for shard in np.unique(shard_of):
             file, first, _ = self.shards[shard]
             where = np.flatnonzero(shard_of == shard)
@@ -129,6 +135,7 @@ def _find(folder: Path) -> Path:
         return folder
     below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
     below = [path for path in below if not path.parts[0].startswith(".")]  # being built
+    below = [path for path in below if not superseded((folder / path).parent)]
     if len(below) != 1:
         found = ", ".join(str(path.parent) for path in below) or "none"
         raise ValueError(
@@ -151,15 +158,13 @@ def _columns(
                 values.append(found[key].bytes_list.value[0])
         # One copy for all records, not one for each.
         return {
-            key: np.frombuffer(b"".join(values), _dtype(key)).reshape(len(records), layout[key])
+            key: np.frombuffer(b"".join(values), column_dtype(key)).reshape(
+                len(records), layout[key]
+            )
             for key, values in raw.items()
         }
     except Exception as error:
         raise _damaged(file, str(error)) from error
-
-
-def _dtype(key: str) -> Any:
-    return _DTYPES.get(key, np.float32)
 
 
 def _damaged(file: str, error: str) -> ValueError:

@@ -13,6 +13,9 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.prior import rotations_to_x
 
 ROWS = 1024  # samples in a part
+# No fit in radians turns a joint by more than two full circles, but for a few that went astray.
+_FAR = 4 * np.pi
+_FEW = 0.05
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,33 @@ def bad_rows(*columns: np.ndarray) -> np.ndarray:
     """A mask [N] of rows that hold NaN or infinity in some column [N, ...]."""
     finite = [np.isfinite(c).reshape(len(c), -1).all(axis=1) for c in columns]
     return ~np.logical_and.reduce(finite)
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Numbers as they are kept. What is too large for that is infinite, so look afterwards."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values, np.float32)
+
+
+def as_text(names: np.ndarray) -> np.ndarray:
+    """Names [N] as text, also where a file has them as bytes."""
+    return np.array([n.decode() if isinstance(n, bytes) else str(n) for n in names], str)
+
+
+def turned_far(pose: np.ndarray) -> np.ndarray:
+    """A mask [N] of axis-angle rows [N, 72] or [N, 24, 3] that can hardly be in radians."""
+    angles = np.linalg.norm(pose.reshape(len(pose), 24, 3), axis=-1)
+    return ((angles > _FAR) & np.isfinite(angles)).any(axis=1)
+
+
+def refuse_degrees(far: int, rows: int, where: str) -> None:
+    """Refuses poses of which too many are `turned_far`.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    if far > _FEW * rows:
+        raise ValueError(
+            f"{where}: a joint turns by more than 4 pi in {far} of {rows} poses; expected "
+            "axis-angle in radians, found degrees or no axis-angle"
+        )

@@ -6,7 +6,8 @@ another's statistics, are noise to it, and nothing downstream would say so.
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,10 @@ class Moments:
     def std(self) -> np.ndarray:
         return np.sqrt(self.squares / max(self.count, 1))
 
+    def statistics(self, where: str) -> Statistics:
+        """What to standardise with; `where` is their name."""
+        return Statistics(self.mean, _positive(self.std), where)
+
 
 def read_statistics(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Statistics:
     """Statistics from a file in the released layout.
@@ -94,21 +99,28 @@ def read_statistics(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
     return Statistics(mean, std, str(path))
 
 
-def compute_statistics(paths: Iterable[str | Path], backbone: str, out: str | Path) -> Statistics:
+def compute_statistics(
+    paths: Sequence[str | Path], out: str | Path, backbone: str | None = None, *,
+    overwrite: bool = False,
+) -> Statistics:  # fmt: skip
     """Statistics of all features in some files, saved in the released layout.
 
     Args:
         paths: .npz of raw features.
-        backbone: one of WIDTHS; a pare file gets its camera and shape features' statistics too
-            with pare-shape.
         out: the .npz to write.
+        backbone: one of WIDTHS, or own: files with features [N, F]. By default what all files have
+            keys of.
+        overwrite: write it also where there is a file.
     Raises:
-        ValueError: naming the file, if it holds other features, or NaN.
+        ValueError: naming the file, if it holds other features, or NaN, or `out` is there already.
     """
+    if Path(out).resolve() in [Path(path).resolve() for path in paths]:
+        raise ValueError(f"{out}: is one of the files to read too; choose another --out")
+    if Path(out).exists() and not overwrite:
+        raise ValueError(f"{out}: there is a file already; choose another --out, or --overwrite")
     moments = Moments()
-    shapes: Mapping[str, tuple[int, ...]] = {}
+    shapes = _common_shapes(paths, backbone)
     for path in paths:
-        shapes = shapes_of(path, WIDTHS[backbone])
         for parts in iterate(path, list(shapes)):
             rows = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)
             if not np.isfinite(rows).all():
@@ -118,9 +130,40 @@ def compute_statistics(paths: Iterable[str | Path], backbone: str, out: str | Pa
                     "images out"
                 )
             moments.add(rows)
-    found = Statistics(moments.mean, _positive(moments.std), str(out))
+    found = moments.statistics(str(out))
     save_statistics(out, found, shapes)
     return found
+
+
+def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[str, tuple[int, ...]]:
+    """The features that all files hold."""
+    tables = [read_shapes(path) for path in paths]
+    if backbone is None:
+        layouts = {**SHAPES, "own": {"features": ()}}
+        # PARE's with shape first: it has all keys of the other.
+        order = sorted(layouts, key=lambda name: len(layouts[name]), reverse=True)
+        fitting = (n for n in order if all(key in t for key in layouts[n] for t in tables))
+        backbone = next(fitting, None)
+    if backbone is None:
+        raise ValueError(
+            f"{', '.join(map(str, paths))}: expected features that every file has, PARE's "
+            "pose_feats, perhaps with cam_shape_feats, ProHMR's img_feats, or features [N, F]; "
+            f"found {'; '.join(str(sorted(table.columns)) for table in tables)}"
+        )
+    found = []
+    for path, table in zip(paths, tables, strict=True):
+        if backbone == "own":
+            shape = table.numbers("features").shape
+            if len(shape) != 2:
+                raise ValueError(f"{path}: features has shape {shape}; expected [N, F]")
+            found.append({"features": shape[1:]})
+        else:
+            found.append(shapes_of(path, WIDTHS[backbone]))
+        if found[-1] != found[0]:
+            raise ValueError(
+                f"{path}: features of an image have shape {found[-1]}, but {found[0]} in {paths[0]}"
+            )
+    return found[0]
 
 
 def save_statistics(
@@ -139,37 +182,49 @@ def save_statistics(
 def shapes_of(path: str | Path, width: int) -> dict[str, tuple[int, ...]]:
     """The columns of a file of features that make up `width` numbers, and their shapes."""
     table = read_shapes(path)
-    return {key: table[key].shape[1:] for key in feature_keys(table, width)}
+    return {key: table.numbers(key).shape[1:] for key in feature_keys(table, width)}
 
 
-def check_features(found: Moments, saved: Statistics, where: str) -> None:
+def check_features(
+    found: Moments, saved: Statistics, where: str, *, early: bool = False, accept: bool = False
+) -> None:
     """Refuses features that are plainly not those that statistics were made of.
 
     Args:
         found: of the raw features.
         saved: what they are about to be standardised with.
         where: a name of the features for the message.
+        early: these are the first rows, perhaps of one person: only what no selection of images
+            explains is refused.
+        accept: warn only.
     Raises:
         ValueError: saying how far they are apart.
     """
-    if found.count < _ENOUGH:
+    if found.count < _ENOUGH or (early and accept):
         return
     apart = (found.mean - saved.mean) / saved.std
     # Without what the mean of so few samples is off by.
     shift = float(np.sqrt(max(np.mean(apart**2) - 1 / found.count, 0)))
-    ratio = _positive(found.std) / saved.std
-    scale = float(np.exp(np.median(np.abs(np.log(ratio)))))
+    spread = np.log(_positive(found.std) / saved.std)
+    if early:  # images of one person differ less than all do
+        spread = np.where(found.std > saved.std, spread, 0)
+    scale = float(np.exp(np.median(np.abs(spread))))
     # How far apart they would be if features were paired at random.
     m, s, w = found.mean, saved.mean, 1 / saved.std**2
     chance = (np.mean(m**2) - 2 * m.mean() * s + s**2) @ w / len(s)
-    unrelated = shift > _LEAST_SHIFT and shift**2 > _EXPLAINED * chance
+    unrelated = shift > _LEAST_SHIFT and shift**2 > _EXPLAINED * chance and not early
     if shift > _MAX_SHIFT or scale > _MAX_SCALE or unrelated:
-        raise ValueError(
+        message = (
             f"{where}: these features are not those of {saved.where}: their means lie "
             f"{shift:.2g} standard deviations away (root mean square), their spread differs by a "
-            f"factor of {scale:.2g}. They may be of another backbone, or standardised already. "
-            "Give the statistics of this backbone, or compute them: scorehmr feature-stats"
+            f"factor of {scale:.2g}. They may be of another backbone, or standardised already."
         )
+        if not accept:
+            raise ValueError(
+                f"{message} Give the statistics of this backbone, or compute them: scorehmr "
+                "feature-stats. If they are the right ones all the same: --accept-statistics"
+            )
+        warnings.warn(message, stacklevel=2)
 
 
 def _positive(std: np.ndarray) -> np.ndarray:

@@ -34,6 +34,17 @@ class Table:
             )
         return np.asarray(self.columns[key])
 
+    def numbers(self, key: str) -> Any:
+        """As `[key]`, of any shape.
+
+        Raises:
+            ValueError: if it is missing or holds no numbers.
+        """
+        value = self[key]
+        if value.dtype.kind not in "fiub":
+            raise ValueError(f"{self.where}: {key} holds {value.dtype}; expected numbers")
+        return value
+
     def array(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """A column of numbers, as a numpy array of its own; warns of rows that are not finite.
 
@@ -50,14 +61,12 @@ class Table:
 
     def unchecked(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """As `array`, without a look at the numbers."""
-        value = self[key]
+        value = self.numbers(key)
         if value.shape != shape:
             raise ValueError(
                 f"{self.where}: {key} has shape {value.shape}; expected {shape}, one row per image "
                 "of the annotations, in their order"
             )
-        if value.dtype.kind not in "fiub":
-            raise ValueError(f"{self.where}: {key} holds {value.dtype}; expected numbers")
         return value.astype(dtype)
 
     def warn_of_rows(self, key: str, value: np.ndarray) -> None:
