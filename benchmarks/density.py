@@ -45,7 +45,7 @@ POSES, PROBES = 400, 2  # asked about, of each split
 ODE_STEP, ODE_TOLERANCE = 0.1, 0.5  # in log(noise / signal); nats at any pose
 COUNTS, WIDTHS = (1, 4, 8, 32, 64, 128), (0.0, 1e-4, 1e-3, 1e-2)  # width: variance added
 EM_STEPS, FLOOR = 12, 1e-4  # least variance in any direction: joints of some rigs never turn
-SAMPLES, SAMPLE_STEPS = 2000, (50, 10)  # levels between two evaluations; the first is the default
+SAMPLES, SAMPLERS = 2000, ((50, 1.0), (10, 1.0), (10, None))  # step and clip; first the default
 MARGIN, MOVED = np.deg2rad(5), slice(1, 22)  # joints with limits: the hands never move here
 
 
@@ -251,7 +251,7 @@ def main() -> None:
     options = parser.parse_args()
     keys = jax.random.split(jax.random.key(options.seed), 5)
     clips, prior = mocap.read(options.data / "mocap_poses.npz"), load_prior("open-uncond")
-    schedule, network = prior.schedule, prior.fold()
+    schedule = prior.schedule
 
     def poses(key: Array, split: str, without: tuple[str, ...] = ()) -> Array:
         upright = axis_angle_to_matrix(jnp.asarray(clips.select(split, without).poses))
@@ -277,17 +277,17 @@ def main() -> None:
     best = max(on_val, key=lambda row: row["mean"])
     one, chosen = fitted["mixture of 1", 0.0], fitted[best["prior"], best["width"]]
     check = check_flow(schedule, train, chosen)
-    noise = lambda x, t: network(x, network.modulation(t), None)  # noqa: E731
     for split, level, x in asked:
         tops = {300: one.at(schedule, 300), 950: None, 998: None}
-        values = flow_log_density(noise, schedule, level, tops, PROBES)(x, keys[3])
+        values = flow_log_density(prior.noise, schedule, level, tops, PROBES)(x, keys[3])
         for top, each in zip(tops, values, strict=True):
             add("open-uncond", split, level, each, top=top)
     sets = {"test": evenly(whole["test"], SAMPLES), "mixture of 1": one.sample(keys[4], SAMPLES)}
     sets["train"] = jax.random.choice(keys[4], train, (SAMPLES,), replace=False)
     sets[f"{best['prior']}, width {best['width']}"] = chosen.sample(keys[4], SAMPLES)
-    for step in SAMPLE_STEPS:
-        sets[f"open-uncond, step {step}"] = prior.sample(keys[4], shape=(SAMPLES,), step=step)
+    for step, clip in SAMPLERS:
+        drawn = prior.sample(keys[4], shape=(SAMPLES,), step=step, clip=clip)
+        sets[f"open-uncond, step {step}, clip {clip}"] = drawn
     found = {"likelihood": rows, "check": check, "samples": compare(sets, train)}
     print(*map(json.dumps, rows + check + found["samples"]), sep="\n")
     if options.json:
