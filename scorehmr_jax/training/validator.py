@@ -50,10 +50,9 @@ class Validator:
             skeleton = Skeleton.of(body)
             self._errors = jax.jit(partial(sample_errors, denoiser, schedule, skeleton, samples))
         shown = jax.tree.map(lambda x: x[:: max(1, len(x) // _DRAWN)][:_DRAWN], some)
-        self._shown = shown
-        features = layout.put(shown).features
+        self._shown, self._features = shown, layout.put(shown).features
 
-        def samples_of(params: Any, key: Array) -> Array:
+        def samples_of(params: Any, features: Array | None, key: Array) -> Array:
             prior = Prior(params, schedule, None, denoiser.config)
             shape = (_GRID, 1) if features is None else (6, len(features))
             return prior.sample(key, features, shape=shape)
@@ -79,7 +78,7 @@ class Validator:
         from scorehmr_jax.output.render import save_png
         from scorehmr_jax.output.sample_pictures import draw_samples
 
-        drawn = self._layout.gather(self._samples(params, key))
+        drawn = self._layout.gather(self._samples(params, self._features, key))
         if self._body is None or not cluster.is_main():
             return
         shown = self._shown
