@@ -21,15 +21,15 @@ import numpy as np
 from body_model import Skeleton
 from body_model.io import load, load_regressor, read_npz
 from body_model.joints import EXTRA_19, OPENPOSE_25
-from scorehmr_jax.data.released import (
+from scorehmr_jax.evaluation import batching, report
+from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
+from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
+from scorehmr_jax.formats.released import (
     concatenate,
     read_features,
     read_groups,
     warn_of_mixed_sequences,
 )
-from scorehmr_jax.evaluation import batching, report
-from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
-from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.types import Estimate

@@ -32,8 +32,8 @@ import optax
 import body_model
 import configs
 from scorehmr_jax.checkpoint import save_npz
-from scorehmr_jax.denoiser import Denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training import cluster
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.layout import Layout

@@ -27,12 +27,12 @@ import jax
 import numpy as np
 
 from benchmarks import report
-from scorehmr_jax.data.builders import Own
-from scorehmr_jax.data.feed import open_feed
-from scorehmr_jax.data.samples import Samples
-from scorehmr_jax.data.statistics import Statistics
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.datasets.builders import Own
+from scorehmr_jax.datasets.feed import open_feed
+from scorehmr_jax.datasets.samples import Samples
+from scorehmr_jax.datasets.statistics import Statistics
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.step import (
     init_state,

@@ -34,11 +34,11 @@ from benchmarks.priors import Gaussian
 from body_model import Skeleton, open_body
 from body_model.joints import JOINT_NAMES
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from scorehmr_jax.data import mocap
 from scorehmr_jax.diffusion import Schedule, add_noise
 from scorehmr_jax.evaluation.metrics import mpjpe
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
+from scorehmr_jax.simulation import mocap
 from scorehmr_jax.types import Array
 
 LEVELS = (10, 50)

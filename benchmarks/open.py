@@ -5,7 +5,7 @@
 
 DIR holds mocap_poses.npz; its test split is used, and its val split for everything that is
 chosen: the better of the shipped priors and the pull of the Adam baseline. The first estimates
-and the 2D keypoints are simulated (scorehmr_jax/data/simulate.py, simulate_detector.py).
+and the 2D keypoints are simulated (scorehmr_jax/simulation/).
 
 A row of the JSON file is one method in one setting at one strength of the network; means over
 its n frames. `pa_mpjpe`, `mpjpe` (pelvis on pelvis) and `pelvis_error` in mm over SMPL's 24
@@ -33,13 +33,13 @@ from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Scene, Size, sce
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import project
-from scorehmr_jax.data import mocap
-from scorehmr_jax.data.simulate import box_size
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.protocols import Protocol
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.screening import OK
+from scorehmr_jax.simulation import mocap
+from scorehmr_jax.simulation.regressor import box_size
 from scorehmr_jax.types import Array, Estimate, Refined
 
 PRIORS = ("open-uncond", "open-cond")

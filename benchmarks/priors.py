@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from benchmarks import report
 from body_model import Skeleton, open_body
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.data import mocap
-from scorehmr_jax.data.pairs import simulate_pairs
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import Schedule, cosine_betas, schedule
 from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.simulation import mocap
+from scorehmr_jax.simulation.pairs import simulate_pairs
 from scorehmr_jax.training.step import Batch
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
 from scorehmr_jax.types import Array

@@ -23,12 +23,12 @@ import numpy as np
 from benchmarks import plain, report
 from body_model import SMPL, Skeleton, stand_in
 from body_model.joints import OPENPOSE_25
+from body_model.open.stand_in import stand_in_regressor
 from body_model.rotations import axis_angle_to_matrix
-from body_model.stand_in import stand_in_regressor
 from scorehmr_jax.camera import pinhole, project
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig, make_refiner
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D

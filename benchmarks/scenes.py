@@ -9,8 +9,8 @@ import numpy as np
 from body_model import Skeleton
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import project
-from scorehmr_jax.data.mocap import Mocap
-from scorehmr_jax.data.simulate import (
+from scorehmr_jax.simulation.mocap import Mocap
+from scorehmr_jax.simulation.regressor import (
     REGRESSORS,
     Detector,
     pixels_per_metre,

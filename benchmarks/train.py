@@ -21,8 +21,8 @@ import numpy as np
 import optax
 
 from benchmarks import report
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.step import (

@@ -8,7 +8,7 @@ Validation losses by band of levels to expect: 0.70, 0.32, 0.14, 0.045, 0.013.
 from dataclasses import replace
 
 from configs.open_uncond import config as unconditional
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 
 config = replace(
     unconditional,

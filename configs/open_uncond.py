@@ -6,7 +6,7 @@ Validation losses by band of levels to expect: 0.59, 0.32, 0.21, 0.11, 0.03.
 """
 
 from configs import TrainConfig
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 from scorehmr_jax.training.ema import Ema
 
 config = TrainConfig(

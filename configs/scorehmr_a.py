@@ -9,8 +9,8 @@ DIR holds the sets that `scorehmr build-data scorehmr-a --data-root data --out D
 from dataclasses import replace
 
 from configs.scorehmr_b import config as b
-from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 
 config = replace(
     b,

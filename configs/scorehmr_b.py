@@ -7,8 +7,8 @@ DIR holds the sets that `scorehmr build-data scorehmr-b --data-root data --out D
 """
 
 from configs import TrainConfig
-from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 
 config = TrainConfig(
     denoiser=DenoiserConfig(),

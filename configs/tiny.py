@@ -6,7 +6,7 @@ Ten seconds on two cores; val_loss falls from 1 to about 0.5.
 """
 
 from configs import RunConfig, TrainConfig
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 
 config = TrainConfig(
     denoiser=DenoiserConfig(features=0, hidden=32, blocks=1),

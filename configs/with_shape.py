@@ -10,8 +10,8 @@ DIR holds the sets that `scorehmr build-data scorehmr-b-shape --data-root data -
 from dataclasses import replace
 
 from configs.scorehmr_b import config as b
-from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 
 config = replace(
     b,

@@ -1,7 +1,7 @@
 """ScoreHMR in JAX: refine 3D human pose with a learned diffusion prior."""
 
 from scorehmr_jax.camera import crop_to_full, pinhole, project
-from scorehmr_jax.demo import example
+from scorehmr_jax.example import example
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.hypotheses import best_of, hypotheses

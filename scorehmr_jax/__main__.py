@@ -1,3 +1,3 @@
-from scorehmr_jax.cli import main
+from scorehmr_jax.commands.main import main
 
 main()

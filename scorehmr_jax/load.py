@@ -10,7 +10,7 @@ import numpy as np
 
 from body_model.io import read_npz
 from scorehmr_jax import checkpoint, diffusion
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 from scorehmr_jax.prior import Prior
 
 _SHIPPED = Path(__file__).parent / "weights"

@@ -13,7 +13,7 @@ import numpy as np
 
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax import diffusion
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, FoldedDenoiser, fold
+from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, FoldedDenoiser, fold
 from scorehmr_jax.types import Array, pytree
 
 # Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is

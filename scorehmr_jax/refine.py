@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.denoiser import POSE_DIM, FoldedDenoiser
 from scorehmr_jax.diffusion import Level, ddim_step, predict_x_0
 from scorehmr_jax.guidance import Term, as_terms
+from scorehmr_jax.networks.denoiser import POSE_DIM, FoldedDenoiser
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.screening import (
     OK,

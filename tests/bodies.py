@@ -17,9 +17,9 @@ from body_model.joints import OPENPOSE_25
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import diffusion
 from scorehmr_jax.camera import pinhole, project
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D

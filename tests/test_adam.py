@@ -9,8 +9,8 @@ import pytest
 
 from body_model import Skeleton
 from body_model.joints import SMPL_24
+from body_model.open.stand_in import stand_in
 from body_model.rotations import axis_angle_to_matrix, matrix_to_6d
-from body_model.stand_in import stand_in
 from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, smooth

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import refine
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 from scorehmr_jax.refine import RefineConfig
 
 TINY = DenoiserConfig(features=8, hidden=16, blocks=2)

@@ -17,12 +17,12 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, names_in, released_layout
 
-from scorehmr_jax.cli import main
-from scorehmr_jax.data.aside import building
-from scorehmr_jax.data.build import Given, build, describe
-from scorehmr_jax.data.records import RecordSet
-from scorehmr_jax.data.samples import axis_angle_to_x
-from scorehmr_jax.data.statistics import read_statistics
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets.aside import building
+from scorehmr_jax.datasets.build import Given, build, describe
+from scorehmr_jax.datasets.records import RecordSet
+from scorehmr_jax.datasets.samples import axis_angle_to_x
+from scorehmr_jax.datasets.statistics import read_statistics
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ numpy.savez(sys.argv[1], **found)
 def test_tensorflow_is_never_imported(data, tmp_path):
     program = f"""
 import sys
-from scorehmr_jax.cli import main
-from scorehmr_jax.data.feed import open_feed
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets.feed import open_feed
 main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 feed = open_feed({{{str(tmp_path / "s/coco")!r}: 1.0}})
 feed.resident(0, 8), next(feed.stream(0, 8))
@@ -94,7 +94,7 @@ assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 def test_large_sets_need_no_tensorflow_either(data, tmp_path, monkeypatch):
     # TFDS's own writer turns to TensorFlow once a split is larger than this.
     monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 1000)
-    monkeypatch.setattr("scorehmr_jax.data.builders.SHARD_BYTES", 100_000)
+    monkeypatch.setattr("scorehmr_jax.datasets.builders.SHARD_BYTES", 100_000)
     folder = build("h36m", data, tmp_path / "sets", quiet=True)
     records = RecordSet.open(folder)
     assert len(records.shards) == 3 and len(records) == 32
@@ -257,8 +257,8 @@ def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
     program = f"""
 import sys
 sys.modules["tensorflow_datasets"] = None
-import scorehmr_jax.data.feed
-from scorehmr_jax.cli import main
+import scorehmr_jax.datasets.feed
+from scorehmr_jax.commands.cli import main
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -270,7 +270,7 @@ def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
     out = tmp_path / "sets"
     program = f"""
 import resource, signal
-from scorehmr_jax.cli import main
+from scorehmr_jax.commands.cli import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
@@ -284,8 +284,8 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
 # Builds as the command does, but stays in the middle of it.
 SLOW = """
 import signal, sys, time
-from scorehmr_jax.cli import main
-from scorehmr_jax.data import builders
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets import builders
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(example):
     print("building", file=sys.__stdout__, flush=True)

@@ -9,8 +9,8 @@ import pytest
 
 from body_model.io import save
 from body_model.joints import OPENPOSE_25
-from body_model.stand_in import stand_in
-from scorehmr_jax import cli
+from body_model.open.stand_in import stand_in
+from scorehmr_jax.commands.main import main
 
 COUNT = 3
 
@@ -41,7 +41,7 @@ def columns(**changes):
 def refine(folder, body, data, *flags):
     np.savez(folder / "in.npz", **data)
     given = ["refine", folder / "in.npz", "--out", folder / "out.npz", "--body", body, *flags]
-    cli.main([str(part) for part in given])
+    main([str(part) for part in given])
 
 
 def test_from_file_to_file(tmp_path, body, monkeypatch, capsys):
@@ -101,5 +101,5 @@ def test_the_file_that_is_wrong_is_the_one_that_is_named(tmp_path, body):
 def test_the_demo_says_first_what_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install matplotlib jinja2 pygltflib"):
-        cli.main(["demo", "--out", str(tmp_path / "out")])
+        main(["demo", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ import pytest
 from body_model.pickles import UnsafePickle
 from scorehmr_jax.convert.denoiser import flatten, released_denoiser, to_released
 from scorehmr_jax.convert.torch_file import load_torch
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 
 VARIANTS = ("tiny_pare", "tiny_betas", "tiny_prohmr")
 

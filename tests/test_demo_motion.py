@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from body_model.joints import JOINT_NAMES, SMPL_LANDMARKS
+from body_model.open.stand_in import stand_in
 from body_model.rotations import matrix_to_axis_angle
-from body_model.stand_in import stand_in
-from scorehmr_jax.demo_motion import FPS, FRAMES, demo_motion
+from scorehmr_jax.simulation.authored_motion import FPS, FRAMES, demo_motion
 
 SOLES = [SMPL_LANDMARKS[f"{side}_{part}"] for side in ("left", "right")
          for part in ("big_toe", "small_toe", "heel")]  # fmt: skip

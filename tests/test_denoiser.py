@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bodies import VARIANTS, arrays, close, golden_prior, plain_denoiser, small_prior
 
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig, fold, sinusoid
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig, fold, sinusoid
 from scorehmr_jax.prior import Prior
 
 noise = jax.jit(Prior.noise)

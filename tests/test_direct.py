@@ -9,7 +9,7 @@ import optax
 import pytest
 from training_runs import SCHEDULE
 
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.direct import DirectDenoiser, normed_linear
 from scorehmr_jax.training.step import Noised, gradient_norm, init_state, noise_loss
 

@@ -8,15 +8,15 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, released_layout
 
-from scorehmr_jax.cli import main
-from scorehmr_jax.data.build import Given, build
-from scorehmr_jax.data.npz_rows import iterate
-from scorehmr_jax.data.statistics import (
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets.build import Given, build
+from scorehmr_jax.datasets.statistics import (
     Moments,
     Statistics,
     check_features,
     compute_statistics,
 )
+from scorehmr_jax.formats.npz_rows import iterate
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import released_layout
 
-from scorehmr_jax.data.build import Given, build
-from scorehmr_jax.data.feed import open_feed
-from scorehmr_jax.data.mixtures import MIXTURES
+from scorehmr_jax.datasets.build import Given, build
+from scorehmr_jax.datasets.feed import open_feed
+from scorehmr_jax.datasets.mixtures import MIXTURES
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,12 @@
 """What importing the packages brings along."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
 
 HEAVY = (
     "torch", "tensorflow", "tensorflow_datasets", "chumpy", "scipy", "orbax", "matplotlib",
@@ -42,6 +46,53 @@ def test_nothing_heavy_is_imported_and_no_device_is_woken():
     assert not any(name.startswith("scorehmr_jax") for name in found["by_body_model"])
     assert not any(name.split(".")[0] in ("flax", "optax") for name in found["by_body_model"])
     assert not found["backends"]
+
+
+# Each room may import those before it, and the plain modules of the package's top.
+ROOMS = (
+    "networks", "convert", "formats", "simulation", "datasets", "evaluation", "baselines",
+    "output", "training", "commands",
+)  # fmt: skip
+STORY = ("types", "camera", "diffusion", "prior", "guidance", "refine", "screening")
+
+
+def imports_of(path):
+    """Modules that a file imports when it is itself imported: not those inside functions."""
+    body = ast.parse(path.read_text()).body
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_room_imports_one_above_it():
+    package = ROOT / "scorehmr_jax"
+    assert {path.name for path in package.iterdir() if (path / "__init__.py").is_file()} == set(
+        ROOMS
+    )
+    for floor, room in enumerate(ROOMS):
+        above = tuple(f"scorehmr_jax.{other}" for other in ROOMS[floor + 1 :])
+        for path in (package / room).rglob("*.py"):
+            wrong = [name for name in imports_of(path) if name.startswith(above)]
+            assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_story_stands_alone():
+    around = tuple(f"scorehmr_jax.{room}" for room in ROOMS if room != "networks")
+    for name in STORY:
+        path = ROOT / "scorehmr_jax" / f"{name}.py"
+        wrong = [module for module in imports_of(path) if module.startswith(around)]
+        assert not wrong, f"{path.name} imports {wrong}"
+    for path in (ROOT / "body_model").rglob("*.py"):
+        wrong = [module for module in imports_of(path) if module.startswith("scorehmr_jax")]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_importing_the_package_brings_only_what_a_refinement_needs():
+    brought = {name for name in report()["new"] if name.startswith("scorehmr_jax.")}
+    unneeded = {f"scorehmr_jax.{r}" for r in ("simulation", "evaluation", "datasets", "output")}
+    assert not brought & unneeded
 
 
 def test_import_takes_under_two_seconds():

@@ -6,10 +6,10 @@ import pytest
 from body_model import Skeleton, stand_in
 from body_model.joints import JOINT_NAMES, MIRROR
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.data import mocap
-from scorehmr_jax.data.pairs import augment_pairs, random_regressors, simulate_pairs
-from scorehmr_jax.data.simulate import REGRESSORS
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
+from scorehmr_jax.simulation import mocap
+from scorehmr_jax.simulation.pairs import augment_pairs, random_regressors, simulate_pairs
+from scorehmr_jax.simulation.regressor import REGRESSORS
 
 
 def random_poses(count: int, size: float = 0.6) -> np.ndarray:

@@ -11,12 +11,12 @@ import pytest
 
 from body_model import makehuman
 from body_model.joints import JOINT_NAMES, MIRROR, OPENPOSE_25, PARENTS, SMPL_45, SMPL_LANDMARKS
-from body_model.open_body import cache_file, open_body
-from body_model.open_body_fit import convex_regression, principal_directions
+from body_model.open.fit import convex_regression, principal_directions
+from body_model.open.open_body import cache_file, open_body
 from body_model.skeleton import Skeleton
 
 # The package exports the function under the module's name.
-module = importlib.import_module("body_model.open_body")
+module = importlib.import_module("body_model.open.open_body")
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 FIELDS = ("template", "shape_directions", "pose_directions", "joint_regressor", "skin_weights",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorehmr_jax.data.order import Order, batch_indices, traced_indices
+from scorehmr_jax.datasets.order import Order, batch_indices, traced_indices
 
 MIXED = Order((3000, 700, 900), (0.5, 0.3, 0.2), batch=128, seed=7)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from body_model.joints import NUM_JOINTS, OPENPOSE_25
+from body_model.open.stand_in import stand_in
 from body_model.rotations import axis_angle_to_matrix
-from body_model.stand_in import stand_in
 from scorehmr_jax.output.export import save_glb, save_npz
 from scorehmr_jax.types import Camera, Keypoints2D, Refined
 

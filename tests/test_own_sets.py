@@ -8,10 +8,10 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import everything
 
-from scorehmr_jax.cli import main
-from scorehmr_jax.data.build import Given, build, describe
-from scorehmr_jax.data.records import RecordSet
-from scorehmr_jax.data.samples import axis_angle_to_x
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets.build import Given, build, describe
+from scorehmr_jax.datasets.records import RecordSet
+from scorehmr_jax.datasets.samples import axis_angle_to_x
 
 
 def own_file(path, n=20, width=6, **changes):

@@ -13,10 +13,10 @@ from bodies import close, compilations, dot, golden_prior, random_like, slope, s
 
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import diffusion
-from scorehmr_jax.data import mocap
-from scorehmr_jax.denoiser import DenoiserConfig
 from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.networks.denoiser import DenoiserConfig
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.simulation import mocap
 
 rng = np.random.default_rng(0)
 MODES = rng.uniform(-0.8, 0.8, (3, 144))

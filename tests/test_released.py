@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
-from scorehmr_jax.data import image_size
-from scorehmr_jax.data.released import read_features, read_groups, warn_of_mixed_sequences
+from scorehmr_jax.formats import image_size
+from scorehmr_jax.formats.released import read_features, read_groups, warn_of_mixed_sequences
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 

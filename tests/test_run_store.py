@@ -15,7 +15,7 @@ from training_runs import (
     toy_step,
 )
 
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.run_store import RunStore

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from body_model.joints import NUM_JOINTS
+from body_model.open.stand_in import stand_in
 from body_model.rotations import axis_angle_to_matrix
-from body_model.stand_in import stand_in
 from scorehmr_jax.output.sample_pictures import CAPTION, MARGIN, PAPER, draw_samples
 from scorehmr_jax.prior import rotations_to_x
 

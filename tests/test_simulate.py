@@ -9,16 +9,16 @@ import pytest
 
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25, SMPL_24
-from body_model.stand_in import stand_in
+from body_model.open.stand_in import stand_in
 from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import in_front, project
-from scorehmr_jax.data.noise import clip_starts, smooth_noise
-from scorehmr_jax.data.placement import place_before_camera, place_before_cameras
-from scorehmr_jax.data.simulate import REGRESSORS, box_size, simulate_estimates
-from scorehmr_jax.data.simulate_detector import Detector, pixels_per_metre, simulate_detections
-from scorehmr_jax.demo_motion import demo_motion
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
 from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.simulation.authored_motion import demo_motion
+from scorehmr_jax.simulation.clip_noise import clip_starts, smooth_noise
+from scorehmr_jax.simulation.detector import Detector, pixels_per_metre, simulate_detections
+from scorehmr_jax.simulation.placement import place_before_camera, place_before_cameras
+from scorehmr_jax.simulation.regressor import REGRESSORS, box_size, simulate_estimates
 from scorehmr_jax.types import Camera
 
 CLIPS = np.repeat(np.arange(3), (20, 30, 14))

@@ -10,8 +10,8 @@ from bodies import arrays, close, golden_body, golden_skeleton, products, relati
 
 from body_model import Skeleton, stand_in
 from body_model.joints import JOINT_NAMES, OPENPOSE_25, SMPL_24, SMPL_45, SMPL_LANDMARKS
+from body_model.open.stand_in import stand_in_regressor
 from body_model.rotations import axis_angle_to_matrix
-from body_model.stand_in import stand_in_regressor
 
 place = jax.jit(lambda skeleton, pose, betas, translation=None: skeleton(pose, betas, translation))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from body_model.joints import EXTRA_19, JOINT_NAMES, MIRROR, SMPL_45, SMPL_LANDMARKS
+from body_model.open.stand_in import stand_in, stand_in_regressor
 from body_model.skeleton import Skeleton
-from body_model.stand_in import stand_in, stand_in_regressor
 
 FLIP = np.array([-1.0, 1.0, 1.0])
 

@@ -14,8 +14,8 @@ from training_files import released_layout
 from training_runs import ROOT, environment, records
 
 import train
-from scorehmr_jax.cli import main
-from scorehmr_jax.data.build import Given, build
+from scorehmr_jax.commands.cli import main
+from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
 

@@ -18,7 +18,7 @@ from training_runs import (
 )
 
 from body_model import Skeleton, stand_in
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run

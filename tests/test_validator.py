@@ -8,7 +8,7 @@ import pytest
 from training_runs import SCHEDULE
 
 from body_model import stand_in
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.step import Batch, init_state
 from scorehmr_jax.training.validator import Validator

@@ -61,7 +61,7 @@ def change(path, **changes):
 
 
 def everything(folder, *columns):
-    from scorehmr_jax.data.records import RecordSet
+    from scorehmr_jax.datasets.records import RecordSet
 
     records = RecordSet.open(folder)
     return records.read(np.arange(len(records)), columns)

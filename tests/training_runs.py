@@ -13,8 +13,8 @@ import numpy as np
 
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.convert.denoiser import released_denoiser
-from scorehmr_jax.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.diffusion import cosine_betas, schedule
+from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.ema import Ema

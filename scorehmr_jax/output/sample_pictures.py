@@ -10,8 +10,8 @@ import numpy as np
 
 from body_model import SMPL, Skeleton
 from scorehmr_jax.camera import project
-from scorehmr_jax.denoiser import POSE_DIM
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
+from scorehmr_jax.networks.denoiser import POSE_DIM
 from scorehmr_jax.output.render import contact_sheet, render
 from scorehmr_jax.prior import x_to_rotations
 from scorehmr_jax.types import Array, Camera

@@ -14,7 +14,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from scorehmr_jax.denoiser import EPSILON, POSE_DIM, DenoiserConfig, gelu, row_sum, sinusoid
+from scorehmr_jax.networks.denoiser import (
+    EPSILON,
+    POSE_DIM,
+    DenoiserConfig,
+    gelu,
+    row_sum,
+    sinusoid,
+)
 from scorehmr_jax.types import Array
 
 Weights = Mapping[str, Any]

@@ -1,15 +1,13 @@
 """What a run has learned, or any prior, as a file for others.
 
-    python -m scorehmr_jax.training.export runs/scorehmr-b --out model-100.pt
+    scorehmr export runs/scorehmr-b --out model-100.pt
 
 The name decides what is written: model-<n>.pt for the released PyTorch code, optimiser included
 and, of a prior with shape, betas_stats.npz beside it;
 .npz for `load_prior`; .safetensors; and without a suffix an Orbax directory.
 """
 
-import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,21 +113,3 @@ def _sizes(config: dict[str, Any]) -> dict[str, Any]:
     sizes = {k.removeprefix("denoiser."): v for k, v in config.items() if k.startswith("denoiser.")}
     also = {k: config[k] for k in ("condition_on", "betas_range") if k in config}
     return sizes | also
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        "scorehmr_jax.training.export", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("source", type=Path, help="a run's folder, or a prior")
-    parser.add_argument("--out", type=Path, required=True, help="model-<n>.pt, .npz, ...")
-    parser.add_argument("--step", type=int, help="of a run; the newest by default")
-    args = parser.parse_args()
-    try:
-        export(args.source, args.out, args.step)
-    except ValueError as error:
-        sys.exit(f"export: {error}")
-
-
-if __name__ == "__main__":
-    main()

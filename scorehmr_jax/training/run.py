@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from scorehmr_jax.data.batch import Batch
+from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.step import Metrics, TrainState
 from scorehmr_jax.types import Array

@@ -13,10 +13,10 @@ import body_model
 from body_model import Skeleton
 from body_model.io import read_npz, write_npz
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.data import mocap
-from scorehmr_jax.data.batch import Batch
-from scorehmr_jax.data.pairs import augment_pairs, simulate_pairs
+from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.simulation import mocap
+from scorehmr_jax.simulation.pairs import augment_pairs, simulate_pairs
 from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream
@@ -116,7 +116,7 @@ def from_sets(
         ValueError: naming the set, if one is missing, damaged or not what is expected.
         ImportError: if TFDS or ArrayRecord is not installed.
     """
-    from scorehmr_jax.data.feed import open_feed
+    from scorehmr_jax.datasets.feed import open_feed
 
     condition = {"image": "features"}.get(condition_on, condition_on)
     train, held_out = (

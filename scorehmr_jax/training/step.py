@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from scorehmr_jax.data.batch import Batch
-from scorehmr_jax.denoiser import POSE_DIM, Denoiser, DenoiserConfig, row_sum
+from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule, add_noise
+from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, row_sum
 from scorehmr_jax.training.ema import Ema, Params
 from scorehmr_jax.types import Array, pytree
 

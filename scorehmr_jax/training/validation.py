@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from body_model.skeleton import Skeleton
-from scorehmr_jax.data.batch import Batch
-from scorehmr_jax.denoiser import Denoiser
+from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.evaluation.metrics import mpjpe, pa_mpjpe
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.training.ema import Params
 from scorehmr_jax.training.step import Model, Noised, noise_loss

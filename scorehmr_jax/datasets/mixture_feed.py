@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scorehmr_jax.data.batch import Batch
-from scorehmr_jax.data.order import Order, batch_indices, traced_indices
-from scorehmr_jax.data.records import RecordSet
+from scorehmr_jax.datasets.batch import Batch
+from scorehmr_jax.datasets.order import Order, batch_indices, traced_indices
+from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.types import Array
 
 _SHARE = 0.5  # of free memory that resident data may take: weights and activations need some

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scorehmr_jax.camera import DEFAULT_FOCAL, crop_to_full, pinhole
-from scorehmr_jax.data import image_size
-from scorehmr_jax.data.tables import Table, read_tables
+from scorehmr_jax.formats import image_size
+from scorehmr_jax.formats.tables import Table, read_tables
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
 # Annotators disagree with the body about OpenPose's limbs; the released code drops them in 3D.

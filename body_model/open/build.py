@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from body_model.joints import JOINT_NAMES, MIRROR, NUM_JOINTS, PARENTS
-from body_model.makehuman import MakeHuman
-from body_model.open_body_adults import FLIP, random_adults
-from body_model.open_body_fit import convex_regression, corrective_maps, principal_directions
+from body_model.open.adults import FLIP, random_adults
+from body_model.open.fit import convex_regression, corrective_maps, principal_directions
+from body_model.open.makehuman import MakeHuman
 
 PELVIS = np.array([0.0, -0.22, 0.02])  # where the rest pose has its root, as in SMPL
 NUM_BETAS = 10

@@ -15,7 +15,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.data.noise import smooth_noise
+from scorehmr_jax.simulation.clip_noise import smooth_noise
 from scorehmr_jax.types import Array, Camera, Keypoints2D
 
 _PARTS = {"arm": ("elbow", "wrist"), "leg": ("knee", "ankle", "big_toe", "small_toe", "heel")}

@@ -9,7 +9,7 @@ import numpy as np
 
 from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
-from scorehmr_jax.data.noise import clip_starts, per_clip
+from scorehmr_jax.simulation.clip_noise import clip_starts, per_clip
 from scorehmr_jax.types import Array, Camera
 
 # Image sizes that cameras and phones record, (width, height) in pixels.

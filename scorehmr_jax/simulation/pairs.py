@@ -9,10 +9,10 @@ import numpy as np
 
 from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
-from scorehmr_jax.data.mocap import mirror
-from scorehmr_jax.data.placement import place_before_camera
-from scorehmr_jax.data.simulate import Regressor, simulate_estimates
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.simulation.mocap import mirror
+from scorehmr_jax.simulation.placement import place_before_camera
+from scorehmr_jax.simulation.regressor import Regressor, simulate_estimates
 from scorehmr_jax.types import Array
 
 _CHUNK = 512  # frames simulated at a time

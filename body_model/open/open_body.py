@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.io import read_npz, write_npz
-from body_model.makehuman import MakeHuman, assets_folder
-from body_model.open_body_build import build
+from body_model.open.build import build
+from body_model.open.makehuman import MakeHuman, assets_folder
 from body_model.smpl import SMPL
 
 VERSION = 1  # of what `build` makes; raise it and every cache is made anew

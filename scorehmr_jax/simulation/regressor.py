@@ -18,9 +18,9 @@ from body_model.joints import JOINT_NAMES
 from body_model.rotations import axis_angle_to_matrix, matrix_to_6d, six_d_to_matrix
 from body_model.skeleton import Skeleton
 from scorehmr_jax.camera import project
-from scorehmr_jax.data.noise import smooth_noise
-from scorehmr_jax.data.placement import Placement, place_before_camera, place_before_cameras
-from scorehmr_jax.data.simulate_detector import Detector, pixels_per_metre, simulate_detections
+from scorehmr_jax.simulation.clip_noise import smooth_noise
+from scorehmr_jax.simulation.detector import Detector, pixels_per_metre, simulate_detections
+from scorehmr_jax.simulation.placement import Placement, place_before_camera, place_before_cameras
 from scorehmr_jax.types import Array, Camera, Estimate
 
 __all__ = [

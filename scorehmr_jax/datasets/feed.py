@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scorehmr_jax.data.mixture_feed import MixtureFeed
-from scorehmr_jax.data.records import RecordSet
-from scorehmr_jax.data.statistics import SHAPES, read_statistics
-from scorehmr_jax.data.tables import read_tables
+from scorehmr_jax.datasets.mixture_feed import MixtureFeed
+from scorehmr_jax.datasets.records import RecordSet
+from scorehmr_jax.datasets.statistics import SHAPES, read_statistics
+from scorehmr_jax.formats.tables import read_tables
 
 CONDITIONS = ("features", "estimate", "none")
 HELD_OUT = 0.01  # of every set, at its end, for validation

@@ -1,4 +1,4 @@
-"""The commands around training sets: `scorehmr build-data` and `scorehmr feature-stats`."""
+"""`scorehmr build-data`: training sets from annotations, features and motion capture."""
 
 import argparse
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_BUILD = """\
+_HELP = """\
 Build training sets (ArrayRecord, through TFDS) from files in the released layout or your own.
 
 NAME is one or more of
@@ -27,53 +27,41 @@ Only samples with a pose fit are kept. A set is whole or is not there. Of severa
 are there already are left as they are, so that the same command goes on where it failed.
 """
 
-_STATS = """\
-Mean and standard deviation of image features over files, as `build-data` and training need them.
-Files of PARE hold pose_feats [N,128,24] and perhaps cam_shape_feats [N,64,24], of ProHMR img_feats
-[N,2048], your own features [N,F]. Take the training sets, all of them; a prior keeps to the
-statistics it was trained with.
-"""
 
-
-def add_parsers(commands: Any) -> None:
-    """Adds the commands to those of a parser."""
-    raw = argparse.RawDescriptionHelpFormatter
-    build = commands.add_parser(
-        "build-data", help="build training sets", description=_BUILD, formatter_class=raw
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to those of a parser."""
+    parser = commands.add_parser(
+        "build-data",
+        help="build training sets",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    build.add_argument("names", nargs="+", metavar="NAME")
-    build.add_argument("--data-root", type=Path, required=True, metavar="DIR")
-    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="where sets go")
-    build.add_argument("--fits", choices=["mosh", "eft", "spin"], help="default: mosh or eft")
-    build.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "none"],
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where sets go")
+    parser.add_argument("--fits", choices=["mosh", "eft", "spin"], help="default: mosh or eft")
+    parser.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "none"],
                        help="default: pare")  # fmt: skip
-    files = build.add_argument_group("files elsewhere than in the released layout")
+    files = parser.add_argument_group("files elsewhere than in the released layout")
     files.add_argument("--annotations", type=Path, metavar="F")
     files.add_argument("--features", type=Path, metavar="F", help="of the images, not standardised")
     files.add_argument("--stats", type=Path, metavar="F", help="mean and deviation of the features")
     files.add_argument("--estimates", type=Path, metavar="F",
                        help="a network's predictions, for a prior conditioned on them")  # fmt: skip
-    build.add_argument("--set-name", help="of an own set")
-    build.add_argument("--fps", type=float, help="frames per second from AMASS; default: 10")
-    build.add_argument("--drop-bad", action="store_true", help="leave out samples with NaN")
-    build.add_argument("--accept-statistics", action="store_true",
+    parser.add_argument("--set-name", help="of an own set")
+    parser.add_argument("--fps", type=float, help="frames per second from AMASS; default: 10")
+    parser.add_argument("--drop-bad", action="store_true", help="leave out samples with NaN")
+    parser.add_argument("--accept-statistics", action="store_true",
                        help="that seem to be of other features")  # fmt: skip
-    build.add_argument("--overwrite", action="store_true", help="replace sets that are there")
-    build.add_argument("--quiet", action="store_true", help="no progress bar")
-    stats = commands.add_parser(
-        "feature-stats", help="compute feature statistics", description=_STATS, formatter_class=raw
-    )
-    stats.add_argument("features", nargs="+", type=Path, metavar="F")
-    stats.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "own"],
-                       help="whose keys to read; default: those that all files have")  # fmt: skip
-    stats.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
-    stats.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace sets that are there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(run=build_data)
 
 
 def build_data(args: argparse.Namespace) -> None:
     """Builds the sets that are asked for, and says what they hold."""
-    from scorehmr_jax.data.aside import present
-    from scorehmr_jax.data.build import Given, build, describe, expand, plan
+    from scorehmr_jax.datasets.aside import present
+    from scorehmr_jax.datasets.build import Given, build, describe, expand, plan
 
     names = expand(args.names)
     elsewhere = ("annotations", "features", "estimates", "set_name")
@@ -116,14 +104,3 @@ def _stopped_by_sigterm() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def feature_stats(args: argparse.Namespace) -> None:
-    """Computes statistics and writes them."""
-    from scorehmr_jax.data.statistics import compute_statistics
-
-    found = compute_statistics(args.features, args.out, args.backbone, overwrite=args.overwrite)
-    print(f"statistics of {len(found.mean)} features written to {args.out}")
-
-
-COMMANDS = {"build-data": build_data, "feature-stats": feature_stats}

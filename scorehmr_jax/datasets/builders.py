@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.data.image_sets import FILES
-from scorehmr_jax.data.records import column_dtype
-from scorehmr_jax.data.samples import Source
-from scorehmr_jax.data.statistics import WIDTHS, Statistics, save_statistics
+from scorehmr_jax.datasets.image_sets import FILES
+from scorehmr_jax.datasets.records import column_dtype
+from scorehmr_jax.datasets.samples import Source
+from scorehmr_jax.datasets.statistics import WIDTHS, Statistics, save_statistics
 
 try:
     import tensorflow_datasets as tfds

@@ -10,8 +10,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from scorehmr_jax.data.aside import superseded
-from scorehmr_jax.data.statistics import Statistics, read_statistics
+from scorehmr_jax.datasets.aside import superseded
+from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
 _ROWS = 512  # read at once where all are read

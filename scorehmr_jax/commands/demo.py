@@ -6,41 +6,26 @@ The estimates and detections are simulated, so that the truth is known.
 import importlib.util
 import time
 import warnings
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.camera import pinhole, project
-from scorehmr_jax.data.simulate import (
-    REGRESSORS,
-    pixels_per_metre,
-    simulate_detections,
-    simulate_estimates,
-)
-from scorehmr_jax.demo_motion import FPS, demo_motion
+from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import make_refiner
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D, Refined, pytree
+from scorehmr_jax.simulation.authored_motion import FPS
+from scorehmr_jax.simulation.scene import Scene, film, photograph
+from scorehmr_jax.types import Array, Estimate, Refined
 
-# Four cameras stand around the walker, at breast height; the first sees the video.
-VIEWS = (35.0, 125.0, 215.0, 305.0)  # degrees about the vertical, from the front
-IMAGE_SIZE = (1000.0, 1000.0)
-FOCAL = 1500.0
-DISTANCE = 4.3  # metres: a standing person is about 600 pixels tall
-AIM = (0.0, 0.9, 0.75)  # the point that all cameras look at, metres
-MOMENTS = slice(2, None, 4)  # frames seen by all four cameras
 SHOWN = (8, 72, 114)  # frames of the pictures: a step, the knee bend, the wave
 SHOWN_MOMENT = 26  # of MOMENTS, in the picture of the four views
 STRIP = range(6, 120, 12)
-BETAS = (0.4, 0.6, -0.3, 0.3, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
 
 COLUMNS = {
     "MPJPE": "mm", "PA-MPJPE": "mm", "acceleration": "mm/frame²", "2D error": "px",
@@ -48,15 +33,13 @@ COLUMNS = {
 }  # fmt: skip
 
 
-@pytree
-@dataclass(frozen=True)
-class Scene:
-    """What was seen and what is true; N frames of a video, or moments and views [M, 4]."""
-
-    truth: Estimate
-    estimate: Estimate
-    keypoints: Keypoints2D
-    camera: Camera
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to those of a parser."""
+    parser = commands.add_parser("demo", help="refine a built-in motion; write a report")
+    parser.add_argument("--out", type=Path, default=Path("demo_out"))
+    parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated errors")
+    parser.set_defaults(run=lambda args: run(args.out, args.seed, args.prior))
 
 
 def run(
@@ -74,7 +57,7 @@ def run(
         The rows of the table, `output.report.Row`.
     """
     _need("matplotlib", "jinja2", "pygltflib")
-    from scorehmr_jax.demo_pictures import draw_moments, draw_strip, draw_views
+    from scorehmr_jax.output.demo_pictures import draw_moments, draw_strip, draw_views
     from scorehmr_jax.output.export import save_glb, save_npz
     from scorehmr_jax.output.render import save_png
     from scorehmr_jax.output.report import Figure, Row, format_table, save_report
@@ -140,19 +123,6 @@ def _need(*packages: str) -> None:
         )
 
 
-def example(body: SMPL, seed: int = 0) -> tuple[Estimate, Keypoints2D, Camera]:
-    """The demo's video, to try things on: 120 frames of one person.
-
-    Args:
-        body: whose motion it is.
-        seed: of the simulated errors.
-    Returns:
-        A regression network's estimate, a detector's OpenPose-25 keypoints and the camera.
-    """
-    scene = film(jax.random.key(seed), body, Skeleton.of(body))
-    return scene.estimate, scene.keypoints, scene.camera
-
-
 LEAD = (
     "A motion is seen by a camera. A regression network's first estimate and a detector's 2D "
     "keypoints are simulated, the way real ones err; the estimate is then refined with the prior "
@@ -177,72 +147,14 @@ CAPTIONS = (
 
 def default_body() -> SMPL:
     """The open body, or where its data are not installed, the capsule figure."""
-    from body_model.open_body import open_body
-    from body_model.stand_in import stand_in
+    from body_model.open.open_body import open_body
+    from body_model.open.stand_in import stand_in
 
     try:
         return open_body()
     except ModuleNotFoundError as error:
         warnings.warn(f"{error}\nThe demo goes on with a plain capsule figure.", stacklevel=2)
         return stand_in()
-
-
-def film(key: Array, body: SMPL, skeleton: Skeleton) -> Scene:
-    """The motion as the first camera's video: N frames, errors correlated over time."""
-    truth, camera = seen_from(VIEWS[0], body)
-    scene = _simulated(key, skeleton, truth, camera, np.zeros(len(truth.betas), np.int32))
-    return _with_one_shape(scene)
-
-
-def photograph(key: Array, body: SMPL, skeleton: Skeleton) -> Scene:
-    """Some moments seen by all cameras: [M, 4], errors independent."""
-    truths, cameras = zip(*(seen_from(angle, body) for angle in VIEWS), strict=True)
-    truth, camera = jax.tree.map(
-        lambda *views: jnp.stack([view[MOMENTS] for view in views], 1),
-        *zip(truths, cameras, strict=True),
-    )
-    batch = truth.betas.shape[:2]
-    truth, camera = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), (truth, camera))
-    # Every sample a clip of its own: no two share their errors.
-    scene = _simulated(key, skeleton, truth, camera, np.arange(len(truth.betas), dtype=np.int32))
-    return _with_one_shape(jax.tree.map(lambda a: a.reshape(*batch, *a.shape[1:]), scene))
-
-
-def seen_from(angle: float, body: SMPL) -> tuple[Estimate, Camera]:
-    """The true motion in the frame of a camera that stands `angle` degrees around the person."""
-    poses, translation = (jnp.asarray(a, jnp.float32) for a in demo_motion())
-    betas = jnp.broadcast_to(jnp.asarray(BETAS), (len(poses), len(BETAS)))
-    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-    to_camera = jnp.asarray(np.diag([1.0, -1.0, -1.0]) @ turn, jnp.float32)
-    # The body turns about its own pelvis, which is not its origin.
-    pelvis = body.rest_joints(betas)[:, 0]
-    path = (translation + pelvis - jnp.asarray(AIM)) @ to_camera.T + jnp.array([0, 0, DISTANCE])
-    poses = poses.at[:, 0].set(to_camera @ poses[:, 0])
-    camera = pinhole(jnp.broadcast_to(jnp.asarray(IMAGE_SIZE), (len(poses), 2)), FOCAL)
-    return Estimate(poses, betas, path - pelvis), camera
-
-
-def _simulated(
-    key: Array, skeleton: Skeleton, truth: Estimate, camera: Camera, clip_index: np.ndarray
-) -> Scene:
-    """What a regression network and a 2D detector would say of N samples."""
-    key_estimate, key_detections = jax.random.split(key)
-    estimate = simulate_estimates(
-        key_estimate, skeleton, truth.pose, truth.betas, truth.translation, camera,
-        REGRESSORS["medium"], clip_index,
-    )  # fmt: skip
-    xy = project(skeleton(truth.pose, truth.betas, truth.translation), camera)
-    scale = pixels_per_metre(camera, truth.translation)
-    detections = simulate_detections(key_detections, xy, scale, clip_index=clip_index)
-    return Scene(truth, estimate, detections, camera)
-
-
-def _with_one_shape(scene: Scene) -> Scene:
-    """One shape for all frames of the video, or for all views of a moment: their mean."""
-    betas = scene.estimate.betas
-    betas = jnp.broadcast_to(betas.mean(-2, keepdims=True), betas.shape)
-    return replace(scene, estimate=replace(scene.estimate, betas=betas))
 
 
 def timed(refiner: Any, scene: Scene, terms: tuple) -> tuple[Refined, float]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from scorehmr_jax.data.amass import Amass
-from scorehmr_jax.data.aside import building, present, put
-from scorehmr_jax.data.image_sets import FILES, ImageFiles, ImageSet
-from scorehmr_jax.data.mixtures import MIXTURES
-from scorehmr_jax.data.own_sets import OwnSet
-from scorehmr_jax.data.samples import Source
+from scorehmr_jax.datasets.amass import Amass
+from scorehmr_jax.datasets.aside import building, present, put
+from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
+from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.datasets.own_sets import OwnSet
+from scorehmr_jax.datasets.samples import Source
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 
@@ -100,7 +100,7 @@ def build(
         ValueError: naming file, key, what was expected and found, if something is wrong.
         ImportError: if TFDS or ArrayRecord is not installed.
     """
-    from scorehmr_jax.data.builders import BUILDERS
+    from scorehmr_jax.datasets.builders import BUILDERS
 
     new = plan(name, root, out, given)
     if present(new.final) and not overwrite:
@@ -148,7 +148,7 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
     # Mosh is to Human3.6M what EFT is to the others.
     fits = "mosh" if (base, fits) == ("h36m", "eft") else fits
     backbone = backbone.replace("_", "-") or given.backbone or "pare"
-    from scorehmr_jax.data.builders import BUILDERS
+    from scorehmr_jax.datasets.builders import BUILDERS
 
     config = f"{fits}_{backbone}".replace("-", "_")
     known = [c.name for c in BUILDERS[base].BUILDER_CONFIGS]
@@ -181,7 +181,7 @@ def _bar(source: Source, name: str, quiet: bool) -> Any:
 
 def describe(folder: str | Path) -> str:
     """What a set holds, and what was dropped on the way, in a few lines."""
-    from scorehmr_jax.data.records import RecordSet
+    from scorehmr_jax.datasets.records import RecordSet
 
     records = RecordSet.open(folder)
     notes = records.notes

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.data.npz_rows import iterate, read_shapes
-from scorehmr_jax.data.samples import (
+from scorehmr_jax.datasets.samples import (
     Samples,
     as_float32,
     as_text,
@@ -25,7 +24,7 @@ from scorehmr_jax.data.samples import (
     refuse_degrees,
     turned_far,
 )
-from scorehmr_jax.data.statistics import (
+from scorehmr_jax.datasets.statistics import (
     WIDTHS,
     Moments,
     Statistics,
@@ -33,7 +32,8 @@ from scorehmr_jax.data.statistics import (
     read_statistics,
     shapes_of,
 )
-from scorehmr_jax.data.tables import Table, not_rotations, read_tables
+from scorehmr_jax.formats.npz_rows import iterate, read_shapes
+from scorehmr_jax.formats.tables import Table, not_rotations, read_tables
 
 # Where the released layout has the annotations of each data set, by the fits that they hold.
 FILES = {

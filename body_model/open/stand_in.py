@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.joints import EXTRA_19, JOINT_NAMES, MIRROR
+from body_model.open.stand_in_mesh import FLIP, Mesh, assemble, smoothstep
 from body_model.smpl import SMPL
-from body_model.stand_in_mesh import FLIP, Mesh, assemble, smoothstep
 
 
 def stand_in(dtype: DTypeLike = np.float32) -> SMPL:

@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from scorehmr_jax.data.tables import Table
+from scorehmr_jax.formats.tables import Table
 
 _ROWS_AT_ONCE = 1024
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from body_model.makehuman import MakeHuman
+from body_model.open.makehuman import MakeHuman
 
 FLIP = np.array([-1.0, 1.0, 1.0])  # the mirror image of a point, left for right
 NUM_ADULTS = 400

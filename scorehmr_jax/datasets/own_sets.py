@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.data.npz_rows import iterate, npz_files, read_shapes
-from scorehmr_jax.data.samples import (
+from scorehmr_jax.datasets.samples import (
     Samples,
     as_float32,
     as_text,
@@ -28,8 +27,9 @@ from scorehmr_jax.data.samples import (
     refuse_degrees,
     turned_far,
 )
-from scorehmr_jax.data.statistics import Moments, Statistics, check_features, read_statistics
-from scorehmr_jax.data.tables import Table, not_rotations
+from scorehmr_jax.datasets.statistics import Moments, Statistics, check_features, read_statistics
+from scorehmr_jax.formats.npz_rows import iterate, npz_files, read_shapes
+from scorehmr_jax.formats.tables import Table, not_rotations
 
 _STATISTICS = "feature_stats.npz"
 _OPTIONAL = ("betas", "features", "pred_pose")

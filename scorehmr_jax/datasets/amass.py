@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.data.npz_rows import npz_files, read_shapes
-from scorehmr_jax.data.samples import (
+from scorehmr_jax.datasets.samples import (
     Samples,
     axis_angle_to_x,
     bad_rows,
     refuse_degrees,
     turned_far,
 )
-from scorehmr_jax.data.tables import Table, read_tables
+from scorehmr_jax.formats.npz_rows import npz_files, read_shapes
+from scorehmr_jax.formats.tables import Table, read_tables
 
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
 

@@ -1,0 +1,29 @@
+"""The command `scorehmr`: one module of this folder per subcommand."""
+
+import argparse
+import signal
+import sys
+import warnings
+
+from scorehmr_jax.commands import build_data, demo, export, feature_stats, refine
+
+SUBCOMMANDS = (refine, demo, build_data, feature_stats, export)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Runs the command; a mistake in the input, or Ctrl-C, ends it with one line."""
+    parser = argparse.ArgumentParser(prog="scorehmr", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for module in SUBCOMMANDS:
+        module.add_parser(commands)
+    args = parser.parse_args(argv)
+    name = f"scorehmr {args.command}"
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)
+        try:
+            args.run(args)
+        except (ValueError, OSError, ImportError) as error:
+            sys.exit(f"{name}: {error}")
+        except KeyboardInterrupt as stop:
+            print(f"{name}: stopped", file=sys.stderr)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))  # as shells have it

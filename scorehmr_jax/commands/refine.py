@@ -1,0 +1,75 @@
+"""`scorehmr refine`: first estimates in one file, refined bodies in another."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_HELP = """\
+Refine first estimates from one .npz into another, with a shipped prior or your own.
+
+The input holds, for N images (with --video: N frames of one video)
+  pose [N,24,3,3] rotation matrices or [N,24,3] axis-angle, root in the camera frame
+  betas [N,10]    translation [N,3] body to camera, metres
+  keypoints [N,25,3] OpenPose-25: x, y in pixels of the full image, confidence
+  image_size [N,2] width and height    focal [N,2], [N] or one number, pixels
+and, for a prior that needs image features, features [N,F], already standardised.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to those of a parser."""
+    parser = commands.add_parser(
+        "refine",
+        help="refine estimates in an .npz",
+        description=_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", type=Path)
+    parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--video", action="store_true", help="the images are frames in order")
+    parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
+    parser.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
+    parser.set_defaults(
+        run=lambda args: refine_file(args.input, args.out, args.prior, args.body, args.video)
+    )
+
+
+def refine_file(
+    source: Path,
+    target: Path,
+    prior: str = "open-cond",
+    body: Path | None = None,
+    video: bool = False,
+) -> None:
+    """Refines the estimates in one .npz into another; `scorehmr refine --help` tells the keys.
+
+    Raises:
+        ValueError: naming the file and key, if an array is missing or has another shape.
+    """
+    from body_model import load, open_body
+    from scorehmr_jax import guidance
+    from scorehmr_jax.formats import estimates
+    from scorehmr_jax.load import load_prior
+    from scorehmr_jax.output.export import save_npz
+    from scorehmr_jax.refine import refine
+    from scorehmr_jax.screening import STATUS
+
+    if target.is_dir():
+        raise ValueError(f"{target}: is a folder; expected the .npz to write")
+    given = estimates.read(source)
+    loaded_prior = load_prior(prior)
+    model = load(body) if body else open_body()
+    try:
+        terms: list = [guidance.keypoints_2d(given.keypoints, given.camera)]
+        if video:
+            terms.append(guidance.smooth())
+        refined, info = refine(loaded_prior, model, given.estimate, given.features, terms)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    save_npz(target, refined, given.camera)
+    status = np.asarray(info.status)
+    print(f"{np.sum(status == 0)} of {len(status)} refined, written to {target}")
+    for i in np.flatnonzero(status):
+        print(f"  {i}: {STATUS[status[i]]}")
