@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model import Skeleton
+from body_model.pytree import pytree
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import project
 from scorehmr_jax.simulation.mocap import Mocap
@@ -19,7 +20,7 @@ from scorehmr_jax.simulation.regressor import (
     simulate_detections,
     simulate_estimates,
 )
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D, pytree
+from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
 SETTINGS = ("keypoints", "video", "multiview")
 STRENGTHS = tuple(REGRESSORS)
@@ -27,7 +28,6 @@ VIEWS = 4
 
 
 @pytree
-@dataclass(frozen=True)
 class Scene:
     """People, the cameras before them, and what a network and a detector say of the images."""
 

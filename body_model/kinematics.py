@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model.joints import LEVELS, NUM_JOINTS, PARENTS
-
-Array = jax.Array
+from body_model.pytree import Array
 
 
 def _ancestors() -> np.ndarray:
@@ -72,7 +71,8 @@ def _pinned_derivative(primals: tuple, tangents: tuple) -> tuple:
     rotations, positions = forward_kinematics(pose, rest_joints)
     ancestors = _ANCESTORS.astype(pose.dtype)
     back = jnp.swapaxes(pose, 1, 2)  # rotations times this are the parents' rotations
-    rotations_dot, positions_dot = jnp.zeros_like(rotations), jnp.zeros_like(positions)
+    rotations_dot: Array = jnp.zeros_like(rotations)
+    positions_dot: Array = jnp.zeros_like(positions)
     if not _is_zero(pose_dot):
         turn = multiply(
             multiply(rotations, multiply(back, pose_dot)), jnp.swapaxes(rotations, 1, 2)

@@ -7,7 +7,7 @@ sides of a singularity keeps the branch not taken from sending a NaN back.
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from body_model.pytree import Array
 
 # Below this norm a 6D column counts as this long. The released code's constant.
 _MIN_NORM = 1e-12

@@ -7,7 +7,6 @@ frame. The result equals the mesh's to rounding, pose correctives included.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -15,13 +14,11 @@ import numpy as np
 
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.kinematics import forward_kinematics, rotate
+from body_model.pytree import Array, pytree
 from body_model.smpl import SMPL, ArrayLike, pose_matrices
 
-Array = jax.Array
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class Skeleton:
     """A body that knows K keypoints and no mesh. Build one with `Skeleton.of`."""
 

@@ -1,6 +1,6 @@
 """The SMPL body model (Loper et al., SIGGRAPH Asia 2015): shape -> joints -> pose -> skin."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
@@ -8,14 +8,13 @@ import jax.numpy as jnp
 
 from body_model.joints import NUM_JOINTS, SMPL_LANDMARKS
 from body_model.kinematics import forward_kinematics
+from body_model.pytree import Array, pytree
 from body_model.rotations import axis_angle_to_matrix
 
-Array = jax.Array
 ArrayLike = Any  # a jax or a numpy array
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@pytree
 class SMPL:
     """A body in SMPL's format; a pytree, so it passes through jit, vmap and grad.
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from scorehmr_jax.types import Array, Camera
+from scorehmr_jax.types import Array, Camera, Number
 
 # Focal length in pixels that the released code and most regression networks assume.
 DEFAULT_FOCAL = 5000.0
@@ -34,7 +34,7 @@ def in_front(points: Array) -> Array:
     return jnp.all(points[..., 2] > _NEAR, axis=-1)
 
 
-def pinhole(image_size: Array, focal: float | Array = DEFAULT_FOCAL) -> Camera:
+def pinhole(image_size: Array, focal: Number = DEFAULT_FOCAL) -> Camera:
     """A camera that looks through the middle of its image.
 
     Args:
@@ -51,7 +51,7 @@ def pinhole(image_size: Array, focal: float | Array = DEFAULT_FOCAL) -> Camera:
 
 
 def crop_to_full(
-    weak_camera: Array, box_center: Array, box_size: Array, image_size: Array, focal: Array
+    weak_camera: Array, box_center: Array, box_size: Number, image_size: Array, focal: Number
 ) -> Array:
     """Translation in the full image's camera from a weak-perspective camera of a box.
 

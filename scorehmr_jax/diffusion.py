@@ -5,17 +5,16 @@ Notation: a_t is the product of (1 - beta) up to t; x_t = sqrt(a_t) x_0 + sqrt(1
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scorehmr_jax.types import Array, pytree
+from body_model.pytree import pytree
+from scorehmr_jax.types import Array
 
 
 @pytree
-@dataclass(frozen=True)
 class Schedule:
     """Per-step constants of a diffusion, [T] each.
 
@@ -47,7 +46,6 @@ class Schedule:
 
 
 @pytree
-@dataclass(frozen=True)
 class Level:
     """The constants of one noise level, or of many."""
 

@@ -8,15 +8,15 @@ that changing them never recompiles. A function of your own has that too if it i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.pytree import pytree
 from scorehmr_jax.camera import in_front, project
-from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, pytree
+from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, Number
 
 # Step sizes of the paper (section 4.3), and the released code's own factor on the views' term.
 KEYPOINT_WEIGHT = 0.003
@@ -46,7 +46,6 @@ class Term:
 
 
 @pytree
-@dataclass(frozen=True)
 class KeypointTerm(Term):
     """Reprojection error (paper, Eq. 12). Build it with `keypoints_2d`."""
 
@@ -90,7 +89,6 @@ class KeypointTerm(Term):
 
 
 @pytree
-@dataclass(frozen=True)
 class MultiviewTerm(Term):
     """Disagreement of the body pose between views of one person (paper, Eq. 13)."""
 
@@ -109,7 +107,6 @@ class MultiviewTerm(Term):
 
 
 @pytree
-@dataclass(frozen=True)
 class SmoothTerm(Term):
     """Change of the pose from frame to frame (paper, Eq. 14).
 
@@ -132,7 +129,6 @@ class SmoothTerm(Term):
 
 
 @pytree
-@dataclass(frozen=True)
 class FunctionTerm(Term):
     """A function of the user's, with a weight. Build it with `weighted`."""
 
@@ -152,7 +148,6 @@ class FunctionTerm(Term):
 
 
 @pytree
-@dataclass(frozen=True)
 class WeightedTerm(Term):
     """Another term, times a number."""
 
@@ -177,8 +172,8 @@ def keypoints_2d(
     keypoints: Keypoints2D,
     camera: Camera,
     *,
-    weight: float | Array = KEYPOINT_WEIGHT,
-    sigma: float | Array = 100.0,
+    weight: Number = KEYPOINT_WEIGHT,
+    sigma: Number = 100.0,
 ) -> KeypointTerm:
     """Reprojection onto 2D keypoints (paper, Eq. 12), by the robust Geman-McClure error.
 
@@ -219,7 +214,7 @@ def keypoints_2d(
     )
 
 
-def multiview(*, weight: float | Array = MULTIVIEW_WEIGHT) -> MultiviewTerm:
+def multiview(*, weight: Number = MULTIVIEW_WEIGHT) -> MultiviewTerm:
     """Agreement of the body pose between uncalibrated views (paper, Eq. 13).
 
     Args:
@@ -228,7 +223,7 @@ def multiview(*, weight: float | Array = MULTIVIEW_WEIGHT) -> MultiviewTerm:
     return MultiviewTerm(_weight(weight))
 
 
-def smooth(*, weight: float | Array = SMOOTH_WEIGHT) -> SmoothTerm:
+def smooth(*, weight: Number = SMOOTH_WEIGHT) -> SmoothTerm:
     """Smoothness over the frames of a video (paper, Eq. 14).
 
     Args:
@@ -237,7 +232,7 @@ def smooth(*, weight: float | Array = SMOOTH_WEIGHT) -> SmoothTerm:
     return SmoothTerm(_weight(weight))
 
 
-def weighted(weight: float | Array, term: Term | Callable[[Hypothesis], Array]) -> Term:
+def weighted(weight: Number, term: Term | Callable[[Hypothesis], Array]) -> Term:
     """A term times a number, which may be traced.
 
     Args:
@@ -274,7 +269,7 @@ def as_terms(terms: Any) -> tuple[Term, ...]:
     return tuple(t if isinstance(t, Term) else weighted(1.0, t) for t in several)
 
 
-def geman_mcclure(error: Array, sigma: float | Array) -> Array:
+def geman_mcclure(error: Array, sigma: Number) -> Array:
     """The robust error s^2 e^2 / (s^2 + e^2) (Geman and McClure, 1987)."""
     squared = error**2
     return sigma**2 * squared / (sigma**2 + squared)
@@ -286,7 +281,7 @@ def _fits(rows: tuple[int, ...], batch: tuple[int, ...]) -> bool:
     return len(rows) <= len(batch) and all(n in (1, wanted) for n, wanted in pairs)
 
 
-def _weight(weight: float | Array) -> Array:
+def _weight(weight: Number) -> Array:
     # Of one dtype, whatever kind of number it came as: another would compile anew.
     return jnp.asarray(weight, float)
 

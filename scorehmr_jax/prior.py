@@ -4,17 +4,18 @@ A pose is x_0 [..., D]: 24 joint rotations in 6D (`rotations_to_x`), D = 144; a 
 adds ten shape numbers scaled to [-1, 1], D = 154.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.pytree import pytree
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax import diffusion
 from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, FoldedDenoiser, fold
-from scorehmr_jax.types import Array, pytree
+from scorehmr_jax.types import Array
 
 # Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is
 # singular; above, the noise drowns what tells one pose from another.
@@ -22,7 +23,6 @@ _ENERGY_LEVELS = (10, 500)
 
 
 @pytree
-@dataclass(frozen=True)
 class Prior:
     """A trained denoiser with its noise schedule. Load one with `load_prior`."""
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model import SMPL, Skeleton
+from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim_step, predict_x_0
 from scorehmr_jax.guidance import Term, as_terms
 from scorehmr_jax.networks.denoiser import POSE_DIM, FoldedDenoiser
@@ -26,7 +27,7 @@ from scorehmr_jax.screening import (
     screen,
     settle,
 )
-from scorehmr_jax.types import Array, Estimate, Refined, pytree
+from scorehmr_jax.types import Array, Estimate, Refined
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,6 @@ class RefineConfig:
 
 
 @pytree
-@dataclass(frozen=True)
 class Info:
     """What happened to each sample."""
 

@@ -1,66 +1,59 @@
 """What goes into a refinement and what comes out: shapes, units, frames.
 
 Camera frame: x right, y down, z forward. Metres, radians, pixels. `N` counts samples: images,
-frames of a video, or views of a person. Every class is a frozen pytree; any leading axes do.
+frames of a video, or views of a person; any leading axes may stand in its place.
 """
 
-from dataclasses import dataclass
-from functools import partial
+from jaxtyping import Bool, Float, Real, Shaped
 
-import jax
+from body_model.pytree import Array, Number, pytree
 
-Array = jax.Array
-pytree = partial(jax.tree_util.register_dataclass)
+__all__ = ["Array", "Camera", "Estimate", "Hypothesis", "Keypoints2D", "Number", "Refined"]
 
 
 @pytree
-@dataclass(frozen=True)
 class Estimate:
     """A first estimate of a body, from any regression network."""
 
-    pose: Array  # [N, 24, 3, 3] joint rotations; the root's is in the camera frame
-    betas: Array  # [N, 10] SMPL shape
-    translation: Array  # [N, 3] body to camera, metres
+    pose: Float[Array, "*N 24 3 3"]  # joint rotations; the root's is in the camera frame
+    betas: Float[Array, "*N B"]  # SMPL shape, usually 10 numbers
+    translation: Float[Array, "*N 3"]  # body to camera, metres
 
 
 @pytree
-@dataclass(frozen=True)
 class Keypoints2D:
     """2D detections in the full image."""
 
-    xy: Array  # [N, K, 2] pixels
-    confidence: Array  # [N, K] in [0, 1]; 0 means: not seen
+    xy: Real[Array, "*N K 2"]  # pixels
+    confidence: Shaped[Array, "*N K"]  # in [0, 1]; 0 means: not seen
 
 
 @pytree
-@dataclass(frozen=True)
 class Camera:
     """A pinhole camera without distortion."""
 
-    focal: Array  # [N, 2] pixels
-    center: Array  # [N, 2] principal point, pixels
-    image_size: Array  # [N, 2] width and height, pixels
+    focal: Real[Array, "*N 2"]  # pixels
+    center: Real[Array, "*N 2"]  # principal point, pixels
+    image_size: Real[Array, "*N 2"]  # width and height, pixels
 
 
 @pytree
-@dataclass(frozen=True)
 class Hypothesis:
     """The body that a guidance term judges: the current guess of x_0 in every form."""
 
-    pose_6d: Array  # [N, 144] as the diffusion has it; not orthonormal
-    pose: Array  # [N, 24, 3, 3] rotations
-    betas: Array  # [N, 10]
-    joints: Array  # [N, K, 3] keypoints of the skeleton, body frame (no translation)
-    translation: Array  # [N, 3] body to camera
-    mask: Array  # [N] False for padding
+    pose_6d: Float[Array, "*N 144"]  # as the diffusion has it; not orthonormal
+    pose: Float[Array, "*N 24 3 3"]  # rotations
+    betas: Float[Array, "*N B"]
+    joints: Float[Array, "*N K 3"]  # keypoints of the skeleton, body frame (no translation)
+    translation: Float[Array, "*N 3"]  # body to camera
+    mask: Bool[Array, "*N"]  # False for padding
 
 
 @pytree
-@dataclass(frozen=True)
 class Refined:
     """A refined body."""
 
-    pose: Array  # [N, 24, 3, 3] rotations
-    betas: Array  # [N, 10]
-    translation: Array  # [N, 3] body to camera, metres
-    pose_6d: Array  # [N, 144] the diffusion's own x_0, before it is made orthonormal
+    pose: Float[Array, "*N 24 3 3"]  # rotations
+    betas: Float[Array, "*N B"]
+    translation: Float[Array, "*N 3"]  # body to camera, metres
+    pose_6d: Float[Array, "*N 144"]  # the diffusion's own x_0, before it is made orthonormal

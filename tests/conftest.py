@@ -1,10 +1,34 @@
-"""Where the tests find the data that is not in this repository; they skip where it is absent."""
+"""Types checked at run time, and where the tests find data that is not in this repository."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import jaxtyping
 import pytest
 
+# Before any test imports the packages: shapes and dtypes of every signature and field are
+# checked whenever a test calls one.
+jaxtyping.install_import_hook(["body_model", "scorehmr_jax"], "checked_types.checker")
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+_raises = pytest.raises
+
+
+@contextmanager
+def _raises_unchecked(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    """`pytest.raises` with the type checks off: bad input must be named by our own errors."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with _raises(*args, **kwargs) as info:
+            yield info
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
 def _folder(name: str) -> Path:

@@ -20,7 +20,7 @@ from scorehmr_jax.screening import (
     checked_estimate,
     checked_mask,
 )
-from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
+from scorehmr_jax.types import Array, Estimate, Hypothesis, Number, Refined
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def adam(
     body: SMPL | Skeleton,
     estimate: Estimate,
     terms: Any,
-    pull: float | Array = 0.0,
+    pull: Number = 0.0,
     config: AdamConfig = AdamConfig(),
     mask: Array | None = None,
 ) -> tuple[Refined, Info]:

@@ -1,12 +1,10 @@
 """What a training step is given."""
 
-from dataclasses import dataclass
-
-from scorehmr_jax.types import Array, pytree
+from body_model.pytree import pytree
+from scorehmr_jax.types import Array
 
 
 @pytree
-@dataclass(frozen=True)
 class Batch:
     """Poses to learn."""
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.pytree import Array
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.prior import rotations_to_x
 
@@ -86,7 +87,7 @@ def _padded(function: Any, pose: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def _axis_angle_to_x(pose: jax.Array) -> jax.Array:
+def _axis_angle_to_x(pose: Array) -> Array:
     return rotations_to_x(axis_angle_to_matrix(pose))
 
 

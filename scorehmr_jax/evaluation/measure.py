@@ -1,6 +1,5 @@
 """What an evaluation reports of each sample, before and after refinement."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -8,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from body_model import SMPL, Skeleton
+from body_model.pytree import pytree
 from scorehmr_jax.camera import in_front, project
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.protocols import Protocol
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D, pytree
+from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
 
 @pytree
-@dataclass(frozen=True)
 class Truth:
     """What samples are measured against."""
 

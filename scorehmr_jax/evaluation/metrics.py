@@ -8,7 +8,8 @@ Points are in metres and errors come in millimetres, unless a name or docstring 
 import jax
 import jax.numpy as jnp
 
-Array = jax.Array
+from body_model.pytree import Array
+
 MM_PER_M = 1000.0
 
 # EMDB leaves out the root, the feet and the hands, yet still divides by all 24 joints.
@@ -153,7 +154,7 @@ def jitter(joints: Array, fps: float, convention: str = "wham") -> Array:
         raise ValueError(f"jitter: convention is 'wham' or 'emdb', found {convention!r}")
     if joints.shape[-2] != 24:
         raise ValueError(f"jitter: 'emdb' needs SMPL's 24 joints, found {joints.shape[-2]}")
-    return jerk.at[..., _EMDB_STILL_JOINTS].set(0).mean(-1)
+    return jnp.asarray(jerk).at[..., _EMDB_STILL_JOINTS].set(0).mean(-1)
 
 
 def pelvis_error(predicted: Array, target: Array) -> Array:

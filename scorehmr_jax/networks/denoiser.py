@@ -15,7 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from scorehmr_jax.types import Array, pytree
+from body_model.pytree import pytree
+from scorehmr_jax.types import Array
 
 POSE_DIM = 144
 SHAPE_DIM = 10
@@ -47,7 +48,6 @@ class DenoiserConfig:
 
 
 @pytree
-@dataclass(frozen=True)
 class BlockCondition:
     """What a block needs to know of an image's features."""
 
@@ -61,7 +61,6 @@ Modulation = tuple[tuple[tuple[Array, Array], ...], ...]  # scale and shift per 
 
 
 @pytree
-@dataclass(frozen=True)
 class _FoldedBlock:
     """A block's weights with both norms' affine maps multiplied in."""
 
@@ -111,7 +110,6 @@ class _FoldedBlock:
 
 
 @pytree
-@dataclass(frozen=True)
 class _FoldedStream:
     blocks: tuple[_FoldedBlock, ...]
     input: tuple[Array, Array]  # kernel, bias
@@ -141,7 +139,6 @@ class _FoldedStream:
 
 
 @pytree
-@dataclass(frozen=True)
 class FoldedDenoiser:
     """A denoiser ready to be evaluated many times. Made by `fold` or `Denoiser.fold`."""
 

@@ -11,7 +11,7 @@ from body_model import SMPL
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
 from scorehmr_jax.output.render import contact_sheet, crop_around, render
-from scorehmr_jax.types import Camera
+from scorehmr_jax.types import Array, Camera
 
 BEFORE, AFTER, TRUTH = (0.90, 0.72, 0.60), (0.62, 0.75, 0.88), (0.80, 0.80, 0.79)
 HEIGHT = 340  # of a picture, pixels
@@ -98,7 +98,7 @@ class _Posed:
 
 
 @jax.jit
-def _posed(body: SMPL, person: Any) -> tuple[jax.Array, jax.Array]:
+def _posed(body: SMPL, person: Any) -> tuple[Array, Array]:
     pose = person.pose, person.betas, person.translation
     return body.vertices(*pose), body.joints(*pose)
 

@@ -65,8 +65,8 @@ def place_before_camera(
     def draw(key: Array, bounds: tuple[float, float]) -> Array:
         return per_clip(jax.random.uniform(key, (count,), dtype, *bounds), clip_index)
 
-    size = jax.random.choice(keys[0], jnp.asarray(_IMAGE_SIZES, dtype), (count,))
-    size = per_clip(size, clip_index)
+    sizes = jax.random.choice(keys[0], jnp.asarray(_IMAGE_SIZES, dtype), (count,))
+    size = per_clip(sizes, clip_index)
     focal = draw(keys[1], config.focal) * size.max(-1)
     person = draw(keys[2], config.size) * jnp.sqrt(size.prod(-1))
     pitch = draw(keys[3], (np.deg2rad(config.pitch[0]), np.deg2rad(config.pitch[1])))
@@ -86,7 +86,7 @@ def place_before_camera(
     distance = focal * _PERSON_HEIGHT / person + extent
     target = distance[:, None] * jnp.concatenate([aim, jnp.ones((count, 1), dtype)], axis=-1)
     camera = Camera(jnp.stack([focal, focal], -1), size / 2, size)
-    return pose.at[:, 0].set(root), moved + target - rest_pelvis, camera
+    return jnp.asarray(pose).at[:, 0].set(root), moved + target - rest_pelvis, camera
 
 
 def place_before_cameras(

@@ -3,7 +3,7 @@
 The estimates and detections are simulated, so that the truth is known.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 
 from body_model import SMPL, Skeleton, open_body
 from body_model.io import write_npz
+from body_model.pytree import pytree
 from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.example import FILE
@@ -21,7 +22,7 @@ from scorehmr_jax.simulation.regressor import (
     simulate_detections,
     simulate_estimates,
 )
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D, pytree
+from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
 # Four cameras stand around the walker, at breast height; the first sees the video.
 VIEWS = (35.0, 125.0, 215.0, 305.0)  # degrees about the vertical, from the front
@@ -34,7 +35,6 @@ BETAS = (0.4, 0.6, -0.3, 0.3, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0)
 
 
 @pytree
-@dataclass(frozen=True)
 class Scene:
     """What was seen and what is true; N frames of a video, or moments and views [M, 4]."""
 

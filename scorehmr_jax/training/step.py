@@ -1,18 +1,18 @@
 """The training step: noise a pose, predict the noise, step the weights and their average."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from body_model.pytree import pytree
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule, add_noise
 from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, row_sum
 from scorehmr_jax.training.ema import Ema, Params
-from scorehmr_jax.types import Array, pytree
+from scorehmr_jax.types import Array
 
 Metrics = dict[str, Array]
 
@@ -29,7 +29,6 @@ class Model(Protocol):
 
 
 @pytree
-@dataclass(frozen=True)
 class Noised:
     """Poses with the noise drawn for them. The leading axes of t broadcast to those of x_0."""
 
@@ -40,7 +39,6 @@ class Noised:
 
 
 @pytree
-@dataclass(frozen=True)
 class TrainState:
     """All that a step changes."""
 
@@ -56,7 +54,9 @@ def init_state(
     """A fresh state with PyTorch's initial distribution of weights."""
     c = denoiser.config
     features = jnp.zeros((1, c.condition_dim)) if c.condition_dim else None
-    params = denoiser.init(key, jnp.zeros((1, c.dim)), jnp.zeros(1, int), features)["params"]
+    params = denoiser.init(jnp.asarray(key), jnp.zeros((1, c.dim)), jnp.zeros(1, int), features)[
+        "params"
+    ]
     return start_state(params, optimizer)
 
 
