@@ -1,15 +1,14 @@
 """The results of an evaluation: collected, summed up, written whole or not at all, printed."""
 
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from body_model.files import local_path, write_json, write_npz
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import STATUS
 
 UNITS = {
@@ -123,8 +122,7 @@ def summary(
             {"sample": i, "image": names[i], "step": int(stop[i])}
             for i in map(int, np.flatnonzero(stop >= 0))
         ],
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("scorehmr-jax", "jax", "flax", "numpy")},
+        "versions": versions(),
     }
 
 
@@ -237,14 +235,6 @@ def _counted(batches: Sequence[Any]) -> Iterator[Any]:
         if sys.stderr.isatty():
             end = "\n" if done == len(batches) else ""
             print(f"\rbatch {done} of {len(batches)}", end=end, file=sys.stderr, flush=True)
-
-
-def _version(package: str) -> str | None:
-    """None where a package is used from its folder, not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _mean(values: np.ndarray) -> float | None:
