@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import everything
 
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.samples import axis_angle_to_x

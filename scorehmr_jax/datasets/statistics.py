@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from body_model.io import write_npz
+from scorehmr_jax.formats.features import feature_keys, feature_statistics
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
-from scorehmr_jax.formats.released import feature_keys, feature_statistics
 from scorehmr_jax.formats.tables import read_tables
 
 # What each backbone gives for an image, by key, in the order in which it is flattened.
