@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from training_files import change, everything, names_in, released_layout
 
 from scorehmr_jax.datasets.aside import building
@@ -81,7 +81,7 @@ numpy.savez(sys.argv[1], **found)
 def test_tensorflow_is_never_imported(data, tmp_path):
     program = f"""
 import sys
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.feed import open_feed
 main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 feed = open_feed({{{str(tmp_path / "s/coco")!r}: 1.0}})
@@ -258,7 +258,7 @@ def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
 import sys
 sys.modules["tensorflow_datasets"] = None
 import scorehmr_jax.datasets.feed
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -270,7 +270,7 @@ def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
     out = tmp_path / "sets"
     program = f"""
 import resource, signal
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
@@ -284,7 +284,7 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
 # Builds as the command does, but stays in the middle of it.
 SLOW = """
 import signal, sys, time
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets import builders
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(example):

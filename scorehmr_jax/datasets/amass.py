@@ -1,5 +1,7 @@
-"""Training samples from AMASS as it is given out, or from one .npz of body_pose: no images."""
+"""Training samples from AMASS as it is given out, or from one .npz of poses: no images."""
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from scorehmr_jax.datasets.folders import OddFile, npz_files, summary
 from scorehmr_jax.datasets.samples import (
     Samples,
     axis_angle_to_x,
@@ -16,23 +20,33 @@ from scorehmr_jax.datasets.samples import (
     refuse_degrees,
     turned_far,
 )
-from scorehmr_jax.formats.npz_rows import npz_files, read_shapes
+from scorehmr_jax.formats.npz_rows import read_shapes
 from scorehmr_jax.formats.tables import Table, read_tables
 
+_POSES = ("poses", "pose_body", "body_pose")  # the first two are of a clip, with a frame rate
+_RATES = {"fps", "framerate", "mocapfps", "mocapframerate"}  # without case, _ and -
+_LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
+# Joints of a row by its width, and the number of its first joint.
+_JOINTS = {63: (21, 1), 66: (22, 0), 69: (23, 1), 72: (24, 0), 156: (52, 0), 165: (55, 0)}
+_FORM = re.compile(r"_(poses|stageii)$")  # of SMPL-H and of SMPL-X
 
 
 @dataclass
 class Amass:
-    """A `Source`: AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of body_pose.
+    """A `Source`: AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of poses.
 
     Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
-    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`.
+    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`. Of a clip that is
+    there twice, or in the forms of both body models, the first is taken. A file that cannot be
+    used is left out, counted and named; the others are not touched by it.
     """
 
     folder: Path
-    fps: float = 10.0
+    fps: float = 10.0  # frames per second that are taken
+    clip_fps: float | None = None  # frame rate of clips that hold none; None leaves them out
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)  # file, and why
     statistics = None
     layout = {"pose": 144, "betas": 10}  # noqa: RUF012 (read only)
 
@@ -42,87 +56,38 @@ class Amass:
 
     @property
     def notes(self) -> dict[str, Any]:
-        return {"backbone": "none", "root": "not turned", "fps": self.fps}
+        notes = {"backbone": "none", "root": "not turned", "fps": self.fps}
+        if self.clip_fps is not None:
+            notes["clip_fps"] = self.clip_fps
+        return notes | {"left_out": self.left_out}
 
     @cached_property
     def files(self) -> dict[Path, Table]:
-        paths = [self.folder] if self.folder.is_file() else npz_files(self.folder)
-        return {path: read_shapes(path) for path in paths}
+        """The shapes in every file that can be opened."""
+        tables = {}
+        for path in [self.folder] if self.folder.is_file() else npz_files(self.folder):
+            with self._leaving_out(path):
+                tables[path] = read_shapes(path)
+        return tables
 
     @cached_property
     def total(self) -> int:
-        return sum(len(t[k]) for t in self.files.values() for k in ("poses", "body_pose") if k in t)
+        keys = {path: _pose_key(shapes) for path, shapes in self.files.items()}
+        return sum(_length(self.files[path][key]) for path, key in keys.items() if key)
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept = far = 0
+        kept, taken = 0, _Taken()
         for path, shapes in self.files.items():
-            if "poses" not in shapes and "body_pose" not in shapes:
-                self.dropped["files without poses (of subjects)"] += 1
-                continue
-            key = "poses" if "poses" in shapes else "body_pose"
-            table = read_tables(path, (key, "betas", *_RATES))[0]
-            n = len(table[key])
-            rows = np.arange(0, n, self._stride(table)) if key == "poses" else np.arange(n)
-            self.dropped["frames between those that are taken"] += n - len(rows)
-            pose = table.unchecked(key, shapes[key].shape, np.float32)[rows]
-            pose = _body_pose(path, key, pose)
-            betas = _betas(table, n)[rows]
-            bad = bad_rows(pose, betas)
-            far += int(turned_far(pose[~bad]).sum())
-            self.dropped["with NaN or infinity"] += int(bad.sum())
-            name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
-            names = np.array([f"{name}/{row}" for row in rows], str)
-            kept += int((~bad).sum())
-            yield n, Samples(names[~bad], axis_angle_to_x(pose[~bad]), betas[~bad])
-        self.dropped = +self.dropped
-        refuse_degrees(far, kept, self.where)
+            key = _pose_key(shapes)
+            read, samples = _length(shapes[key]) if key else 0, None
+            with self._leaving_out(path):
+                samples = self._samples(path, shapes, key, taken)
+            if samples is not None:
+                kept += len(samples)
+                yield read, samples
         if not kept:
             raise ValueError(
-                f"{self.folder}: no poses in {len(self.files)} files; expected AMASS's .npz with "
-                "poses [T, 156 or 165], or one with body_pose [N, 69 or 72]"
+                f"{self.folder}: none of {len(self.files) + len(self.left_out)} files has poses to "
+                "train on; expected AMASS's .npz with poses [T, 156 or 165], or one with body_pose "
+                f"[N, 69 or 72]. {summary(self.left_out)}"
             )
-
-    def _stride(self, table: Table) -> int:
-        key = next((key for key in _RATES if key in table), None)
-        rate = self.fps if key is None else float(np.resize(table.numbers(key), 1)[0])
-        if not 0 < rate < np.inf:
-            raise ValueError(f"{table.where}: {key} is {rate}; expected frames per second")
-        return max(1, round(rate / self.fps))
-
-
-_RATES = ("mocap_framerate", "mocap_frame_rate")
-
-
-def _betas(table: Table, count: int) -> np.ndarray:
-    """SMPL's ten shape numbers [N, 10] of a clip; AMASS has 16 or 8 of them, once for all frames.
-
-    Raises:
-        ValueError: naming the file, if there is neither one row nor one per frame.
-    """
-    betas = np.zeros((count, 10), np.float32)
-    if "betas" in table:
-        found = table.numbers("betas")
-        if found.ndim not in (1, 2) or (found.ndim == 2 and len(found) not in (1, count)):
-            raise ValueError(
-                f"{table.where}: betas has shape {found.shape}; expected [B] or [{count}, B]"
-            )
-        known = min(10, found.shape[-1])
-        betas[:, :known] = found[..., :known]
-    return betas
-
-
-def _body_pose(path: Path, key: str, pose: np.ndarray) -> np.ndarray:
-    """Axis-angle [N, 24, 3] with the root not turned and the hands at rest."""
-    rows = len(pose)
-    if pose.ndim != 2 or pose.shape[1] not in (69, 72, 156, 165):
-        raise ValueError(
-            f"{path}: {key} has shape {pose.shape}; expected [T, 156] (SMPL-H), [T, 165] (SMPL-X), "
-            "[N, 72] (SMPL) or [N, 69] (SMPL without its root)"
-        )
-    joints = pose.reshape(rows, -1, 3)
-    if pose.shape[1] == 69:
-        joints = np.concatenate([np.zeros((rows, 1, 3), pose.dtype), joints], axis=1)
-    out = np.zeros((rows, 24, 3), np.float32)
-    own = slice(1, 24 if joints.shape[1] == 24 else _BODY_JOINTS)
-    out[:, own] = joints[:, own]
-    return out
