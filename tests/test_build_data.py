@@ -57,7 +57,7 @@ def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
     np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
     change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
     folder = build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
-    assert RecordSet.open(folder).layout["features"] == 4608
+    assert RecordSet.open(folder).widths["features"] == 4608
     assert "dropped 8: without a shape fit" in describe(folder)
 
 
