@@ -30,6 +30,7 @@ from scorehmr_jax.formats.released import (
     read_groups,
     warn_of_mixed_sequences,
 )
+from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.types import Estimate
@@ -80,7 +81,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"without --data-root, please give {', '.join(missing)}")
         args.files = Files(**given)
     if args.protocol.uses_keypoints and not (args.images or args.files.image_sizes):
-        place = args.protocol.sizes_file(args.data_root) if args.data_root else None
+        place = None
+        if args.data_root:
+            place = ReleasedLayout(args.data_root).image_sizes(args.protocol.data)
         parser.error(
             "keypoints need the images' sizes: please give --images or --image-sizes"
             + (f", or put them in {place}" if place else "")

@@ -204,21 +204,6 @@ def test_a_regressor_with_other_rows_and_a_damaged_comparison_are_refused(golden
     assert not (tmp_path / "out").exists()
 
 
-def test_the_one_checkpoint_of_the_released_folders_is_found(tmp_path):
-    task = BENCHMARKS["3dpw"]
-    usual = tmp_path / "model_weights/score_hmr/model-100.pt"
-    assert task.released_files(tmp_path).weights == usual
-    paths = [tmp_path / f"model_weights/{name}/model-100.pt" for name in ("eft", "spin")]
-    for path in paths:
-        path.parent.mkdir(parents=True)
-    paths[0].touch()
-    assert task.released_files(tmp_path).weights == paths[0]
-    paths[1].touch()
-    with pytest.raises(ValueError, match=r"spin/model-100.pt; choose one with --weights"):
-        task.released_files(tmp_path)
-    assert task.released_files(tmp_path, weights=paths[1]).weights == paths[1]
-
-
 def test_a_comparison_names_what_only_one_run_knows():
     results = report.Results([3])
     stops = np.array([-1, 7, -1])
@@ -232,12 +217,11 @@ def test_a_comparison_names_what_only_one_run_knows():
         report.comparison(results, "f.npz", {"opt_re": np.zeros(2)}, "abc")
 
 
-def test_progress_without_tqdm_and_versions_without_an_installation(monkeypatch, capsys):
+def test_progress_without_tqdm(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert list(report.progress("ab")) == ["a", "b"]
     assert capsys.readouterr().err == "\rbatch 1 of 2\rbatch 2 of 2\n"
-    assert report._version("no-such-package-here") is None
 
 
 def test_benchmarks_use_the_released_settings():

@@ -4,7 +4,6 @@ Annotations in data/datasets/NAME.npz, features in cache/BACKBONE/NAME.npz, thei
 data/stats/; rows follow each other in all of them. Only images with a pose fit are kept.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from scorehmr_jax.datasets.statistics import (
     shapes_of,
 )
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
+from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, not_rotations, read_tables
 
 # Where the released layout has the annotations of each data set, by the fits that they hold.
@@ -68,15 +68,13 @@ class ImageFiles:
             fits: one of FILES[name].
             backbone: one of WIDTHS, or none.
         """
-        root = Path(os.path.abspath(root))  # a folder `.` has no parent
-        cache = root / "cache" if (root / "cache").is_dir() else root.parent / "cache"
-        file = FILES[name][fits]
-        annotations = root / "datasets" / file
+        layout, file = ReleasedLayout(root), FILES[name][fits]
+        annotations = layout.annotations(file)
         if backbone == "none":
             return cls(annotations, backbone="none")
         folder = _STATISTICS[backbone]
-        stats = root / "stats" / f"{folder}_feat_stats.npz"
-        return cls(annotations, cache / folder / file, stats, backbone)
+        features = layout.predictions(folder, file)
+        return cls(annotations, features, layout.feature_statistics(folder), backbone)
 
 
 @dataclass

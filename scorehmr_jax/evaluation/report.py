@@ -2,16 +2,15 @@
 
 import json
 import os
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from body_model.io import write_npz
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import STATUS
 
 UNITS = {
@@ -125,8 +124,7 @@ def summary(
             {"sample": i, "image": names[i], "step": int(stop[i])}
             for i in map(int, np.flatnonzero(stop >= 0))
         ],
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("scorehmr-jax", "jax", "flax", "numpy")},
+        "versions": versions(),
     }
 
 
@@ -242,14 +240,6 @@ def _counted(batches: Sequence[Any]) -> Iterator[Any]:
         if sys.stderr.isatty():
             end = "\n" if done == len(batches) else ""
             print(f"\rbatch {done} of {len(batches)}", end=end, file=sys.stderr, flush=True)
-
-
-def _version(package: str) -> str | None:
-    """None where a package is used from its folder, not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _mean(values: np.ndarray) -> float | None:
