@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.main import main
 from training_files import change, everything, names_in, released_layout
 
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.aside import building
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
@@ -127,6 +127,7 @@ def test_estimates_can_come_along(golden, data, tmp_path):
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
         ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
+        ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
 )  # fmt: skip

@@ -153,6 +153,11 @@ class ImageSet(SampleReader):
         pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
         betas, known = np.zeros((n, 10), np.float32), np.zeros(n, bool)
         if "betas" in self.fits:
+            if "has_betas" not in self.fits:
+                raise ValueError(
+                    f"{self.where}: betas, but no has_betas; expected has_betas [{n}], above 0 "
+                    "where betas is a fit"
+                )
             known = self._mask("has_betas")
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
             betas = np.where(known[:, None], betas, 0)

@@ -39,17 +39,19 @@ def own_shapes(path: Path) -> Table:
     n = len(pose)
     if not n:
         raise OddFile(EMPTY, f"{path}: no rows in body_pose")
+    features: tuple[int, ...] = table["features"].shape if "features" in table else ()
     expected: dict[str, tuple[Any, ...]] = {
-        "betas": (n, 10), "features": (n, "F"), "pred_pose": (n, 24, 3, 3),
-        "has_body_pose": (n,), "has_betas": (n,), "imgname": (n,),
-    }  # fmt: skip
+        "betas": (n, 10),
+        "features": (n, features[1] if len(features) == 2 else "F"),
+        "pred_pose": (n, 24, 3, 3),
+        "has_body_pose": (n,),
+        "has_betas": (n,),
+        "imgname": (n,),
+    }
     for key in (key for key in expected if key in table):
         found = (table[key] if key == "imgname" else table.numbers(key)).shape
-        right = expected[key]
-        if len(found) != len(right) or any(
-            b not in ("F", a) for a, b in zip(found, right, strict=True)
-        ):
-            raise _wrong_shape(path, key, found, right)
+        if found != expected[key]:
+            raise _wrong_shape(path, key, found, expected[key])
     return table
 
 
