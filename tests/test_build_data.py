@@ -57,7 +57,7 @@ def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
     np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
     change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
     folder = build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
-    assert RecordSet.open(folder).layout["features"] == 4608
+    assert RecordSet.open(folder).widths["features"] == 4608
     assert "dropped 8: without a shape fit" in describe(folder)
 
 
@@ -127,6 +127,7 @@ def test_estimates_can_come_along(golden, data, tmp_path):
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
         ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
+        ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
 )  # fmt: skip
