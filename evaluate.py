@@ -21,6 +21,7 @@ import numpy as np
 from body_model import Skeleton
 from body_model.io import load, load_regressor, read_npz
 from body_model.joints import EXTRA_19, OPENPOSE_25
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
@@ -38,6 +39,8 @@ from scorehmr_jax.types import Estimate
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     args = arguments(argv)
+    if argv is None:
+        use_compilation_cache()
     with jax.enable_x64(args.precision == "float64"):
         return evaluate(args)
 

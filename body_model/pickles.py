@@ -26,12 +26,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-Source = str | Path | bytes | BinaryIO
+from body_model.files import local_path, most_bytes
 
-# A file of n bytes may not grow into more than _FREE + _GROWTH * n when decompressed, copied or
-# made dense.
-_GROWTH = 32
-_FREE = 256 * 2**20
+Source = str | Path | bytes | BinaryIO | io.BufferedIOBase
 
 _CODE = re.compile(r"[biufcSU]\d{1,9}|\?|O8?")
 
@@ -74,7 +71,7 @@ class _Dtype(StandIn):
 
     kind = "numpy.dtype"
 
-    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
+    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
         if not (isinstance(code, str) and _CODE.fullmatch(code)):
             raise UnsafePickle(f"refuses the array type {shown(code)}")
         self.code = code
@@ -349,11 +346,6 @@ def shown(x: Any) -> str:
     return (repr(x) if isinstance(x, StandIn) else reprlib.repr(x))[:80]
 
 
-def most_bytes(size: int) -> int:
-    """How large the content of a file of `size` bytes may be in memory."""
-    return _FREE + _GROWTH * size
-
-
 def read_bytes(source: Source) -> tuple[str, bytes]:
     """A name for messages and the contents of a file, decompressed if it is gzip or xz.
 
@@ -365,7 +357,7 @@ def read_bytes(source: Source) -> tuple[str, bytes]:
     elif isinstance(source, str | Path):
         name = str(source)
         try:
-            data = Path(source).read_bytes()
+            data = local_path(source).read_bytes()
         except OSError as error:
             raise ValueError(f"{name}: cannot be read ({error.strerror})") from None
     else:

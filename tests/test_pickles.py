@@ -212,7 +212,7 @@ def test_names_an_array_of_another_length():
     ids=["memo", "bytearray", "bytes", "gzip", "lists", "tuples", "bytearrays"],
 )
 def test_refuses_to_grow(data, monkeypatch):
-    monkeypatch.setattr("body_model.pickles._FREE", 2**20)
+    monkeypatch.setattr("body_model.files._FREE", 2**20)
     with pytest.raises(UnsafePickle, match="refuses"):
         load_pickle(data)
 
