@@ -3,10 +3,10 @@
 Points are in metres and errors in millimetres, unless a docstring says otherwise. Sums are taken in
 float32 at least, and in float64 where an argument has it.
 
-`valid` marks what counts: True, or a number above 0. What does not count may hold anything, NaN too:
-it changes neither the error nor the gradient. An error without anything that counts is NaN with
-gradient 0, so average with `jnp.nanmean` and report how many were left out. No error depends on
-another sample.
+`valid` marks what counts: True, or a number above 0. What does not count may hold anything, NaN
+too: it changes neither the error nor the gradient. An error without anything that counts is NaN
+with gradient 0, so average with `jnp.nanmean` and report how many were left out. No error depends
+on another sample.
 
 Leading axes broadcast as in numpy, but for one case that is nearly always a mistake: an axis of
 length 1 is repeated only if both arrays have the same number of axes. [N, J, 3] against
@@ -256,10 +256,8 @@ def _pair(name: str, first: Any, second: Any, axes: int) -> list[jax.Array]:
         )
     shape = max(first.shape, second.shape, key=len)
     if first.ndim == second.ndim:
-        try:
-            shape = jnp.broadcast_shapes(first.shape, second.shape)
-        except ValueError:
-            pass  # reported below, with both shapes
+        pairs = zip(first.shape, second.shape, strict=True)
+        shape = tuple(b if a == 1 else a for a, b in pairs)
     return [_stretch(name, array, shape, axes) for array in (first, second)]
 
 
