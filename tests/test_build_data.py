@@ -15,9 +15,9 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import change, everything, names_in, released_layout
 
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.aside import building
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
@@ -57,7 +57,7 @@ def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
     np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
     change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
     folder = build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
-    assert RecordSet.open(folder).layout["features"] == 4608
+    assert RecordSet.open(folder).widths["features"] == 4608
     assert "dropped 8: without a shape fit" in describe(folder)
 
 
@@ -81,7 +81,7 @@ numpy.savez(sys.argv[1], **found)
 def test_tensorflow_is_never_imported(data, tmp_path):
     program = f"""
 import sys
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.feed import open_feed
 main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 feed = open_feed({{{str(tmp_path / "s/coco")!r}: 1.0}})
@@ -127,6 +127,7 @@ def test_estimates_can_come_along(golden, data, tmp_path):
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
         ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
+        ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
 )  # fmt: skip
@@ -258,7 +259,7 @@ def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
 import sys
 sys.modules["tensorflow_datasets"] = None
 import scorehmr_jax.datasets.feed
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -270,7 +271,7 @@ def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
     out = tmp_path / "sets"
     program = f"""
 import resource, signal
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
@@ -284,7 +285,7 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
 # Builds as the command does, but stays in the middle of it.
 SLOW = """
 import signal, sys, time
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets import builders
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(example):

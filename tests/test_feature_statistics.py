@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import change, everything, released_layout
 
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.datasets.statistics import (
     Moments,
@@ -38,6 +38,8 @@ def test_statistics_are_computed_and_saved_as_released(golden, data, tmp_path):
     with pytest.raises(SystemExit, match=r"stats.npz: there is a file already.*--overwrite"):
         main(["feature-stats", str(path), "--out", str(tmp_path / "stats.npz")])
     main(["feature-stats", str(path), "--out", str(tmp_path / "stats.npz"), "--overwrite"])
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz: the same file; give each once"):
+        compute_statistics([path, path.parent / "." / path.name], tmp_path / "none.npz")
     with pytest.raises(ValueError, match="is one of the files to read too"):
         compute_statistics([path], path, overwrite=True)
     change(path, pose_feats=np.full((40, 128, 24), np.nan))

@@ -50,7 +50,17 @@ def add_parser(commands: Any) -> None:
                        help="a network's predictions, for a prior conditioned on them")  # fmt: skip
     parser.add_argument("--set-name", help="of an own set")
     parser.add_argument("--fps", type=float, help="frames per second from AMASS; default: 10")
-    parser.add_argument("--drop-bad", action="store_true", help="leave out samples with NaN")
+    parser.add_argument(
+        "--clip-fps",
+        type=float,
+        metavar="FPS",
+        help="frame rate of AMASS's clips that hold none; else they are left out",
+    )
+    parser.add_argument(
+        "--drop-bad",
+        action="store_true",
+        help="leave out samples with NaN and, of your own, odd files",
+    )
     parser.add_argument("--accept-statistics", action="store_true",
                        help="that seem to be of other features")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace sets that are there")
@@ -70,7 +80,7 @@ def build_data(args: argparse.Namespace) -> None:
         raise ValueError(f"{', '.join(given_one)}: expected one NAME with these, found {names}")
     given = Given(
         args.fits, args.backbone, args.annotations, args.features, args.stats, args.estimates,
-        args.set_name, args.fps, args.drop_bad, args.accept_statistics,
+        args.set_name, args.fps, args.clip_fps, args.drop_bad, args.accept_statistics,
     )  # fmt: skip
     # All of them before the first is built, which may take long.
     folders = [plan(name, args.data_root, args.out, given).final for name in names]

@@ -13,7 +13,7 @@ from scorehmr_jax.datasets.aside import building, present, put
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.datasets.own_sets import OwnSet
-from scorehmr_jax.datasets.samples import Source
+from scorehmr_jax.datasets.samples import SampleReader
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 
@@ -30,6 +30,7 @@ class Given:
     estimates: Path | None = None  # makes a set that has a network's estimates too
     name: str | None = None  # of an own set
     fps: float | None = None  # frames per second that are taken from AMASS; 10
+    clip_fps: float | None = None  # frame rate of AMASS's clips that hold none
     drop_bad: bool = False  # leave out samples with NaN, which are an error otherwise
     accept_statistics: bool = False  # that seem to be of other features, which is an error else
 
@@ -37,7 +38,7 @@ class Given:
 _OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from Given's names
 _TAKEN = {
     "own": ("name", "statistics", "accept_statistics", "drop_bad"),
-    "amass": ("fps",),
+    "amass": ("fps", "clip_fps"),
     **dict.fromkeys(
         FILES,
         (
@@ -46,6 +47,7 @@ _TAKEN = {
         ),
     ),
 }  # fmt: skip
+_NAMED = 10  # files that a description names
 _OF_FEATURES = ("features", "statistics", "accept_statistics")
 
 
@@ -55,7 +57,7 @@ class Plan:
 
     base: str  # the data set's name
     config: str | None
-    source: Source
+    reader: SampleReader
     final: Path  # the folder to be
 
 
@@ -72,8 +74,8 @@ def plan(name: str, root: str | Path, out: str | Path, given: Given = Given()) -
         ValueError: if there is no such set, or an option would go unused.
         ImportError: if TFDS or ArrayRecord is not installed.
     """
-    base, config, source = _source(name, Path(root), given)
-    return Plan(base, config, source, Path(out) / (given.name or base) / (config or "") / "1.0.0")
+    base, config, reader = _reader(name, Path(root), given)
+    return Plan(base, config, reader, Path(out) / (given.name or base) / (config or "") / "1.0.0")
 
 
 def build(
@@ -109,9 +111,9 @@ def build(
         )
     Path(out).mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"config": new.config} if new.config else {}
-    with building(Path(out)) as aside, _bar(new.source, name, quiet) as bar:
+    with building(Path(out)) as aside, _bar(new.reader, name, quiet) as bar:
         builder = BUILDERS[new.base](
-            source=new.source, progress=bar.update, data_dir=str(aside), **options
+            reader=new.reader, progress=bar.update, data_dir=str(aside), **options
         )
         # TFDS announces a download.
         with redirect_stdout(io.StringIO()):
@@ -120,7 +122,7 @@ def build(
     return new.final
 
 
-def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Source]:
+def _reader(name: str, root: Path, given: Given) -> tuple[str, str | None, SampleReader]:
     """The builder's name, its config and the files of a set."""
     base, _, config = name.partition("/")
     if base not in _TAKEN:
@@ -132,8 +134,9 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
         raise ValueError(
             f"--set-name {given.name}: expected the name of one folder, of letters, digits, _ - ."
         )
-    if given.fps is not None and not 0 < given.fps < float("inf"):
-        raise ValueError(f"--fps {given.fps}: expected frames per second, above 0")
+    for option, rate in (("--fps", given.fps), ("--clip-fps", given.clip_fps)):
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(f"{option} {rate}: expected frames per second, above 0")
     if not root.exists():
         raise ValueError(f"{root}: no such folder; --data-root is where the data set's files are")
     if base == "own":
@@ -141,7 +144,11 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
         return base, None, own
     if base == "amass":
         packed = root / "datasets/amass.npz"
-        return base, None, Amass(packed if packed.is_file() else root, given.fps or 10.0)
+        return (
+            base,
+            None,
+            Amass(packed if packed.is_file() else root, given.fps or 10.0, given.clip_fps),
+        )
     fits, _, backbone = config.partition("_")
     _refuse(name, given, ["fits"] * bool(fits) + ["backbone"] * bool(backbone))
     fits = fits or given.fits or next(iter(FILES[base]))
@@ -173,10 +180,10 @@ def _refuse(name: str, given: Given, unused: Sequence[str]) -> None:
         raise ValueError(f"{', '.join(options)}: {name} has no use for that; leave it out")
 
 
-def _bar(source: Source, name: str, quiet: bool) -> Any:
+def _bar(reader: SampleReader, name: str, quiet: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=source.total, desc=name, unit=" samples", disable=quiet)
+    return tqdm(total=reader.total, desc=name, unit=" samples", disable=quiet)
 
 
 def describe(folder: str | Path) -> str:
@@ -185,10 +192,18 @@ def describe(folder: str | Path) -> str:
 
     records = RecordSet.open(folder)
     notes = records.notes
-    columns = ", ".join(f"{name} {width}" for name, width in records.layout.items())
+    columns = ", ".join(f"{name} {width}" for name, width in records.widths.items())
     lines = [
         f"{folder}: {len(records):,} of {notes['read']:,} samples ({columns}), "
         f"{len(records.shards)} shards, {records.num_bytes / 2**20:,.1f} MiB"
     ]
     lines += [f"  dropped {count:,}: {why}" for why, count in notes["dropped"].items()]
+    left_out = notes.get("left_out", {})
+    lines += [f"  left out {why}" for why in [*left_out.values()][:_NAMED]]
+    if len(left_out) > _NAMED:
+        lines.append(f"  and {len(left_out) - _NAMED} more files; metadata.json names them all")
+    if "assumed" in notes:
+        lines.append(f"  taken without knowing: {notes['assumed']}")
+    if 0 < notes.get("without_shape", 0) < len(records):
+        lines.append(f"  without a shape fit, which is zeros there: {notes['without_shape']:,}")
     return "\n".join(lines)

@@ -15,8 +15,8 @@ import numpy as np
 
 from scorehmr_jax.datasets.image_sets import FILES
 from scorehmr_jax.datasets.records import column_dtype
-from scorehmr_jax.datasets.samples import Source
-from scorehmr_jax.datasets.statistics import WIDTHS, Statistics, save_statistics
+from scorehmr_jax.datasets.samples import SampleReader
+from scorehmr_jax.datasets.statistics import WIDTHS, save_statistics
 
 try:
     import tensorflow_datasets as tfds
@@ -50,7 +50,7 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     """What all sets have in common: a sample is a pose and shape, and perhaps image features.
 
     Args:
-        source: the files to build from.
+        reader: of the files to build from.
         progress: called with the number of samples read, now and then.
         rest: TFDS's own: data_dir, config.
     """
@@ -61,16 +61,20 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     code_path = None
 
     def __init__(
-        self, *, source: Source, progress: Callable[[int], Any] = lambda read: None, **rest: Any
+        self,
+        *,
+        reader: SampleReader,
+        progress: Callable[[int], Any] = lambda read: None,
+        **rest: Any,
     ) -> None:
-        self.source, self.progress = source, progress
+        self.reader, self.progress = reader, progress
         super().__init__(file_format="array_record", **rest)
 
     def _info(self) -> tfds.core.DatasetInfo:
         raw = tfds.features.Encoding.BYTES
         columns: dict[str, Any] = {
             name: tfds.features.Tensor(shape=(width,), dtype=_declared(name), encoding=raw)
-            for name, width in self.source.layout.items()
+            for name, width in self.reader.widths.items()
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -86,11 +90,13 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
         self.ranges: dict[str, np.ndarray] = {}
-        for read, samples in self.source.parts():
+        self.without_shape = 0
+        for read, samples in self.reader.parts():
             columns = {
                 name: getattr(samples, name).astype(column_dtype(name))
-                for name in self.source.layout
+                for name in self.reader.widths
             }
+            self.without_shape += int((samples.betas == 0).all(axis=1).sum())
             if len(samples):
                 low, high = samples.betas.min(0), samples.betas.max(0)
                 low, high = (f(self.ranges.get(k, v), v) for f, k, v in (
@@ -120,16 +126,18 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
     def _note(self, shards: "_Shards") -> None:
         """Keeps beside the shards what a training run must know of them."""
-        statistics: Statistics | None = getattr(self.source, "statistics", None)
+        statistics = self.reader.statistics
         summary = {
-            "read": self.source.total,
+            "read": self.reader.total,
             "kept": sum(shards.lengths),
-            "dropped": dict(self.source.dropped),
-            "source": self.source.where,
-            "layout": self.source.layout,
+            "dropped": dict(self.reader.dropped),
+            "left_out": self.reader.left_out,
+            "without_shape": self.without_shape,
+            "source": self.reader.where,
+            "layout": self.reader.widths,
             "betas_range": {k: v.tolist() for k, v in self.ranges.items()},
             "statistics": None,
-            **self.source.notes,
+            **self.reader.notes,
         }
         if statistics is not None:
             summary["statistics"] = statistics.digest

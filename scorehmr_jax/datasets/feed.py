@@ -64,7 +64,7 @@ def open_feed(
             )
     if statistics is not None and condition == "features":
         first = opened[0]
-        own = {"features": (first.layout["features"],)}
+        own = {"features": (first.widths["features"],)}
         expected = read_statistics(statistics, SHAPES.get(first.notes["backbone"], own))
         if expected.digest != first.notes["statistics"]:
             raise ValueError(
@@ -91,15 +91,15 @@ def _open(folder: str | Path, part: str) -> RecordSet:
 def _check(records: RecordSet, first: RecordSet, condition: str, width: int | None) -> None:
     if condition == "none":
         return
-    if condition not in records.layout:
+    if condition not in records.widths:
         raise ValueError(
             f"{records.folder}: expected a set with {condition}; it holds "
-            f"{', '.join(records.layout)}. Build it with them: scorehmr build-data --help"
+            f"{', '.join(records.widths)}. Build it with them: scorehmr build-data --help"
         )
-    found = records.layout[condition]
-    if found != (width or found) or found != first.layout[condition]:
+    found = records.widths[condition]
+    if found != (width or found) or found != first.widths[condition]:
         raise ValueError(
-            f"{records.folder}: expected {width or first.layout[condition]} numbers of {condition} "
+            f"{records.folder}: expected {width or first.widths[condition]} numbers of {condition} "
             f"per sample, found {found}; build it with the backbone that the network was made for"
         )
     if condition == "features" and records.notes["statistics"] != first.notes["statistics"]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.datasets.samples import (
+    SampleReader,
     Samples,
     as_float32,
     as_text,
@@ -77,8 +78,8 @@ class ImageFiles:
 
 
 @dataclass
-class ImageSet:
-    """A `Source`: the images of one data set that have fits.
+class ImageSet(SampleReader):
+    """Reads the images of one data set that have fits.
 
     NaN, or an estimate that is no rotation, is an error, or is dropped with `drop_bad`.
     """
@@ -87,6 +88,7 @@ class ImageSet:
     drop_bad: bool = False
     accept_statistics: bool = False  # warn of those that are not of these features, no more
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)  # none: it is one file
 
     @property
     def where(self) -> str:
@@ -129,14 +131,14 @@ class ImageSet:
         return read_statistics(self.files.statistics, self.columns)
 
     @cached_property
-    def layout(self) -> dict[str, int]:
-        layout = {"pose": 144, "betas": 10}
+    def widths(self) -> dict[str, int]:
+        widths = {"pose": 144, "betas": 10}
         if self.columns:
-            layout["features"] = WIDTHS[self.files.backbone]
+            widths["features"] = WIDTHS[self.files.backbone]
         if self.files.estimates is not None:
             self._check_rows(self.files.estimates, "pred_pose", (24, 3, 3))
-            layout["estimate"] = 144
-        return layout
+            widths["estimate"] = 144
+        return widths
 
     @property
     def needs_betas(self) -> bool:
@@ -151,6 +153,11 @@ class ImageSet:
         pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
         betas, known = np.zeros((n, 10), np.float32), np.zeros(n, bool)
         if "betas" in self.fits:
+            if "has_betas" not in self.fits:
+                raise ValueError(
+                    f"{self.where}: betas, but no has_betas; expected has_betas [{n}], above 0 "
+                    "where betas is a fit"
+                )
             known = self._mask("has_betas")
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
             betas = np.where(known[:, None], betas, 0)

@@ -43,8 +43,8 @@ class MixtureFeed:
     @property
     def nbytes(self) -> int:
         """What all samples take up in memory."""
-        layout = self.sets[0].layout
-        return len(self) * sum(layout[c] * np.dtype(_at_rest(c)).itemsize for c in self.columns)
+        widths = self.sets[0].widths
+        return len(self) * sum(widths[c] * np.dtype(_at_rest(c)).itemsize for c in self.columns)
 
     def order(self, seed: int, batch: int) -> Order:
         return Order(tuple(map(len, self.sets)), self.weights, batch, seed)
@@ -87,9 +87,9 @@ class MixtureFeed:
         Raises:
             ValueError: naming the shard, if one is damaged.
         """
-        layout = self.sets[0].layout
+        widths = self.sets[0].widths
         # One array for all sets, filled set by set: nothing is held twice.
-        arrays = {c: _aligned((len(self), layout[c]), _at_rest(c)) for c in self.columns}
+        arrays = {c: _aligned((len(self), widths[c]), _at_rest(c)) for c in self.columns}
         start = 0
         for records in self.sets:
             part = slice(start, start := start + len(records))
@@ -158,8 +158,8 @@ class MixtureFeed:
         """The samples of given numbers [n], as numpy arrays."""
         sizes = np.cumsum([len(records) for records in self.sets])
         which = np.searchsorted(sizes, rows, side="right")
-        layout = self.sets[0].layout
-        out = {c: np.zeros((len(rows), layout[c]), _at_rest(c)) for c in self.columns}
+        widths = self.sets[0].widths
+        out = {c: np.zeros((len(rows), widths[c]), _at_rest(c)) for c in self.columns}
         for i in np.unique(which):
             where = np.flatnonzero(which == i)
             first = sizes[i - 1] if i else 0

@@ -28,7 +28,7 @@ class RecordSet:
 
     folder: Path
     shards: tuple[tuple[str, int, int], ...]  # file, first record, number of records
-    layout: dict[str, int]  # numbers in each column of a sample
+    widths: dict[str, int]  # numbers in each column of a sample
     notes: dict[str, Any]  # what the builder said of the set
     num_bytes: int
     _readers: threading.local = field(default_factory=threading.local, repr=False)
@@ -57,7 +57,7 @@ class RecordSet:
             part = info.splits[split]
             shards = tuple((str(f.filename), f.skip, f.take) for f in part.file_instructions)
             columns = sorted(info.features.items())  # TFDS has them in another order each time
-            layout = {k: int(f.shape[0]) for k, f in columns if k != "name"}
+            widths = {k: int(f.shape[0]) for k, f in columns if k != "name"}
             notes = dict(info.metadata or {})
             num_bytes = part.num_bytes
         except Exception as error:  # of a damaged set, anything
@@ -67,7 +67,7 @@ class RecordSet:
         missing = [file for file, _, _ in shards if not Path(file).is_file()]
         if missing:
             raise ValueError(f"{missing[0]}: no such file, but the set has it; build it again")
-        return cls(folder, shards, layout, notes, num_bytes)
+        return cls(folder, shards, widths, notes, num_bytes)
 
     def __len__(self) -> int:
         return sum(take for _, _, take in self.shards)
@@ -75,9 +75,9 @@ class RecordSet:
     @property
     def statistics(self) -> Statistics | None:
         """What the features were standardised with."""
-        if "features" not in self.layout:
+        if "features" not in self.widths:
             return None
-        shapes = {"features": (self.layout["features"],)}
+        shapes = {"features": (self.widths["features"],)}
         return read_statistics(self.folder / "feature_stats.npz", shapes)
 
     def read(self, rows: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
@@ -85,7 +85,7 @@ class RecordSet:
 
         Args:
             rows: [n] numbers of samples, in any order.
-            columns: names of the layout.
+            columns: names of the widths.
         Returns:
             [n, width] per column; features bfloat16, all else float32.
         Raises:
@@ -93,14 +93,14 @@ class RecordSet:
         """
         ends = list(accumulate(take for _, _, take in self.shards))
         shard_of = np.searchsorted(ends, rows, side="right")
-        out = {k: np.zeros((len(rows), self.layout[k]), column_dtype(k)) for k in columns}
+        out = {k: np.zeros((len(rows), self.widths[k]), column_dtype(k)) for k in columns}
         for shard in np.unique(shard_of):
             file, first, _ = self.shards[shard]
             where = np.flatnonzero(shard_of == shard)
             start = ends[shard - 1] if shard else 0
             positions = (rows[where] - start + first).tolist()
             records = self._records(file, positions)
-            for key, values in _columns(records, columns, self.layout, file).items():
+            for key, values in _columns(records, columns, self.widths, file).items():
                 out[key][where] = values
         return out
 
@@ -146,7 +146,7 @@ def _find(folder: Path) -> Path:
 
 
 def _columns(
-    records: Sequence[bytes], columns: Sequence[str], layout: dict[str, int], file: str
+    records: Sequence[bytes], columns: Sequence[str], widths: dict[str, int], file: str
 ) -> dict[str, np.ndarray]:
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -159,7 +159,7 @@ def _columns(
         # One copy for all records, not one for each.
         return {
             key: np.frombuffer(b"".join(values), column_dtype(key)).reshape(
-                len(records), layout[key]
+                len(records), widths[key]
             )
             for key, values in raw.items()
         }

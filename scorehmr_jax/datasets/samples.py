@@ -1,9 +1,10 @@
 """Training samples, as they are read from files before they become a set."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,31 +34,36 @@ class Samples:
         return len(self.pose)
 
 
-class Source(Protocol):
+class SampleReader(ABC):
     """Files that hold training samples."""
 
+    dropped: Counter[str]  # counts of samples, clips or files that were dropped so far, by reason
+    left_out: dict[str, str]  # files that were left out so far, and why
+    statistics: Any = None  # `Statistics` that the features were standardised with
+
     @property
+    @abstractmethod
     def where(self) -> str:
         """The files' name for messages."""
 
     @property
+    @abstractmethod
     def total(self) -> int:
         """Samples in the files, with those that will be dropped."""
 
     @property
-    def dropped(self) -> Counter[str]:
-        """How many samples were dropped so far, by reason."""
-
-    @property
-    def layout(self) -> dict[str, int]:
+    @abstractmethod
+    def widths(self) -> dict[str, int]:
         """Numbers in each column of a sample: pose, betas, and features, estimate if it has."""
 
     @property
+    @abstractmethod
     def notes(self) -> dict[str, Any]:
-        """What else a reader of the set should know; text and numbers."""
+        """Text and numbers that a reader of the set should know as well."""
 
+    @abstractmethod
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        """How many samples were read, and those of them that are kept; may be gone through once.
+        """Yields how many samples were read, and those of them that are kept; only once.
 
         Raises:
             ValueError: naming file, key and fix, if something is wrong with the files.

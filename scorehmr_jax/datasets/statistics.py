@@ -118,6 +118,12 @@ def compute_statistics(
         raise ValueError(f"{out}: is one of the files to read too; choose another --out")
     if Path(out).exists() and not overwrite:
         raise ValueError(f"{out}: there is a file already; choose another --out, or --overwrite")
+    places = [Path(path).resolve() for path in paths]
+    twice = [
+        str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1
+    ]
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: the same file; give each once")
     moments = Moments()
     shapes = _common_shapes(paths, backbone)
     for path in paths:

@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def _opened(path: str | Path) -> zipfile.ZipFile:
         ) from error
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -97,7 +97,7 @@ def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return read[version](file)
 
 
-def _reader(file: IO[bytes]) -> Any:
+def _reader(file: Any) -> Any:
     """A function from a number of rows to the next rows."""
     shape, fortran, dtype = _header(file)
     if dtype.hasobject:
