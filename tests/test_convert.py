@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from body_model.pickles import UnsafePickle
+from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.denoiser import flatten, released_denoiser, to_released
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
