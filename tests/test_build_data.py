@@ -17,8 +17,8 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, names_in, released_layout
 
+from body_model.files import building
 from scorehmr_jax.commands.main import main
-from scorehmr_jax.datasets.aside import building
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.samples import axis_angle_to_x
@@ -363,6 +363,18 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
     with pytest.raises(SystemExit, match=r"h36m_train_spin.npz: no such file"):
         main(["build-data", "h36m", "--fits", "spin", "--data-root", str(data), "--out",
               str(tmp_path / "sets")])  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--data-root", "--out", "--annotations", "--stats"])
+def test_an_address_is_no_folder(data, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    options = {"--data-root": str(data), "--out": "sets", option: "gs://bucket/data"}
+    before = names_in(tmp_path)
+    with pytest.raises(SystemExit, match=r"gs://bucket/data: is an address; expected a path"):
+        main(
+            ["build-data", "coco", "--quiet", *(word for each in options.items() for word in each)]
+        )
+    assert names_in(tmp_path) == before
 
 
 def test_what_a_set_says_of_itself(data, tmp_path):

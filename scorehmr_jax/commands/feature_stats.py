@@ -21,8 +21,11 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("features", nargs="+", type=Path, metavar="F")
-    parser.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "own"],
-                       help="whose keys to read; default: those that all files have")  # fmt: skip
+    parser.add_argument(
+        "--backbone",
+        choices=["pare", "pare-shape", "prohmr", "own"],
+        help="whose keys to read; default: those that all files have",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.set_defaults(run=feature_stats)
