@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from body_model.files import Npz, local_path, read_npy, read_npz, write_npz
+from body_model.files import Npz, is_npy, is_npz, local_path, read_npy, read_npz, write_npz
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
 from body_model.pickles import StandIn, load_pickle
 from body_model.smpl import SMPL
@@ -126,14 +126,9 @@ def load_regressor(
 
 def _read(path: Path) -> Any:
     """The content of an .npz, .npy or pickle, told apart by how it begins."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if start[:2] == b"PK":
+    if is_npz(path):
         return read_npz(path)
-    if start == b"\x93NUMPY":
+    if is_npy(path):
         return read_npy(path)
     return load_pickle(path)
 

@@ -250,7 +250,7 @@ def test_truncated_and_foreign_files_are_named(tmp_path, name):
     path.write_bytes(b"<html>Please log in</html>")
     with pytest.raises(ValueError, match=rf"{name}: not a whole"):
         load(path)
-    with pytest.raises(ValueError, match=r"cannot be read \(No such file"):
+    with pytest.raises(ValueError, match="no such file"):
         load(tmp_path / "absent" / name)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from scorehmr_jax.formats import image_size
-from scorehmr_jax.formats.released import read_features, read_groups, warn_of_mixed_sequences
+from scorehmr_jax.formats.features import read_features
+from scorehmr_jax.formats.released import read_groups, warn_of_mixed_sequences
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 
@@ -176,7 +177,7 @@ def test_wrong_files_are_named(tmp_path):
         read_groups(tmp_path, tmp_path)
     whole = save(tmp_path / "data.npz", annotations())
     whole.write_bytes(whole.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"data.npz: not a whole .npz"):
+    with pytest.raises(ValueError, match=r"data.npz: cut short or damaged"):
         read_groups(whole, whole)
     with pytest.raises(ValueError, match=r"data.pkl: an empty list"):
         read(tmp_path, [], [predictions()], ".pkl")

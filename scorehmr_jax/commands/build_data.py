@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scorehmr_jax.formats.features import BACKBONES
+
 _HELP = """\
 Build training sets (ArrayRecord, through TFDS) from files in the released layout or your own.
 
@@ -40,9 +42,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--data-root", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where sets go")
     parser.add_argument("--fits", choices=["mosh", "eft", "spin"], help="default: mosh or eft")
-    parser.add_argument(
-        "--backbone", choices=["pare", "pare-shape", "prohmr", "none"], help="default: pare"
-    )
+    parser.add_argument("--backbone", choices=[*BACKBONES, "none"], help="default: pare")
     files = parser.add_argument_group("files elsewhere than in the released layout")
     files.add_argument("--annotations", type=Path, metavar="F")
     files.add_argument("--features", type=Path, metavar="F", help="of the images, not standardised")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scorehmr_jax.formats.features import BACKBONES
+
 _HELP = """\
 Mean and standard deviation of image features over files, as `build-data` and training need them.
 Files of PARE hold pose_feats [N,128,24] and perhaps cam_shape_feats [N,64,24], of ProHMR img_feats
@@ -23,7 +25,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("features", nargs="+", type=Path, metavar="F")
     parser.add_argument(
         "--backbone",
-        choices=["pare", "pare-shape", "prohmr", "own"],
+        choices=[*BACKBONES, "own"],
         help="whose keys to read; default: those that all files have",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")

@@ -14,6 +14,7 @@ from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.datasets.own_sets import OwnSet
 from scorehmr_jax.datasets.samples import SampleReader
+from scorehmr_jax.formats.features import BACKBONES
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 
@@ -23,7 +24,7 @@ class Given:
     """Files and choices of a user; None takes those of the released layout."""
 
     fits: str | None = None  # mosh, eft or spin
-    backbone: str | None = None  # pare, pare-shape, prohmr or none
+    backbone: str | None = None  # one of BACKBONES, or none
     annotations: Path | None = None
     features: Path | None = None
     statistics: Path | None = None
@@ -170,7 +171,9 @@ def _reader(name: str, root: Path, given: Given) -> tuple[str, str | None, Sampl
     fits = fits or given.fits or next(iter(FILES[base]))
     # Human3.6M has MoSh fits where the other sets have EFT fits.
     fits = "mosh" if (base, fits) == ("h36m", "eft") else fits
-    backbone = backbone.replace("_", "-") or given.backbone or "pare"
+    # The names of configs have _ for -.
+    known_backbones = {known.replace("-", "_"): known for known in BACKBONES}
+    backbone = known_backbones.get(backbone, backbone) or given.backbone or "pare"
     from scorehmr_jax.datasets.builders import BUILDERS
 
     config = f"{fits}_{backbone}".replace("-", "_")

@@ -16,7 +16,8 @@ import numpy as np
 from scorehmr_jax.datasets.image_sets import FILES
 from scorehmr_jax.datasets.records import column_dtype
 from scorehmr_jax.datasets.samples import SampleReader
-from scorehmr_jax.datasets.statistics import WIDTHS, save_statistics
+from scorehmr_jax.datasets.statistics import save_statistics
+from scorehmr_jax.formats.features import BACKBONES
 
 try:
     import tensorflow_datasets as tfds
@@ -208,7 +209,7 @@ def _configs(name: str) -> list[SetConfig]:
             backbone=backbone,
         )
         for fits in FILES[name]
-        for backbone in (*WIDTHS, "none")
+        for backbone in (*BACKBONES, "none")
     ]
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from scorehmr_jax.datasets.mixture_feed import MixtureFeed
 from scorehmr_jax.datasets.records import RecordSet
-from scorehmr_jax.datasets.statistics import SHAPES, read_statistics
+from scorehmr_jax.datasets.statistics import read_statistics
+from scorehmr_jax.formats.features import BACKBONES, OWN
 from scorehmr_jax.formats.tables import read_tables
 
 CONDITIONS = ("features", "estimate", "none")
@@ -67,8 +68,9 @@ def open_feed(
             )
     if statistics is not None and condition == "features":
         first = opened[0]
-        own = {"features": (first.widths["features"],)}
-        expected = read_statistics(statistics, SHAPES.get(first.notes["backbone"], own))
+        known = BACKBONES.get(first.notes["backbone"])
+        columns = known.columns if known else {OWN: (first.widths["features"],)}
+        expected = read_statistics(statistics, columns)
         if expected.digest != first.notes["statistics"]:
             raise ValueError(
                 f"{first.folder}: its features were standardised with other statistics than "

@@ -25,13 +25,13 @@ from scorehmr_jax.datasets.samples import (
     turned_far,
 )
 from scorehmr_jax.datasets.statistics import (
-    WIDTHS,
     Moments,
     Statistics,
     check_features,
     read_statistics,
     shapes_of,
 )
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, not_rotations, read_tables
@@ -43,7 +43,6 @@ FILES = {
     "coco": {"eft": "coco_train_eft.npz", "spin": "coco_train_spin.npz"},
     "mpii": {"eft": "mpii_train_eft.npz", "spin": "mpii_train_spin.npz"},
 }
-_STATISTICS = {"pare": "pare", "pare-shape": "pare", "prohmr": "prohmr"}
 _FITS = ("imgname", "body_pose", "has_body_pose", "betas", "has_betas")
 _EARLY = 2048  # images after which features are judged for the first time, long before the last
 
@@ -55,7 +54,7 @@ class ImageFiles:
     annotations: Path
     features: Path | None = None  # None makes a set without features
     statistics: Path | None = None
-    backbone: str = "pare"  # one of WIDTHS
+    backbone: str = "pare"  # one of BACKBONES
     estimates: Path | None = None  # predictions of a regression network
 
     @classmethod
@@ -66,15 +65,15 @@ class ImageFiles:
             root: its folder `data`; `cache` is in it or beside it.
             name: one of FILES.
             fits: one of FILES[name].
-            backbone: one of WIDTHS, or none.
+            backbone: one of BACKBONES, or none.
         """
         layout, file = ReleasedLayout(root), FILES[name][fits]
         annotations = layout.annotations(file)
         if backbone == "none":
             return cls(annotations, backbone="none")
-        folder = _STATISTICS[backbone]
-        features = layout.predictions(folder, file)
-        return cls(annotations, features, layout.feature_statistics(folder), backbone)
+        network = BACKBONES[backbone].network
+        features = layout.predictions(network, file)
+        return cls(annotations, features, layout.feature_statistics(network), backbone)
 
 
 @dataclass
@@ -114,7 +113,7 @@ class ImageSet(SampleReader):
         """Columns of the features and their shapes, checked against the annotations."""
         if self.files.features is None:
             return {}
-        shapes = shapes_of(self.files.features, WIDTHS[self.files.backbone])
+        shapes = shapes_of(self.files.features, BACKBONES[self.files.backbone].width)
         for key, shape in shapes.items():
             self._check_rows(self.files.features, key, shape)
         return shapes
@@ -134,7 +133,7 @@ class ImageSet(SampleReader):
     def widths(self) -> dict[str, int]:
         widths = {"pose": 144, "betas": 10}
         if self.columns:
-            widths["features"] = WIDTHS[self.files.backbone]
+            widths["features"] = BACKBONES[self.files.backbone].width
         if self.files.estimates is not None:
             self._check_rows(self.files.estimates, "pred_pose", (24, 3, 3))
             widths["estimate"] = 144
@@ -142,7 +141,8 @@ class ImageSet(SampleReader):
 
     @property
     def needs_betas(self) -> bool:
-        return self.files.backbone == "pare-shape"
+        backbone = BACKBONES.get(self.files.backbone)
+        return backbone is not None and backbone.with_betas
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ another's statistics, are noise to it, and nothing downstream would say so.
 """
 
 import hashlib
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,17 +14,15 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from body_model.files import local_path, write_npz
+from scorehmr_jax.formats.features import (
+    BACKBONES,
+    OWN,
+    feature_keys,
+    feature_statistics,
+    statistics_keys,
+)
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
-from scorehmr_jax.formats.released import feature_keys, feature_statistics
 from scorehmr_jax.formats.tables import read_tables
-
-# What each backbone gives for an image, by key, in the order in which it is flattened.
-SHAPES: dict[str, Mapping[str, tuple[int, ...]]] = {
-    "pare": {"pose_feats": (128, 24)},
-    "pare-shape": {"pose_feats": (128, 24), "cam_shape_feats": (64, 24)},
-    "prohmr": {"img_feats": (2048,)},
-}
-WIDTHS = {name: sum(map(math.prod, shapes.values())) for name, shapes in SHAPES.items()}
 
 # Largest differences between data sets of one backbone; features of another differ more. Images
 # of people indoors and outdoors shift single features by about half a standard deviation.
@@ -115,8 +112,8 @@ def compute_statistics(
     Args:
         paths: .npz files of raw features.
         out: the .npz to write.
-        backbone: one of WIDTHS, or own: files with features [N, F]. By default the one whose keys
-            all files have.
+        backbone: one of BACKBONES, or own: files with features [N, F]. By default the one whose
+            keys all files have.
         overwrite: replace a file that is there.
     Raises:
         ValueError: naming the file, if it holds other features, or NaN, or `out` is there already.
@@ -152,16 +149,16 @@ def compute_statistics(
 def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[str, tuple[int, ...]]:
     """Finds the features that all files hold."""
     tables = [read_shapes(path) for path in paths]
+    layouts = {name: known.columns for name, known in BACKBONES.items()} | {"own": {OWN: ()}}
     if backbone is None:
-        layouts = {**SHAPES, "own": {"features": ()}}
-        # PARE's with shape first: it has all keys of the other.
+        # Those with more keys first, as they may have all the keys of others.
         order = sorted(layouts, key=lambda name: len(layouts[name]), reverse=True)
         fitting = (n for n in order if all(key in t for key in layouts[n] for t in tables))
         backbone = next(fitting, None)
     if backbone is None:
+        known = "; ".join(" with ".join(columns) for columns in layouts.values())
         raise ValueError(
-            f"{', '.join(map(str, paths))}: expected features that every file has, PARE's "
-            "pose_feats, perhaps with cam_shape_feats, ProHMR's img_feats, or features [N, F]; "
+            f"{', '.join(map(str, paths))}: expected features that every file has, {known}; "
             f"found {'; '.join(str(sorted(table.columns)) for table in tables)}"
         )
     found = []
@@ -172,7 +169,7 @@ def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[st
                 raise ValueError(f"{path}: features has shape {shape}; expected [N, F]")
             found.append({"features": shape[1:]})
         else:
-            found.append(shapes_of(path, WIDTHS[backbone]))
+            found.append(shapes_of(path, BACKBONES[backbone].width))
         if found[-1] != found[0]:
             raise ValueError(
                 f"{path}: features of an image have shape {found[-1]}, but {found[0]} in {paths[0]}"
@@ -186,10 +183,10 @@ def save_statistics(
     """Writes statistics as `read_statistics` reads them."""
     arrays, start = {}, 0
     for key, shape in shapes.items():
-        prefix = "" if key in ("img_feats", "features") else f"{key}_"
+        mean_key, std_key = statistics_keys(key)
         part = slice(start, start := start + int(np.prod(shape)))
-        arrays[f"{prefix}mean"] = found.mean[part].reshape(shape).astype(np.float32)
-        arrays[f"{prefix}std"] = found.std[part].reshape(shape).astype(np.float32)
+        arrays[mean_key] = found.mean[part].reshape(shape).astype(np.float32)
+        arrays[std_key] = found.std[part].reshape(shape).astype(np.float32)
     write_npz(path, arrays)
 
 

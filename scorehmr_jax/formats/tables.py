@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from body_model.files import is_npz, local_path, read_npz
 from body_model.pickles import load_pickle
 
 
@@ -117,20 +118,9 @@ def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[T
     Raises:
         ValueError: naming the file, if it is missing, damaged, empty or of another kind.
     """
-    path = Path(path)
-    if not path.is_file():
-        found = "is a folder; expected a file" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {found}")
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = {k: file[k] for k in file.files if keys is None or k in keys}
-        # A damaged archive can fail in any way.
-        except Exception as error:
-            raise ValueError(
-                f"{path}: not a whole .npz of plain arrays ({error}); copy or write it again"
-            ) from error
-        return [Table(str(path), columns)]
+    path = local_path(path)
+    if is_npz(path) or path.suffix == ".npz":
+        return [Table(str(path), read_npz(path, keys))]
     groups = load_pickle(path)
     groups = [groups] if isinstance(groups, Mapping) else groups
     if not isinstance(groups, list | tuple) or not all(isinstance(g, Mapping) for g in groups):
