@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from body_model.files import is_npz, local_path, read_npz
 from body_model.pickles import load_pickle
+from scorehmr_jax.units import not_rotations
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,6 @@ class Table:
     def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """As `array`; zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
-
-
-def not_rotations(matrices: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
-    """Which rows of [N, ..., 3, 3] hold a finite matrix that is no rotation, [N] bool."""
-    with np.errstate(invalid="ignore"):
-        off = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max((-1, -2))
-        mirrored = np.linalg.det(np.where(np.isfinite(matrices), matrices, np.eye(3))) < 0
-    wrong = (off > tolerance) | mirrored
-    return wrong.reshape(len(matrices), -1).any(axis=1)
 
 
 def _some(rows: np.ndarray) -> str:
