@@ -12,18 +12,6 @@ from scorehmr_jax.formats.tables import Table
 _ROWS_AT_ONCE = 1024
 
 
-def npz_files(folder: Path) -> list[Path]:
-    """Lists the .npz files in a folder and below it, in order.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    paths = sorted(folder.rglob("*.npz"))
-    if not paths:
-        raise ValueError(f"{folder}: expected a folder with .npz files, found none")
-    return paths
-
-
 def read_shapes(path: str | Path) -> Table:
     """Reads what an .npz holds, but not the numbers: a table whose columns are all zeros.
 
