@@ -21,15 +21,12 @@ import numpy as np
 from body_model import Skeleton
 from body_model.io import load, load_regressor, read_npz
 from body_model.joints import EXTRA_19, OPENPOSE_25
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
-from scorehmr_jax.formats.released import (
-    concatenate,
-    read_features,
-    read_groups,
-    warn_of_mixed_sequences,
-)
+from scorehmr_jax.formats.features import read_features
+from scorehmr_jax.formats.released import concatenate, read_groups, warn_of_mixed_sequences
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.refine import make_refiner
@@ -38,6 +35,8 @@ from scorehmr_jax.types import Estimate
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     args = arguments(argv)
+    if argv is None:
+        use_compilation_cache()
     with jax.enable_x64(args.precision == "float64"):
         return evaluate(args)
 
@@ -117,7 +116,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if protocol.task == "video":
         warn_of_mixed_sequences(files.data, groups)
     features = None
-    if prior.condition_on == "image":
+    if prior.condition_on == "features":
         if files.features is None or files.feature_stats is None:
             raise ValueError(
                 f"{files.weights} needs image features: please give --features and --feature-stats"

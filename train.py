@@ -30,8 +30,8 @@ import optax
 
 import body_model
 import configs
-from scorehmr_jax import cluster
-from scorehmr_jax import checkpoint
+from scorehmr_jax import checkpoint, cluster
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
@@ -107,6 +107,7 @@ def main() -> None:
     if args.pictures and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
     cluster.start(args.coordinator, args.processes, args.process_id)
+    use_compilation_cache()
     args.workdir.mkdir(parents=True, exist_ok=True)
 
     layout = Layout.of(shard_parameters=config.run.shard_parameters)

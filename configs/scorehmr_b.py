@@ -14,5 +14,5 @@ config = TrainConfig(
     denoiser=Denoiser(),
     schedule="constant",
     mixture=tuple(MIXTURES["scorehmr-b"].items()),
-    condition_on="image",
+    condition_on="features",
 )

@@ -46,8 +46,8 @@ def refine(folder, body, data, *flags):
 
 def test_from_file_to_file(tmp_path, body, monkeypatch, capsys):
     loop = importlib.import_module("scorehmr_jax.refine")
-    short = functools.partial(loop.refine, config=loop.RefineConfig(iterations=1))
-    monkeypatch.setattr(loop, "refine", short)
+    short = functools.partial(loop.make_refiner, config=loop.RefineConfig(iterations=1))
+    monkeypatch.setattr(loop, "make_refiner", short)
     data = columns()
     data["translation"][1] = np.nan
     refine(tmp_path, body, data, "--video")

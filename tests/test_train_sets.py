@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import released_layout
 from training_runs import ROOT, environment, records
 
 import train
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
@@ -71,7 +71,7 @@ finally:
     trained = command("train.py", "scorehmr-b", *options, *SMALL)
     last = json.loads(trained.stdout.splitlines()[-1])
     assert last["step"] == 4 and np.isfinite(last["val_loss"])
-    assert load_prior(workdir / "weights.npz").condition_on == "image"
+    assert load_prior(workdir / "weights.npz").condition_on == "features"
 
 
 def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):

@@ -53,7 +53,7 @@ def refine_file(
     from scorehmr_jax.formats import estimates
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.output.export import save_npz
-    from scorehmr_jax.refine import refine
+    from scorehmr_jax.refine import make_refiner
     from scorehmr_jax.screening import STATUS
 
     if target.is_dir():
@@ -65,7 +65,8 @@ def refine_file(
         terms: list = [guidance.keypoints_2d(given.keypoints, given.camera)]
         if video:
             terms.append(guidance.smooth())
-        refined, info = refine(loaded_prior, model, given.estimate, given.features, terms)
+        refiner = make_refiner(loaded_prior, model)
+        refined, info = refiner(given.estimate, given.features, terms)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     save_npz(target, refined, given.camera)

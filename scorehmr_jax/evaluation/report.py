@@ -1,7 +1,5 @@
 """The results of an evaluation: collected, summed up, written whole or not at all, printed."""
 
-import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -9,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from body_model.io import write_npz
+from body_model.files import local_path, write_json, write_npz
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import STATUS
 
@@ -132,12 +130,9 @@ def write(
     folder: str | Path, summary: Mapping[str, Any], results: Results, names: Sequence[str]
 ) -> None:
     """Writes metrics.json and per_sample.npz into a folder; each whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = local_path(folder)
     write_npz(folder / "per_sample.npz", results.arrays() | {"imgname": np.array(names, "U")})
-    temporary = folder / f".metrics.json.{os.getpid()}"
-    temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, folder / "metrics.json")
+    write_json(folder / "metrics.json", summary)
 
 
 def table(summary: Mapping[str, Any]) -> str:

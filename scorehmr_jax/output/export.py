@@ -1,15 +1,11 @@
-"""Refined bodies as files: .npz for numpy, .glb (binary glTF 2.0) for Blender, game engines, web.
+"""Refined bodies as files: .npz for numpy, .glb (binary glTF 2.0) for Blender, games, web."""
 
-Every file is written beside its place and then moved there: it is whole or absent.
-"""
-
-import os
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from body_model.io import write_npz
+from body_model.files import write_npz, writing
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
 from body_model.rotations import matrix_to_axis_angle, matrix_to_quaternion
 from body_model.smpl import SMPL, pose_matrices
@@ -45,7 +41,6 @@ def save_npz(path: str | Path, refined: Refined, camera: Camera | None = None) -
     }
     if camera is not None:
         arrays |= {name: np.asarray(value) for name, value in vars(camera).items()}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_npz(path, arrays)
 
 
@@ -163,10 +158,8 @@ def save_glb(
         animation.samplers.append(gltf.AnimationSampler(input=times, output=output))
     document.animations = [animation]
     data.close()
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    document.save_binary(str(beside))
-    os.replace(beside, path)
+    with writing(path) as file:
+        file.write(b"".join(document.save_to_bytes()))
 
 
 class _Buffer:
