@@ -25,12 +25,8 @@ from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
-from scorehmr_jax.formats.released import (
-    concatenate,
-    read_features,
-    read_groups,
-    warn_of_mixed_sequences,
-)
+from scorehmr_jax.formats.features import read_features
+from scorehmr_jax.formats.released import concatenate, read_groups, warn_of_mixed_sequences
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.refine import make_refiner

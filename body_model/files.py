@@ -34,6 +34,7 @@ _FREE = 256 * 2**20
 
 # pathlib makes one slash of two; a single letter is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_NPY = b"\x93NUMPY"  # how an .npy begins
 _LOCK = "lock"
 _REPLACED = ".replaced"
 
@@ -183,7 +184,7 @@ def read_npz(path: str | os.PathLike[str], keys: Collection[str] | None = None) 
             inside than its size.
     """
     arrays, objects = {}, []
-    with open_npz(path, keys) as archive, _damage_named(path):
+    with open_npz(path, keys) as archive, damage_named(path):
         for key in _keys(archive, keys):
             with archive.open(f"{key}.npy") as member:
                 try:
@@ -209,14 +210,14 @@ def open_npz(
     """
     where = local_path(path)
     with _opened(where) as file:
-        start = file.read(6)
-        if start == b"\x93NUMPY":
+        start = file.read(len(_NPY))
+        if start == _NPY:
             raise ValueError(f"{where}: holds a single array (.npy); expected an .npz, with keys")
         if start[:2] != b"PK":
             begins = f"begins with {start!r}" if start else "is empty"
             raise ValueError(f"{where}: {begins}, so it is no .npz; expected numpy's archive")
         file.seek(0)
-        with _damage_named(where):
+        with damage_named(where):
             archive = zipfile.ZipFile(file)
         names = archive.namelist()
         if names and not any(name.endswith(".npy") for name in names):
@@ -243,10 +244,10 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     """
     where = local_path(path)
     with _opened(where) as file:
-        if file.read(6) != b"\x93NUMPY":
+        if file.read(len(_NPY)) != _NPY:
             raise ValueError(f"{where}: is no .npy; expected one array as numpy.save writes it")
         file.seek(0)
-        with _damage_named(where):
+        with damage_named(where):
             try:
                 return np.lib.format.read_array(file, allow_pickle=False)
             except ValueError as error:
@@ -258,9 +259,28 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     )
 
 
+def is_npz(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file begins as an .npz does, whatever its suffix.
+
+    Raises:
+        ValueError: naming the file, if it is missing or cannot be read.
+    """
+    return _start(path)[:2] == b"PK"
+
+
+def is_npy(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file begins as an .npy does, whatever its suffix; errors as `is_npz`."""
+    return _start(path) == _NPY
+
+
 def most_bytes(size: int) -> int:
     """Returns how large the content of a file of `size` bytes may be in memory."""
     return _FREE + _GROWTH * size
+
+
+def _start(path: str | os.PathLike[str]) -> bytes:
+    with _opened(local_path(path)) as file:
+        return file.read(len(_NPY))
 
 
 def _keys(archive: zipfile.ZipFile, keys: Collection[str] | None) -> list[str]:
@@ -285,7 +305,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever a damaged file makes a reader raise into a ValueError that names the file."""
     try:
         yield
     except MemoryError as error:

@@ -318,7 +318,7 @@ def test_own_files_that_are_odd_are_named_before_anything_is_built(tmp_path):
         "c.npz: the key 'features' is missing, but",
         "d.npz, body_pose: a joint turns by more than 4 pi in 50 of 50",
         "e.npz: holds the arrays of",
-        "f.npz: not a whole .npz",
+        "f.npz: cut short or damaged",
         "leave such files out: --drop-bad",
     ):
         assert message in str(error.value)

@@ -2,11 +2,11 @@
 
 import difflib
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from body_model.files import open_npz
 from scorehmr_jax.datasets.folders import OddFile
 from scorehmr_jax.datasets.samples import as_float32, refuse_degrees, turned_far
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
@@ -95,7 +95,7 @@ def refuse_copy(path: Path, contents: dict[Any, Path]) -> None:
     Raises:
         OddFile: naming both files.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open_npz(path, ()) as archive:
         key = frozenset((each.filename, each.CRC, each.file_size) for each in archive.infolist())
     first = contents.setdefault(key, path)
     if first != path:

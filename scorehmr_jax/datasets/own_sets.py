@@ -161,16 +161,16 @@ class OwnSet(SampleReader):
             raise ValueError(f"{self.folder}: no sample is left to train on: {dict(self.dropped)}")
 
     def _kept(self, path: Path, part: dict[str, np.ndarray], start: int) -> Bool[np.ndarray, " n"]:
-        """Which rows of a part are trained on; leaves only columns of samples in it.
+        """Finds the rows of a part to train on; leaves only columns of samples in it.
 
         Raises:
             ValueError: naming the first bad row, unless these are to be dropped.
         """
         keep = part.pop("has_body_pose", np.ones(len(part["body_pose"]))) > 0
         self.dropped += Counter({"without a pose fit": int((~keep).sum())})
+        with_shape = part.pop("has_betas", None)
         for key, value in part.items():
             part[key] = as_float32(value)
-        with_shape = part.pop("has_betas", None)
         if with_shape is not None and "betas" in part:
             part["betas"] = np.where(with_shape[:, None] > 0, part["betas"], 0)
         for reason, rows in _mistakes(part).items():

@@ -1,4 +1,4 @@
-"""Built training sets: opened through TFDS, read as columns of numbers."""
+"""Built training sets, opened through TFDS and read as columns of numbers."""
 
 import threading
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from jaxtyping import Float, Int
 
-from scorehmr_jax.datasets.aside import superseded
+from body_model.files import is_superseded, local_path
 from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
@@ -18,7 +19,7 @@ _ROWS = 512  # read at once where all are read
 
 
 def column_dtype(name: str) -> np.dtype:
-    """Of a column's numbers, whatever TFDS is told of their bits."""
+    """The type of a column's numbers, whatever TFDS is told of their bits."""
     return np.dtype(ml_dtypes.bfloat16 if name == "features" else np.float32)
 
 
@@ -29,13 +30,13 @@ class RecordSet:
     folder: Path
     shards: tuple[tuple[str, int, int], ...]  # file, first record, number of records
     widths: dict[str, int]  # numbers in each column of a sample
-    notes: dict[str, Any]  # what the builder said of the set
+    notes: dict[str, Any]  # metadata that the builder left
     num_bytes: int
     _readers: threading.local = field(default_factory=threading.local, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path, split: str = "train") -> "RecordSet":
-        """A set that `build` has built.
+        """Opens a set that `build` has built.
 
         Args:
             folder: with dataset_info.json; or above it, if there is one set below.
@@ -51,7 +52,7 @@ class RecordSet:
                 f"training sets need TFDS ({error}): pip install 'scorehmr-jax[data]'"
             ) from error
 
-        folder = _find(Path(folder))
+        folder = _find(local_path(folder))
         try:
             info = tfds.builder_from_directory(str(folder)).info
             part = info.splits[split]
@@ -74,20 +75,22 @@ class RecordSet:
 
     @property
     def statistics(self) -> Statistics | None:
-        """What the features were standardised with."""
+        """Mean and standard deviation that the features were standardised with."""
         if "features" not in self.widths:
             return None
         shapes = {"features": (self.widths["features"],)}
         return read_statistics(self.folder / "feature_stats.npz", shapes)
 
-    def read(self, rows: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
-        """Columns of some samples.
+    def read(
+        self, rows: Int[np.ndarray, " n"], columns: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, "n _"]]:
+        """Reads columns of some samples.
 
         Args:
-            rows: [n] numbers of samples, in any order.
-            columns: names of the widths.
+            rows: numbers of samples, in any order.
+            columns: names, as in `widths`.
         Returns:
-            [n, width] per column; features bfloat16, all else float32.
+            Each column by its name; features in bfloat16, all else in float32.
         Raises:
             ValueError: naming the shard, if it is damaged.
         """
@@ -104,8 +107,8 @@ class RecordSet:
                 out[key][where] = values
         return out
 
-    def read_all(self, columns: dict[str, np.ndarray]) -> None:
-        """Fills arrays [N, width] by name with all samples in order.
+    def read_all(self, columns: dict[str, Float[np.ndarray, "N _"]]) -> None:
+        """Fills arrays with all samples in order, by the name of the column.
 
         Raises:
             ValueError: naming the shard, if it is damaged.
@@ -135,7 +138,7 @@ def _find(folder: Path) -> Path:
         return folder
     below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
     below = [path for path in below if not path.parts[0].startswith(".")]  # being built
-    below = [path for path in below if not superseded((folder / path).parent)]
+    below = [path for path in below if not is_superseded((folder / path).parent)]
     if len(below) != 1:
         found = ", ".join(str(path.parent) for path in below) or "none"
         raise ValueError(

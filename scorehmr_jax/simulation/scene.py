@@ -188,6 +188,7 @@ def write_example() -> None:
             "keypoints": np.concatenate([keypoints.xy, keypoints.confidence[..., None]], axis=-1),
             "image_size": np.asarray(camera.image_size),
             "focal": np.asarray(camera.focal),
+            "center": np.asarray(camera.center),
         },
     )
 
