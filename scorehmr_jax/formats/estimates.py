@@ -12,14 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from body_model.files import Npz, read_npz, write_npz
+from body_model.files import Npz, read_npz, warn_of_unread, write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
 from scorehmr_jax.camera import DEFAULT_FOCAL
-from scorehmr_jax.formats.tables import warn_of_unread
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 READ = (
