@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from body_model.open import makehuman
 from body_model.joints import JOINT_NAMES, MIRROR, OPENPOSE_25, PARENTS, SMPL_45, SMPL_LANDMARKS
+from body_model.open import makehuman
 from body_model.open.fit import convex_regression, principal_directions
 from body_model.open.open_body import cache_file, open_body
 from body_model.skeleton import Skeleton
