@@ -220,10 +220,13 @@ def report_rows():
     from scorehmr_jax.output.report import Row
 
     return [
-        Row("single frames", {"MPJPE": 80.0, "acceleration": 20.0},
-            {"MPJPE": 60.0, "acceleration": 25.0, "time": 0.0123}),
+        Row(
+            "single frames",
+            {"MPJPE": 80.0, "acceleration": 20.0},
+            {"MPJPE": 60.0, "acceleration": 25.0, "time": 0.0123},
+        ),
         Row("four views", {"MPJPE": 80.0, "acceleration": np.nan}, {"MPJPE": 80.0}),
-    ]  # fmt: skip
+    ]
 
 
 def test_report_is_one_file_that_needs_no_other(tmp_path):
@@ -239,9 +242,14 @@ def test_report_is_one_file_that_needs_no_other(tmp_path):
     picture = np.zeros((20, 30, 3), np.uint8)
     picture[:, :15] = 200
     save_report(
-        tmp_path / "report.html", "A < B", "lead", METRICS, report_rows(),
-        [Figure("walk", "a caption", picture)], ["a note"],
-    )  # fmt: skip
+        tmp_path / "report.html",
+        "A < B",
+        "lead",
+        METRICS,
+        report_rows(),
+        [Figure("walk", "a caption", picture)],
+        ["a note"],
+    )
     html = (tmp_path / "report.html").read_text("utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
     assert "A &lt; B" in html and "a caption" in html and "a note" in html
