@@ -116,12 +116,12 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if protocol.task == "video":
         warn_of_mixed_sequences(files.data, groups)
     features = None
-    if prior.condition_on == "image":
+    if prior.condition_on == "features":
         if files.features is None or files.feature_stats is None:
             raise ValueError(
                 f"{files.weights} needs image features: please give --features and --feature-stats"
             )
-        width = prior.config.condition_dim
+        width = prior.network.condition_dim
         parts = read_features(files.features, files.feature_stats, width, lengths, args.precision)
         features = np.concatenate(parts)
     samples = concatenate(groups)
