@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import report
+from benchmarks import machine
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
 from scorehmr_jax.training.direct import DirectDenoiser
@@ -120,10 +120,10 @@ def main() -> None:
         "features": config.features,
         "hidden": config.hidden,
         "precision": options.precision,
-        **report.machine(),
+        **machine.describe(),
     }
     print(json.dumps(result, indent=1))
-    report.write(result, options.json)
+    machine.write(result, options.json)
 
 
 if __name__ == "__main__":
