@@ -150,8 +150,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if task.is_video:
         warn_of_mixed_sequences(files.data, groups)
     features = None
-    if prior.condition_on == "image":
-        width = prior.config.condition_dim
+    if prior.condition_on == "features":
+        width = prior.network.condition_dim
         if args.data_root and not (files.features and files.feature_stats):
             files = protocol.with_features(files, args.data_root, backbone_of_width(width))
         if files.features is None or files.feature_stats is None:
