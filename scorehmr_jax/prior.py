@@ -268,8 +268,6 @@ class Prior:
         """
         return self._prepared(jnp.float32)
 
-    fold = prepare
-
     def features_of(
         self, pose: Float[Array, "*N 24 3 3"], features: Real[Array, "*f F"] | None
     ) -> Real[Array, "*out F"] | None:
