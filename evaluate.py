@@ -161,7 +161,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     # Report.
     run = {
         "protocol": {"name": args.name} | asdict(protocol),
-        "refinement": asdict(config),
+        "refinement": asdict(config) | {"stop": str(config.stop)},
         "mode": args.mode,
         "precision": args.precision,
         "files": {k: str(v) for k, v in vars(files).items() if v is not None},

@@ -18,7 +18,7 @@ from scorehmr_jax.guidance import (
     smooth,
     weighted,
 )
-from scorehmr_jax.types import Camera, Hypothesis, Keypoints2D
+from scorehmr_jax.types import Camera, Estimate, Hypothesis, Keypoints2D
 
 N, K = 4, 6
 evaluate = jax.jit(lambda term, hypothesis: term(hypothesis))
@@ -31,12 +31,15 @@ def geometry():
 
 def hypothesis(joints=None, translation=None, pose_6d=None, mask=None, n=N):
     pose_6d = np.zeros((n, 144), np.float32) if pose_6d is None else pose_6d
-    joints = np.zeros((n, K, 3), np.float32) if joints is None else joints
-    translation = np.zeros((n, 3), np.float32) if translation is None else translation
+    rows = pose_6d.shape[:-1]
+    joints = np.zeros((*rows, K, 3), np.float32) if joints is None else joints
+    translation = np.zeros((*rows, 3), np.float32) if translation is None else translation
     pose = np.broadcast_to(np.eye(3, dtype=np.float32), (*pose_6d.shape[:-1], 24, 3, 3))
     mask = np.ones(pose_6d.shape[:-1], bool) if mask is None else np.asarray(mask)
     betas = np.zeros((*pose_6d.shape[:-1], 10), np.float32)
-    return Hypothesis(*map(jnp.asarray, (pose_6d, pose, betas, joints, translation, mask)))
+    first = Estimate(pose, betas, translation)
+    numbers = (pose_6d, pose, betas, joints, translation, mask, np.float32(0))
+    return Hypothesis(*map(jnp.asarray, numbers), jax.tree.map(jnp.asarray, first))
 
 
 def people(seed=0, dtype=np.float32):
@@ -144,9 +147,8 @@ def test_smoothness_does_not_bridge_a_gap():
 
 def test_groups_do_not_mix():
     pose = np.random.default_rng(0).standard_normal((2, N, 144)).astype(np.float32)
-    joints, translation = np.zeros((2, N, K, 3), np.float32), np.zeros((2, N, 3), np.float32)
     for term in (multiview(), smooth()):
-        together = evaluate(term, hypothesis(joints, translation, pose))
+        together = evaluate(term, hypothesis(pose_6d=pose))
         for group in range(2):
             close(f"{term}", together[group], evaluate(term, hypothesis(pose_6d=pose[group])),
                   rtol=1e-4)  # fmt: skip

@@ -116,8 +116,10 @@ def calls(golden, skeleton):
         def loss(x_0):
             pose = x_to_rotations(x_0)
             shape = jnp.broadcast_to(betas, (25, *betas.shape))
+            joints, everyone = body(pose, shape), jnp.ones((25, 3), bool)
+            none = jnp.zeros(())
             first = Hypothesis(
-                x_0, pose, shape, body(pose, shape), cameras, jnp.ones((25, 3), bool)
+                x_0, pose, shape, joints, cameras, everyone, none, first=loop.estimate
             )
             losses = [term(first) for term in terms]
             total = sum(jnp.sum(t.weight * each) for t, each in zip(terms, losses, strict=True))

@@ -7,6 +7,7 @@ from typing import Any
 from body_model.joints import EVAL_14, EVAL_17, EVAL_PELVIS
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.refine import RefineConfig
+from scorehmr_jax.stopping import Never
 from scorehmr_jax.types import Camera, Keypoints2D
 
 
@@ -55,9 +56,11 @@ class Protocol:
         if mode == "default":
             return RefineConfig()
         if self.task == "multiview":
-            return RefineConfig.released(iterations=2, start=100, step=10, stop="never")
+            return RefineConfig.released(iterations=2, start=100, step=10, stop=Never())
         # Frames of one video could not stop one by one.
-        return RefineConfig.released(stop="never" if self.task == "video" else "step")
+        return (
+            RefineConfig.released(stop=Never()) if self.task == "video" else RefineConfig.released()
+        )
 
     def terms(self, keypoints: Keypoints2D, camera: Camera | None) -> tuple[Term, ...]:
         """The guidance that the benchmark is about, with the paper's weights.
