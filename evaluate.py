@@ -21,15 +21,13 @@ import numpy as np
 from body_model import Skeleton
 from body_model.io import load, load_regressor, read_npz
 from body_model.joints import EXTRA_19, OPENPOSE_25
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.evaluation import batching, report
 from scorehmr_jax.evaluation.measure import Truth, measure, vertex_error
 from scorehmr_jax.evaluation.protocols import BENCHMARKS, TASKS, Files
-from scorehmr_jax.formats.released import (
-    concatenate,
-    read_features,
-    read_groups,
-    warn_of_mixed_sequences,
-)
+from scorehmr_jax.formats.features import read_features
+from scorehmr_jax.formats.released import concatenate, read_groups, warn_of_mixed_sequences
+from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.types import Estimate
@@ -37,6 +35,8 @@ from scorehmr_jax.types import Estimate
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     args = arguments(argv)
+    if argv is None:
+        use_compilation_cache()
     with jax.enable_x64(args.precision == "float64"):
         return evaluate(args)
 
@@ -80,7 +80,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"without --data-root, please give {', '.join(missing)}")
         args.files = Files(**given)
     if args.protocol.uses_keypoints and not (args.images or args.files.image_sizes):
-        place = args.protocol.sizes_file(args.data_root) if args.data_root else None
+        place = None
+        if args.data_root:
+            place = ReleasedLayout(args.data_root).image_sizes(args.protocol.data)
         parser.error(
             "keypoints need the images' sizes: please give --images or --image-sizes"
             + (f", or put them in {place}" if place else "")

@@ -13,7 +13,7 @@ has built. Fields of the configuration are overridden by name, as in --learning-
 
 A run that is found there goes on from its newest whole checkpoint, on however many devices. SIGTERM
 and Ctrl-C end a run after the present call with a checkpoint and exit code 75: start it again to go
-on. Several processes: see scorehmr_jax/training/cluster.py.
+on. Several processes: see scorehmr_jax/cluster.py.
 """
 
 import argparse
@@ -31,10 +31,11 @@ import optax
 
 import body_model
 import configs
+from scorehmr_jax import cluster
 from scorehmr_jax.checkpoint import save_npz
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training import cluster
 from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
@@ -102,9 +103,7 @@ def main() -> None:
     parser.add_argument("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
     parser.add_argument("--pictures", action="store_true",
                         help="draw samples into DIR/samples; needs the extra viz")  # fmt: skip
-    parser.add_argument("--coordinator", help="host:port of process 0, of several")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process-id", type=int)
+    cluster.add_arguments(parser)
     args, overrides = parser.parse_known_args()
     config = configs.get(args.name, overrides)
     if args.steps < 1:
@@ -112,6 +111,7 @@ def main() -> None:
     if args.pictures and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
     cluster.start(args.coordinator, args.processes, args.process_id)
+    use_compilation_cache()
     args.workdir.mkdir(parents=True, exist_ok=True)
 
     layout = Layout.of(shard_parameters=config.run.shard_parameters)

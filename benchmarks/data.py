@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks import report
 from scorehmr_jax.datasets.builders import Own
 from scorehmr_jax.datasets.feed import open_feed
-from scorehmr_jax.datasets.samples import Samples
+from scorehmr_jax.datasets.samples import SampleReader, Samples
 from scorehmr_jax.datasets.statistics import Statistics
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
@@ -45,11 +45,11 @@ BATCH, FEATURES, FULL = 128, 3072, 500_000
 _PART = 1024
 
 
-class RandomSource:
+class RandomSource(SampleReader):
     """Samples that no file holds."""
 
     where, notes = "random", {"backbone": "own"}
-    layout = {"pose": 144, "betas": 10, "features": FEATURES}  # noqa: RUF012
+    widths = {"pose": 144, "betas": 10, "features": FEATURES}  # noqa: RUF012
 
     def __init__(self, total: int) -> None:
         self.total, self.dropped = total, Counter[str]()
@@ -164,7 +164,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         start = time.perf_counter()
-        builder = Own(source=RandomSource(options.samples), data_dir=folder)
+        builder = Own(reader=RandomSource(options.samples), data_dir=folder)
         with redirect_stdout(io.StringIO()):  # TFDS announces a download
             builder.download_and_prepare()
         seconds = time.perf_counter() - start

@@ -1,7 +1,5 @@
 """Body models and joint regressors from files; bodies to .npz."""
 
-import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from body_model.files import Npz, is_npy, is_npz, local_path, read_npy, read_npz, write_npz
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
-from body_model.pickles import StandIn, load_pickle, most_bytes
+from body_model.pickles import load_pickle
+from body_model.placeholders import Placeholder
 from body_model.smpl import SMPL
 
 KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
@@ -51,7 +51,7 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
         ValueError: naming the file, the key, what was expected and what was found, if the file is
             missing, truncated, of another kind or not an SMPL model.
     """
-    path = Path(path)
+    path = local_path(path)
     data = _read(path)
     if not isinstance(data, Mapping):
         raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}; found one array")
@@ -106,10 +106,12 @@ def load_regressor(
     Raises:
         ValueError: as `load`.
     """
-    path = Path(path)
+    path = local_path(path)
     data = _read(path)
     if isinstance(data, Mapping):
-        matrices = [k for k in data if getattr(_array(path, data, k, None), "ndim", 0) == 2]
+        matrices = [key for key, value in data.items() if _is_numeric(value) and value.ndim == 2]
+        if not matrices and isinstance(data, Npz) and data.objects:
+            data[min(data.objects)]  # says that it is not read
         if len(matrices) != 1:
             found = _listed(data)
             raise ValueError(f"{path}: expected one matrix [R, V], found the keys {found}")
@@ -123,75 +125,12 @@ def load_regressor(
     return np.ascontiguousarray(matrix, dtype)
 
 
-def write_npz(path: str | Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz, the whole file or nothing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        # mkstemp makes the file private; give it the permissions any new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """Every array of an .npz; arrays of Python objects are left out, as they are pickles.
-
-    Raises:
-        ValueError: if there is no such file, or it is truncated, of another kind or far larger
-            inside.
-    """
-    try:
-        most = most_bytes(os.path.getsize(path))
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            archive: Any = file.zip
-            if sum(member.file_size for member in archive.infolist()) > most:
-                raise ValueError(f"it holds more than {most} bytes, far more than its size")
-            arrays = ((key, _unless_objects(file, key)) for key in file.files)
-            return {key: array for key, array in arrays if array is not None}
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
-    # A damaged file can fail in any way.
-    except Exception as error:
-        raise ValueError(
-            f"{path}: not a whole .npz file ({error}); it may be truncated or of another kind"
-        ) from None
-
-
-def _unless_objects(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray | None:
-    try:
-        return file[key]
-    except ValueError as error:
-        if "allow_pickle" in str(error):
-            return None
-        raise
-
-
 def _read(path: Path) -> Any:
     """The content of an .npz, .npy or pickle, told apart by how it begins."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if start[:2] == b"PK":
+    if is_npz(path) or path.suffix == ".npz":
         return read_npz(path)
-    if start == b"\x93NUMPY":
-        try:
-            return np.load(path, allow_pickle=False)
-        except Exception as error:
-            raise ValueError(
-                f"{path}: not a whole .npy file ({error}); it may be truncated"
-            ) from None
+    if is_npy(path) or path.suffix == ".npy":
+        return read_npy(path)
     return load_pickle(path)
 
 
@@ -203,19 +142,21 @@ def _kind(x: Any) -> str:
     # Never the text of a container from a file: of lists that share lists it has no end.
     if isinstance(x, np.ndarray):
         return str(x.dtype)
-    return repr(x) if isinstance(x, StandIn) else f"a value of type {type(x).__name__}"
+    return repr(x) if isinstance(x, Placeholder) else f"a value of type {type(x).__name__}"
 
 
-def _array(path: Path, data: Mapping, key: str, default: Any = ...) -> np.ndarray:
-    """data[key] as an array of finite numbers; `default`, if given, where it is none."""
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
+def _array(path: Path, data: Mapping, key: str) -> np.ndarray:
+    """Returns data[key], which must be an array of finite numbers."""
     if key not in data:
         raise ValueError(
             f"{path}: no key '{key}'; expected {', '.join(KEYS)}; found {_listed(data)}"
         )
     array = data[key]
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        if default is not ...:
-            return default
+    if not _is_numeric(array):
         raise ValueError(f"{path}: key '{key}': expected an array of numbers, found {_kind(array)}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.count_nonzero(~np.isfinite(array))

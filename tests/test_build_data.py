@@ -15,10 +15,10 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import change, everything, names_in, released_layout
 
-from scorehmr_jax.datasets.aside import building
+from body_model.files import building
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.samples import axis_angle_to_x
@@ -40,24 +40,28 @@ def test_one_command_builds_the_sets_of_a_paper_model(data, tmp_path, capsys):
     assert names_in(out) == ["coco", "h36m", "mpi_inf_3dhp"]
 
 
-def test_a_set_holds_what_the_files_hold(golden, data, tmp_path):
+def test_a_set_holds_what_the_files_hold(data, tmp_path):
     folder = build("h36m", data, tmp_path / "sets", quiet=True)
-    steps = np.load(golden / "train_steps_tiny_betas.npz")
+    fits = np.load(data / "datasets/h36m_train_mosh.npz")
+    raw = np.load(tmp_path / "cache/pare/h36m_train_mosh.npz")["pose_feats"]
+    stats = np.load(data / "stats/pare_feat_stats.npz")
     found = everything(folder, "pose", "betas", "features")
-    np.testing.assert_array_equal(found["pose"], axis_angle_to_x(steps["pose_aa"]))
-    np.testing.assert_array_equal(found["betas"], steps["betas"])
-    features = found["features"].astype(np.float32)
-    np.testing.assert_allclose(features, steps["feats"][:, :3072], rtol=2**-8, atol=1e-3)
+    np.testing.assert_array_equal(found["pose"], axis_angle_to_x(fits["body_pose"]))
+    np.testing.assert_array_equal(found["betas"], fits["betas"])
+    features = (raw - stats["pose_feats_mean"]) / stats["pose_feats_std"]
+    np.testing.assert_allclose(
+        found["features"].astype(np.float32), features.reshape(32, 3072), rtol=2**-8, atol=1e-3
+    )
 
 
-def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
+def test_only_samples_with_fits_are_kept(data, tmp_path):
     folder = build("coco", data, tmp_path / "sets", quiet=True)
-    pose = np.load(golden / "pack/3dpw_test.npz")["body_pose"][:40]
+    pose = np.load(data / "datasets/coco_train_eft.npz")["body_pose"]
     kept = np.arange(40) % 10 != 0
     np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
     change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
     folder = build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
-    assert RecordSet.open(folder).layout["features"] == 4608
+    assert RecordSet.open(folder).widths["features"] == 4608
     assert "dropped 8: without a shape fit" in describe(folder)
 
 
@@ -81,7 +85,7 @@ numpy.savez(sys.argv[1], **found)
 def test_tensorflow_is_never_imported(data, tmp_path):
     program = f"""
 import sys
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.feed import open_feed
 main(["build-data", "scorehmr-b", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 feed = open_feed({{{str(tmp_path / "s/coco")!r}: 1.0}})
@@ -104,10 +108,10 @@ def test_large_sets_need_no_tensorflow_either(data, tmp_path, monkeypatch):
     assert len(RecordSet.open(folder, "train[:50%]")) == 16
 
 
-def test_estimates_can_come_along(golden, data, tmp_path):
+def test_estimates_can_come_along(data, tmp_path):
     files = Given(estimates=tmp_path / "cache/hmr2b/coco_train_eft.npz", backbone="none")
     found = everything(build("coco", data, tmp_path / "sets", files, quiet=True), "estimate")
-    pose = np.load(golden / "pack/3dpw_test_hmr2_preds.npz")["pred_pose"][1]
+    pose = np.load(files.estimates)["pred_pose"][1]
     expected = np.swapaxes(pose[..., :2], -1, -2).reshape(144)
     np.testing.assert_allclose(found["estimate"][0], expected, atol=1e-7)
 
@@ -127,6 +131,7 @@ def test_estimates_can_come_along(golden, data, tmp_path):
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
         ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
+        ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
 )  # fmt: skip
@@ -244,7 +249,7 @@ def test_a_failed_build_keeps_the_set_that_was_there(data, tmp_path):
     features = tmp_path / "cache/pare/coco_train_eft.npz"
     whole = features.read_bytes()
     features.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"coco_train_eft.npz: not a whole .npz"):
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz: cut short or damaged"):
         build("coco", data, out, overwrite=True, quiet=True)
     assert describe(folder) == before and names_in(out) == ["coco"]
     features.write_bytes(whole)
@@ -258,7 +263,7 @@ def test_without_tfds_the_command_says_what_to_install(data, tmp_path):
 import sys
 sys.modules["tensorflow_datasets"] = None
 import scorehmr_jax.datasets.feed
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(tmp_path / "s")!r}])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -270,7 +275,7 @@ def test_a_full_disk_leaves_nothing_behind(data, tmp_path):
     out = tmp_path / "sets"
     program = f"""
 import resource, signal
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}])
@@ -284,7 +289,7 @@ main(["build-data", "coco", "--data-root", {str(data)!r}, "--out", {str(out)!r}]
 # Builds as the command does, but stays in the middle of it.
 SLOW = """
 import signal, sys, time
-from scorehmr_jax.commands.cli import main
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets import builders
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def wait(example):
@@ -340,7 +345,7 @@ def test_bytes_that_changed_on_disk_are_noticed(data, tmp_path):
     damaged = bytearray(features.read_bytes())
     damaged[len(damaged) // 2] ^= 255
     features.write_bytes(damaged)
-    with pytest.raises(ValueError, match=r"coco_train_eft.npz: .*cannot be read to its end"):
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz, pose_feats: cut short or damaged"):
         build("coco/eft_pare_shape", data, tmp_path / "sets", quiet=True)
 
 
@@ -362,6 +367,18 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
     with pytest.raises(SystemExit, match=r"h36m_train_spin.npz: no such file"):
         main(["build-data", "h36m", "--fits", "spin", "--data-root", str(data), "--out",
               str(tmp_path / "sets")])  # fmt: skip
+
+
+@pytest.mark.parametrize("option", ["--data-root", "--out", "--annotations", "--stats"])
+def test_an_address_is_no_folder(data, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    options = {"--data-root": str(data), "--out": "sets", option: "gs://bucket/data"}
+    before = names_in(tmp_path)
+    with pytest.raises(SystemExit, match=r"gs://bucket/data: is an address; expected a path"):
+        main(
+            ["build-data", "coco", "--quiet", *(word for each in options.items() for word in each)]
+        )
+    assert names_in(tmp_path) == before
 
 
 def test_what_a_set_says_of_itself(data, tmp_path):

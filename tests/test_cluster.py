@@ -2,7 +2,7 @@
 
 import pytest
 
-from scorehmr_jax.training.cluster import Start, plan
+from scorehmr_jax.cluster import Start, plan
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[01-04]", "SLURM_PROCID": "2"}
 GKE = {"JAX_COORDINATOR_ADDRESS": "train-0.train:1234", "JAX_NUM_PROCESSES": "8",

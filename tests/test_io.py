@@ -10,7 +10,6 @@ import types
 import numpy as np
 import pytest
 
-import body_model.io
 from body_model.io import SMPLX_LANDMARKS, load, load_regressor, save
 from body_model.joints import PARENTS, SMPL_LANDMARKS
 
@@ -178,11 +177,11 @@ def test_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     body = load(tmp_path / "a.npz")
     before = (tmp_path / "a.npz").read_bytes()
 
-    def fail(file, **arrays):
+    def fail(file, *_, **__):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(body_model.io.np, "savez_compressed", fail)
+    monkeypatch.setattr(np.lib.format, "write_array", fail)
     with pytest.raises(OSError, match="disk full"):
         save(tmp_path / "a.npz", body)
     assert (tmp_path / "a.npz").read_bytes() == before
@@ -249,9 +248,12 @@ def test_truncated_and_foreign_files_are_named(tmp_path, name):
         with pytest.raises(ValueError, match=rf"{name}: .*"):
             read(path)
     path.write_bytes(b"<html>Please log in</html>")
-    with pytest.raises(ValueError, match=rf"{name}: not a whole"):
+    kind = "so it is no .npz" if name.endswith("npz") else "is no .npy"
+    with pytest.raises(
+        ValueError, match=rf"{name}: .*{kind if 'np' in name else 'not a whole pickle'}"
+    ):
         load(path)
-    with pytest.raises(ValueError, match=r"cannot be read \(No such file"):
+    with pytest.raises(ValueError, match="no such file"):
         load(tmp_path / "absent" / name)
 
 
@@ -259,7 +261,7 @@ def test_object_arrays_of_npz_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "a.npz", **_model(), joint2num=np.array({"pelvis": 0}, object))
     assert load(tmp_path / "a.npz").template.shape == (60, 3)
     np.savez(tmp_path / "b.npz", **(_model() | {"weights": np.array([{}, {}])}))
-    with pytest.raises(ValueError, match="no key 'weights'"):
+    with pytest.raises(ValueError, match=r"b\.npz: key weights holds Python objects, which"):
         load(tmp_path / "b.npz")
 
 
@@ -289,7 +291,7 @@ def test_whatever_a_damaged_file_does_is_a_message_that_names_it(tmp_path, kind)
 
 def test_npz_that_is_far_larger_inside_is_refused(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "bomb.npz", weights=np.zeros(10**6))
-    monkeypatch.setattr("body_model.pickles._FREE", 10**6)
+    monkeypatch.setattr("body_model.files._FREE", 10**6)
     with pytest.raises(ValueError, match=r"bomb\.npz: .*far more than its size"):
         load(tmp_path / "bomb.npz")
 

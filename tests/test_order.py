@@ -28,8 +28,11 @@ def test_processes_share_the_batch_of_one():
     parts = [batch_indices(MIXED, np.arange(5), i, 4) for i in range(4)]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
     assert all(len(np.unique(rows)) == 128 for rows in whole)
-    with pytest.raises(ValueError, match="batch size 128 is no multiple of 3 processes"):
+    with pytest.raises(ValueError, match="batch: expected a multiple of 3 processes, found 128"):
         batch_indices(MIXED, 0, 0, 3)
+    for index in (-1, 4):
+        with pytest.raises(ValueError, match=f"process_index: expected 0 to 3, found {index}"):
+            batch_indices(MIXED, 0, index, 4)
 
 
 def test_every_batch_holds_the_sets_by_weight():

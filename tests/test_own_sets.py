@@ -1,14 +1,17 @@
 """From one's own files, or AMASS's, to training sets."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import everything
 
+from scorehmr_jax.commands.main import main
+from scorehmr_jax.datasets.amass import Amass
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.samples import axis_angle_to_x
@@ -166,6 +169,11 @@ def test_amass_has_more_or_fewer_shape_numbers(tmp_path, shape):
     [
         ({"betas": np.zeros((3, 8))}, r"clip.npz: betas has shape \(3, 8\); expected \[B\] or"),
         ({"mocap_framerate": np.nan}, r"clip.npz: mocap_framerate is nan"),
+        ({"mocap_framerate": 1 / 120}, r"clip.npz: mocap_framerate is 0.008.* 1 to 10000"),
+        ({"mocap_framerate": [10.0, 20.0]}, r"clip.npz: mocap_framerate is .*expected one number"),
+        ({"fps": 30.0}, r"clip.npz: its frame rates differ: .*10.0, 'fps': 30.0"),
+        ({"poses": np.zeros((12, 55, 3))}, r"clip.npz: poses has shape \(12, 55, 3\); expected"),
+        ({"poses": np.zeros((0, 156))}, r"clip.npz: poses has no frames"),
         ({"poses": np.full((12, 156), 20.0)}, r"12 of 12 poses; expected axis-angle in radians"),
     ],
 )
@@ -174,3 +182,174 @@ def test_bad_clips_are_named(tmp_path, changes, message):
     np.savez(tmp_path / "clip.npz", **arrays | changes)
     with pytest.raises(ValueError, match=message):
         build("amass", tmp_path, tmp_path / "sets", quiet=True)
+
+
+def clip(path, frames=240, form=156, seed=0, **changes):
+    """A clip in AMASS's form, at 120 frames per second, in which somebody moves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    poses = np.random.default_rng(seed).normal(size=(frames, form))
+    arrays = {"poses": poses, "betas": np.zeros(16), "mocap_framerate": 120.0} | changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+
+
+def taken(folder, **options):
+    """Samples, reasons and files left out of a folder of clips."""
+    reader = Amass(folder, **options)
+    names = [name for _, samples in reader.parts() for name in samples.names]
+    between = "frames between those that are taken"
+    dropped = {why: count for why, count in reader.dropped.items() if why != between}
+    return names, dropped, {Path(path).name for path in reader.left_out}
+
+
+@pytest.mark.parametrize(
+    "key", ["mocap_framerate", "mocap_frame_rate", "mocap_fps", "fps", "FPS", "frameRate"]
+)
+def test_a_frame_rate_is_known_by_any_of_its_names(tmp_path, key):
+    clip(tmp_path / "a_stageii.npz", form=165, **({"mocap_framerate": None} | {key: 120.0}))
+    assert len(taken(tmp_path)[0]) == 20
+
+
+def test_a_frame_rate_that_is_not_there_is_never_assumed_in_silence(tmp_path):
+    clip(tmp_path / "a_poses.npz")
+    clip(tmp_path / "b_poses.npz", mocap_framerate=None, seed=1)
+    names, dropped, left_out = taken(tmp_path)
+    assert len(names) == 20 and dropped == {"clips of unknown frame rate": 1}
+    assert left_out == {"b_poses.npz"}
+    assert len(taken(tmp_path, clip_fps=60.0)[0]) == 20 + 40
+    built = build("amass", tmp_path, tmp_path / "sets", Given(clip_fps=60.0), quiet=True)
+    assert "1 clips to have 60 frames per second" in describe(built)
+    (tmp_path / "a_poses.npz").unlink()
+    with pytest.raises(ValueError, match=r"b_poses.npz: no frame rate; .* --clip-fps"):
+        taken(tmp_path)
+
+
+def test_an_odd_file_is_left_out_by_name(tmp_path):
+    folder = tmp_path / "amass"
+    clip(folder / "good_poses.npz")
+    clip(folder / "empty_poses.npz", frames=0)
+    clip(folder / "degrees_poses.npz", poses=np.full((12, 156), 20.0))
+    clip(folder / "wide_poses.npz", form=99)
+    clip(folder / "text_poses.npz", poses=np.full((12, 156), "?"))
+    clip(folder / "scalar_poses.npz", poses=np.zeros(()))
+    np.savez(folder / "keypoints.npz", keypoints=np.zeros((12, 25, 3)))
+    np.savez(folder / "shape.npz", betas=np.zeros(16))
+    whole = (folder / "good_poses.npz").read_bytes()
+    (folder / "half_poses.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "nothing_poses.npz").write_bytes(b"")
+    (folder / "._good_poses.npz").write_bytes(b"what another system leaves")
+    names, dropped, left_out = taken(folder)
+    assert len(names) == 20
+    assert dropped == {
+        "clips without frames": 1,
+        "files without poses": 1,
+        "files without poses (of subjects)": 1,
+        "files that cannot be used": 6,
+    }
+    odd = ("empty", "degrees", "wide", "text", "scalar", "half", "nothing")
+    assert left_out == {f"{name}_poses.npz" for name in odd} | {"keypoints.npz"}
+    text = describe(build("amass", folder, tmp_path / "sets", quiet=True))
+    assert "20 of 504" in text and "dropped 1: clips without frames" in text
+    assert "wide_poses.npz: poses has shape (240, 99); expected" in text
+
+
+@pytest.mark.parametrize(
+    ("second", "changes", "again"),
+    [
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1}, True),  # the other body model
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1, "frames": 239}, True),
+        ("SMPLX_N/CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1}, True),
+        ("backup/renamed.npz", {}, True),  # the same file
+        ("backup/float32.npz", {"poses": None, "pose_body": True}, True),  # and its body alone
+        ("CMU/02/01_01_poses.npz", {"seed": 1}, False),  # names that are equal say little
+        ("other/01/01_01_poses.npz", {"seed": 1}, False),
+        ("CMU/01/01_02_stageii.npz", {"form": 165, "seed": 1}, False),
+        ("other/01/01_01_stageii.npz", {"seed": 1, "frames": 360}, False),
+    ],
+)
+def test_one_clip_in_two_forms_is_taken_once(tmp_path, second, changes, again):
+    poses = np.random.default_rng(0).normal(size=(240, 156)).astype(np.float32)
+    clip(tmp_path / "CMU/01/01_01_poses.npz", poses=poses)
+    if "pose_body" in changes:
+        changes = changes | {"pose_body": poses[:, 3:66].astype(float)}
+    elif not changes:
+        changes = {"poses": poses}
+    clip(tmp_path / second, **changes)
+    names, dropped, left_out = taken(tmp_path)
+    assert dropped == ({"clips that are there already": 1} if again else {})
+    assert len(left_out) == again
+    assert len({name.rpartition("/")[0] for name in names}) == 2 - again
+
+
+def test_of_two_forms_the_other_is_taken_where_one_is_odd(tmp_path):
+    clip(tmp_path / "a_poses.npz", poses=np.full((12, 156), np.nan))
+    clip(tmp_path / "a_stageii.npz", form=165)
+    assert len(taken(tmp_path)[0]) == 20
+
+
+def test_clips_at_rest_are_not_taken_for_each_other(tmp_path):
+    for name in ("a", "b"):
+        clip(tmp_path / f"{name}_poses.npz", poses=np.zeros((240, 156)))
+    assert len(taken(tmp_path)[0]) == 40
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    clip(tmp_path / "disk/CMU/01/01_01_poses.npz")
+    folder = tmp_path / "amass"
+    folder.mkdir()
+    (folder / "CMU").symlink_to(tmp_path / "disk/CMU")
+    (folder / "around").symlink_to(folder)
+    names, dropped, _ = taken(folder)
+    assert names[0] == "CMU/01/01_01_poses.npz/0" and len(names) == 20 and not dropped
+
+
+def test_own_files_that_are_odd_are_named_before_anything_is_built(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own_file(folder / "a.npz", 20)
+    own_file(folder / "b.npz", 30)
+    own_file(folder / "c.npz", 40, features=None)
+    own_file(folder / "d.npz", 50, body_pose=np.degrees(np.full((50, 72), 0.3)))
+    (folder / "e.npz").write_bytes((folder / "a.npz").read_bytes())
+    (folder / "f.npz").write_bytes((folder / "a.npz").read_bytes()[:500])
+    own_file(folder / "g.npz", 0)
+    with pytest.raises(ValueError) as error:
+        build("own", folder, tmp_path / "sets", quiet=True)
+    for message in (
+        "c.npz: the key 'features' is missing, but",
+        "d.npz, body_pose: a joint turns by more than 4 pi in 50 of 50",
+        "e.npz: holds the arrays of",
+        "f.npz: cut short or damaged",
+        "leave such files out: --drop-bad",
+    ):
+        assert message in str(error.value)
+    text = describe(build("own", folder, tmp_path / "sets", Given(drop_bad=True), quiet=True))
+    assert "50 of 50" in text and "dropped 1: files that are there twice" in text
+    assert "dropped 1: files without rows" in text and "c.npz: the key 'features'" in text
+
+
+def test_an_empty_own_file_ends_nothing(tmp_path):
+    own_file(tmp_path / "a.npz")
+    own_file(tmp_path / "b.npz", 0)
+    text = describe(build("own", tmp_path, tmp_path / "sets", quiet=True))
+    assert "20 of 20" in text and "b.npz: no rows in body_pose" in text
+    (tmp_path / "a.npz").unlink()
+    with pytest.raises(ValueError, match=r"no file can be used: .*b.npz: no rows"):
+        build("own", tmp_path, tmp_path / "other", quiet=True)
+
+
+def test_keys_of_ones_own_that_are_not_read_are_named(tmp_path):
+    own_file(tmp_path / "a.npz", features=None, keypoints_2d=np.zeros((20, 25, 3)))
+    with pytest.warns(UserWarning, match=r"not read: keypoints_2d \(in .*a.npz\)"):
+        build("own", tmp_path, tmp_path / "sets", quiet=True)
+    own_file(tmp_path / "a.npz", features=None, Feature=np.zeros((20, 6)))
+    with pytest.raises(ValueError, match=r"a.npz: holds 'Feature', .*rename it to 'features'"):
+        build("own", tmp_path, tmp_path / "other", quiet=True)
+
+
+def test_a_shape_that_is_no_fit_is_zeros_and_counted(tmp_path):
+    betas, known = np.ones((20, 10)), np.arange(20) % 4 > 0
+    own_file(tmp_path / "a.npz", features=None, betas=betas, has_betas=known)
+    built = build("own", tmp_path, tmp_path / "sets", quiet=True)
+    found = everything(built, "betas")["betas"]
+    np.testing.assert_array_equal(found, betas * known[:, None])
+    assert "without a shape fit, which is zeros there: 5" in describe(built)

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from scorehmr_jax.commands.cli import main
 from training_files import released_layout
 from training_runs import ROOT, environment, records
 
 import train
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export

@@ -1,13 +1,12 @@
 """A realistic body in SMPL's format with no licence wall, made from MakeHuman's CC0 assets."""
 
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from body_model.cache import cache_folder
 from body_model.io import read_npz, write_npz
 from body_model.open.build import build
 from body_model.open.makehuman import MakeHuman, assets_folder
@@ -61,17 +60,8 @@ def open_body(dtype: DTypeLike = np.float32) -> SMPL:
 
 
 def cache_file() -> Path:
-    """Where the built body is kept: in XDG_CACHE_HOME, else ~/.cache, else a temporary folder."""
-    return _cache_root() / "scorehmr-jax" / f"open_body-{VERSION}.npz"
-
-
-def _cache_root() -> Path:
-    if root := os.environ.get("XDG_CACHE_HOME"):
-        return Path(root)
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:  # a container's user may have no home at all
-        return Path(tempfile.gettempdir())
+    """The file that keeps the built body, in `cache_folder()`."""
+    return cache_folder() / f"open_body-{VERSION}.npz"
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:

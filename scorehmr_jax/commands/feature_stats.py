@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scorehmr_jax.formats.features import BACKBONES
+
 _HELP = """\
 Mean and standard deviation of image features over files, as `build-data` and training need them.
 Files of PARE hold pose_feats [N,128,24] and perhaps cam_shape_feats [N,64,24], of ProHMR img_feats
@@ -21,8 +23,11 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("features", nargs="+", type=Path, metavar="F")
-    parser.add_argument("--backbone", choices=["pare", "pare-shape", "prohmr", "own"],
-                       help="whose keys to read; default: those that all files have")  # fmt: skip
+    parser.add_argument(
+        "--backbone",
+        choices=[*BACKBONES, "own"],
+        help="whose keys to read; default: those that all files have",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the .npz to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.set_defaults(run=feature_stats)

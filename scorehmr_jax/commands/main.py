@@ -6,17 +6,25 @@ import sys
 import warnings
 
 from scorehmr_jax.commands import build_data, demo, export, feature_stats, refine
+from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 
 SUBCOMMANDS = (refine, demo, build_data, feature_stats, export)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Runs the command; a mistake in the input, or Ctrl-C, ends it with one line."""
+    """Runs a subcommand; a mistake in the input, or Ctrl-C, ends it with one line.
+
+    Args:
+        argv: the words after `scorehmr`. Without them this process is the command: they are
+            those it was started with, and what it compiles is kept for the next time.
+    """
     parser = argparse.ArgumentParser(prog="scorehmr", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for module in SUBCOMMANDS:
         module.add_parser(commands)
     args = parser.parse_args(argv)
+    if argv is None:
+        use_compilation_cache()
     name = f"scorehmr {args.command}"
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"{name}: {message}", file=sys.stderr)

@@ -1,5 +1,7 @@
-"""Training samples from AMASS as it is given out, or from one .npz of body_pose: no images."""
+"""Training samples from AMASS as it is given out, or from one .npz of poses: no images."""
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -8,33 +10,48 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from scorehmr_jax.datasets.folders import OddFile, leaving_out, npz_files, summary
 from scorehmr_jax.datasets.samples import (
+    SampleReader,
     Samples,
     axis_angle_to_x,
     bad_rows,
     refuse_degrees,
     turned_far,
 )
-from scorehmr_jax.formats.npz_rows import npz_files, read_shapes
+from scorehmr_jax.formats.npz_rows import read_shapes
 from scorehmr_jax.formats.tables import Table, read_tables
 
+_POSES = ("poses", "pose_body", "body_pose")  # the first two are of a clip, with a frame rate
+_RATES = {"fps", "framerate", "mocapfps", "mocapframerate"}  # without case, _ and -
+_LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
+# Joints of a row by its width, and the number of its first joint.
+_JOINTS = {63: (21, 1), 66: (22, 0), 69: (23, 1), 72: (24, 0), 156: (52, 0), 165: (55, 0)}
+_FORMS = ("poses", "stageii")  # of one clip: ends of its files' names, of SMPL-H and of SMPL-X
+_FORM = re.compile(rf"(.*)_({'|'.join(_FORMS)})")
 
 
 @dataclass
-class Amass:
-    """A `Source`: AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of body_pose.
+class Amass(SampleReader):
+    """Reads AMASS's folders of .npz (SMPL-H or SMPL-X), or one .npz of poses.
 
     Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
-    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`.
+    a capture room and its fingers are not SMPL's. Clips are thinned to `fps`. Of a clip that is
+    there twice, or in the forms of both body models, the first is taken. A file that cannot be
+    used is left out, counted and named, and ends nothing.
     """
 
     folder: Path
-    fps: float = 10.0
+    fps: float = 10.0  # frames per second that are taken
+    clip_fps: float | None = None  # frame rate of clips that hold none; None leaves these out
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)
+    assumed: int = 0  # clips that were taken to have clip_fps
     statistics = None
-    layout = {"pose": 144, "betas": 10}  # noqa: RUF012 (read only)
+    widths = {"pose": 144, "betas": 10}  # noqa: RUF012 (read only)
 
     @property
     def where(self) -> str:
@@ -42,59 +59,181 @@ class Amass:
 
     @property
     def notes(self) -> dict[str, Any]:
-        return {"backbone": "none", "root": "not turned", "fps": self.fps}
+        notes = {"backbone": "none", "root": "not turned", "fps": self.fps}
+        if self.assumed:
+            notes["assumed"] = f"{self.assumed} clips to have {self.clip_fps:g} frames per second"
+        return notes
 
     @cached_property
     def files(self) -> dict[Path, Table]:
-        paths = [self.folder] if self.folder.is_file() else npz_files(self.folder)
-        return {path: read_shapes(path) for path in paths}
+        """The shapes in every file that can be opened."""
+        tables = {}
+        for path in [self.folder] if self.folder.is_file() else npz_files(self.folder):
+            with leaving_out(path, self.dropped, self.left_out):
+                tables[path] = read_shapes(path)
+        return tables
 
     @cached_property
     def total(self) -> int:
-        return sum(len(t[k]) for t in self.files.values() for k in ("poses", "body_pose") if k in t)
+        return sum(map(_frames, self.files.values()))
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept = far = 0
+        kept, clips = 0, _Clips()
         for path, shapes in self.files.items():
-            if "poses" not in shapes and "body_pose" not in shapes:
-                self.dropped["files without poses (of subjects)"] += 1
-                continue
-            key = "poses" if "poses" in shapes else "body_pose"
-            table = read_tables(path, (key, "betas", *_RATES))[0]
-            n = len(table[key])
-            rows = np.arange(0, n, self._stride(table)) if key == "poses" else np.arange(n)
-            self.dropped["frames between those that are taken"] += n - len(rows)
-            pose = table.unchecked(key, shapes[key].shape, np.float32)[rows]
-            pose = _body_pose(path, key, pose)
-            betas = _betas(table, n)[rows]
-            bad = bad_rows(pose, betas)
-            far += int(turned_far(pose[~bad]).sum())
-            self.dropped["with NaN or infinity"] += int(bad.sum())
-            name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
-            names = np.array([f"{name}/{row}" for row in rows], str)
-            kept += int((~bad).sum())
-            yield n, Samples(names[~bad], axis_angle_to_x(pose[~bad]), betas[~bad])
-        self.dropped = +self.dropped
-        refuse_degrees(far, kept, self.where)
+            samples = None
+            with leaving_out(path, self.dropped, self.left_out):
+                samples = self._samples(path, shapes, clips)
+            if samples is not None:
+                kept += len(samples)
+                yield _frames(shapes), samples
         if not kept:
             raise ValueError(
-                f"{self.folder}: no poses in {len(self.files)} files; expected AMASS's .npz with "
-                "poses [T, 156 or 165], or one with body_pose [N, 69 or 72]"
+                f"{self.folder}: none of {len(self.files)} files has poses to train on: "
+                f"{dict(self.dropped)}; expected AMASS's .npz with poses [T, 156 or 165], or one "
+                f"with body_pose [N, 69 or 72]. {summary(self.left_out)}"
             )
 
-    def _stride(self, table: Table) -> int:
-        key = next((key for key in _RATES if key in table), None)
-        rate = self.fps if key is None else float(np.resize(table.numbers(key), 1)[0])
-        if not 0 < rate < np.inf:
-            raise ValueError(f"{table.where}: {key} is {rate}; expected frames per second")
-        return max(1, round(rate / self.fps))
+    def _samples(self, path: Path, shapes: Table, clips: "_Clips") -> Samples:
+        """The frames of one file that are taken.
+
+        Raises:
+            OddFile: if it is no clip, or one that is there already.
+            ValueError: naming file and key, if it cannot be read or something is wrong with it.
+        """
+        key = _pose_key(shapes)
+        if key is None:
+            raise _without_poses(path, shapes)
+        rate_keys = [name for name in shapes.columns if _is_rate(name)]
+        table = read_tables(path, (key, "betas", *rate_keys))[0]
+        rows = table.numbers(key)
+        _check_width(path, key, rows)
+        if not len(rows):
+            raise OddFile("clips without frames", f"{path}: {key} has no frames")
+        rate = self._rate(table, key, rate_keys)
+        taken = np.arange(0, len(rows), 1 if rate is None else max(1, round(rate / self.fps)))
+        pose = _body_pose(rows[taken].astype(np.float32))
+        betas = _betas(table, len(rows))[taken]
+        bad = bad_rows(pose, betas)
+        pose, betas, good = pose[~bad], betas[~bad], taken[~bad]
+        refuse_degrees(int(turned_far(pose).sum()), len(pose), f"{path}, {key}")
+        if len(pose):
+            clips.add(path, len(rows), rate, pose)
+            self.assumed += rate is not None and not rate_keys
+        self.dropped += Counter(
+            {
+                "frames between those that are taken": len(rows) - len(taken),
+                "with NaN or infinity": int(bad.sum()),
+            }
+        )
+        name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
+        names = np.array([f"{name}/{row}" for row in good], str)
+        return Samples(names, axis_angle_to_x(pose), betas)
+
+    def _rate(self, table: Table, key: str, rate_keys: list[str]) -> float | None:
+        """Frames per second of a file; None for poses that are no clip."""
+        rates = {name: _rate_of(table, name) for name in rate_keys}
+        if len({*rates.values()}) > 1:
+            raise ValueError(f"{table.where}: its frame rates differ: {rates}; correct them")
+        if rates:
+            return next(iter(rates.values()))
+        if key == "body_pose":
+            return None
+        if self.clip_fps is None:
+            raise OddFile(
+                "clips of unknown frame rate",
+                f"{table.where}: no frame rate; expected mocap_framerate, mocap_frame_rate, fps or "
+                "the like. Give the rate of such clips as --clip-fps",
+            )
+        return self.clip_fps
 
 
-_RATES = ("mocap_framerate", "mocap_frame_rate")
+def _rate_of(table: Table, key: str) -> float:
+    found = table.numbers(key)
+    if found.size != 1 or not _LEAST_RATE <= found.item() <= _MOST_RATE:
+        raise ValueError(
+            f"{table.where}: {key} is {found}; expected one number of frames per second, "
+            f"{_LEAST_RATE:g} to {_MOST_RATE:g}"
+        )
+    return float(found.item())
 
 
-def _betas(table: Table, count: int) -> np.ndarray:
-    """SMPL's ten shape numbers [N, 10] of a clip; AMASS has 16 or 8 of them, once for all frames.
+@dataclass
+class _Clips:
+    """Clips that were taken, to notice those that come again."""
+
+    seen: dict[tuple[Any, ...], Path] = field(default_factory=dict)
+
+    def add(
+        self, path: Path, frames: int, rate: float | None, pose: Float[np.ndarray, "n 24 3"]
+    ) -> None:
+        """Adds a clip.
+
+        Args:
+            path: of its file.
+            frames: that the file has.
+            rate: frames per second.
+            pose: the frames that are taken.
+        Raises:
+            OddFile: naming both files, if it is one that was added before.
+        """
+        own: list[tuple[Any, ...]] = []
+        others: list[tuple[Any, ...]] = []
+        found = _FORM.fullmatch(path.stem)
+        if found:
+            name, form = found.groups()
+            other = _FORMS[1 - _FORMS.index(form)]
+            # Side by side, or in the same folder of two copies of the data set, where equal names
+            # alone say little: walk/01 may be there for every subject.
+            places = [
+                (path.parent, name),
+                (path.parent.name, re.sub(r"\W", "_", name), frames, rate),
+            ]
+            own += [(form, *place) for place in places]
+            others += [(other, *place) for place in places]
+        # A pose at rest is the same in clips that have nothing to do with each other.
+        if np.ptp(pose, axis=0).any():
+            content = hashlib.sha256(pose.tobytes()).digest()
+            own.append((content,))
+            others.append((content,))
+        first = next((self.seen[key] for key in others if key in self.seen), None)
+        if first is not None:
+            raise OddFile("clips that are there already", f"{path}: the same clip as {first}")
+        self.seen |= dict.fromkeys(own, path)
+
+
+def _pose_key(shapes: Table) -> str | None:
+    return next((key for key in _POSES if key in shapes), None)
+
+
+def _frames(shapes: Table) -> int:
+    key = _pose_key(shapes)
+    return shapes[key].shape[0] if key and shapes[key].ndim else 0
+
+
+def _is_rate(name: str) -> bool:
+    return re.sub(r"[\W_]", "", name).lower() in _RATES
+
+
+def _without_poses(path: Path, shapes: Table) -> OddFile:
+    if path.stem.lower().endswith(("shape", "stagei")):
+        return OddFile("files without poses (of subjects)")
+    return OddFile(
+        "files without poses",
+        f"{path}: expected one of the keys {', '.join(_POSES)}; found {sorted(shapes.columns)}",
+    )
+
+
+def _check_width(path: Path, key: str, rows: np.ndarray) -> None:
+    if rows.ndim != 2 or rows.shape[1] not in _JOINTS:
+        raise ValueError(
+            f"{path}: {key} has shape {rows.shape}; expected axis-angle [T, 156] (SMPL-H), "
+            "[T, 165] (SMPL-X), [N, 72] (SMPL), [N, 69] (SMPL without its root), or [T, 66] and "
+            "[T, 63] (no hands)"
+        )
+
+
+def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
+    """SMPL's ten shape numbers of a clip; AMASS has 16 or 8 of them, once for all frames.
 
     Raises:
         ValueError: naming the file, if there is neither one row nor one per frame.
@@ -111,18 +250,11 @@ def _betas(table: Table, count: int) -> np.ndarray:
     return betas
 
 
-def _body_pose(path: Path, key: str, pose: np.ndarray) -> np.ndarray:
-    """Axis-angle [N, 24, 3] with the root not turned and the hands at rest."""
-    rows = len(pose)
-    if pose.ndim != 2 or pose.shape[1] not in (69, 72, 156, 165):
-        raise ValueError(
-            f"{path}: {key} has shape {pose.shape}; expected [T, 156] (SMPL-H), [T, 165] (SMPL-X), "
-            "[N, 72] (SMPL) or [N, 69] (SMPL without its root)"
-        )
-    joints = pose.reshape(rows, -1, 3)
-    if pose.shape[1] == 69:
-        joints = np.concatenate([np.zeros((rows, 1, 3), pose.dtype), joints], axis=1)
-    out = np.zeros((rows, 24, 3), np.float32)
-    own = slice(1, 24 if joints.shape[1] == 24 else _BODY_JOINTS)
-    out[:, own] = joints[:, own]
+def _body_pose(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 24 3"]:
+    """Axis-angle with the root not turned and the hands at rest."""
+    count, first = _JOINTS[rows.shape[1]]
+    joints = rows.reshape(len(rows), count, 3)
+    last = 24 if count + first == 24 else _BODY_JOINTS
+    out = np.zeros((len(rows), 24, 3), np.float32)
+    out[:, 1:last] = joints[:, 1 - first : last - first]
     return out

@@ -1,13 +1,17 @@
-"""What a training step is given."""
+"""Batches of training steps."""
 
-from body_model.pytree import pytree
-from scorehmr_jax.types import Array
+from jaxtyping import Float
+
+from body_model.pytree import Array, pytree
 
 
 @pytree
-class Batch:
-    """Poses to learn."""
+class TrainingBatch:
+    """Poses to learn, and what they are conditioned on."""
 
-    x_0: Array  # [B, D] 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
-    # [B, F] standardised condition; None without one. Of any precision, as it lies in memory.
-    features: Array | None
+    x_0: Float[Array, "B D"]  # 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
+    # Standardised condition, in any precision: as it lies in memory. None without one.
+    features: Float[Array, "B F"] | None
+
+
+Batch = TrainingBatch  # the former name

@@ -1,4 +1,4 @@
-"""Training sets from files: what `scorehmr build-data` does."""
+"""Builds training sets from files, for `scorehmr build-data`."""
 
 import io
 import re
@@ -8,72 +8,90 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from body_model.files import building, folder_exists, local_path, put_folder
 from scorehmr_jax.datasets.amass import Amass
-from scorehmr_jax.datasets.aside import building, present, put
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.datasets.own_sets import OwnSet
-from scorehmr_jax.datasets.samples import Source
+from scorehmr_jax.datasets.samples import SampleReader
+from scorehmr_jax.formats.features import BACKBONES
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 
 
 @dataclass(frozen=True)
 class Given:
-    """Files and choices that differ from the released layout; None keeps its."""
+    """Files and choices of a user; None takes those of the released layout."""
 
     fits: str | None = None  # mosh, eft or spin
-    backbone: str | None = None  # pare, pare-shape, prohmr or none
+    backbone: str | None = None  # one of BACKBONES, or none
     annotations: Path | None = None
     features: Path | None = None
     statistics: Path | None = None
     estimates: Path | None = None  # makes a set that has a network's estimates too
     name: str | None = None  # of an own set
     fps: float | None = None  # frames per second that are taken from AMASS; 10
+    clip_fps: float | None = None  # frame rate of AMASS's clips that hold none
     drop_bad: bool = False  # leave out samples with NaN, which are an error otherwise
-    accept_statistics: bool = False  # that seem to be of other features, which is an error else
+    accept_statistics: bool = False  # that seem wrong, which is an error otherwise
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if isinstance(getattr(self, each.name), Path):
+                object.__setattr__(self, each.name, local_path(getattr(self, each.name)))
 
 
 _OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from Given's names
+# Options that each set has a use for.
 _TAKEN = {
     "own": ("name", "statistics", "accept_statistics", "drop_bad"),
-    "amass": ("fps",),
+    "amass": ("fps", "clip_fps"),
     **dict.fromkeys(
         FILES,
         (
-            "fits", "backbone", "annotations", "features", "statistics", "estimates",
-            "accept_statistics", "drop_bad",
+            "fits",
+            "backbone",
+            "annotations",
+            "features",
+            "statistics",
+            "estimates",
+            "accept_statistics",
+            "drop_bad",
         ),
     ),
-}  # fmt: skip
+}
+_NAMED = 10  # files that a description names
 _OF_FEATURES = ("features", "statistics", "accept_statistics")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A set before it is built."""
+    """A set that is not built yet."""
 
     base: str  # the data set's name
     config: str | None
-    source: Source
-    final: Path  # the folder to be
+    reader: SampleReader
+    final: Path  # the folder that it becomes
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Names with a mixture's sets in its place."""
+    """Replaces each mixture among names by its sets."""
     return [one for name in names for one in MIXTURES.get(name, (name,))]
 
 
 def plan(name: str, root: str | Path, out: str | Path, given: Given = Given()) -> Plan:
-    """What `build` would do; names and options are checked, files are not read.
+    """Checks names and options of a set, without reading its files.
 
-    Args: as `build`.
+    Args: as for `build`.
+    Returns:
+        The reader of its files, and its future folder.
     Raises:
         ValueError: if there is no such set, or an option would go unused.
         ImportError: if TFDS or ArrayRecord is not installed.
     """
-    base, config, source = _source(name, Path(root), given)
-    return Plan(base, config, source, Path(out) / (given.name or base) / (config or "") / "1.0.0")
+    base, config, reader = _reader(name, local_path(root), given)
+    folder = local_path(out) / (given.name or base) / (config or "")
+    return Plan(base, config, reader, folder / "1.0.0")
 
 
 def build(
@@ -91,37 +109,38 @@ def build(
         name: of NAMES but no mixture, or such a name with a config: h36m/spin_pare.
         root: the released code's folder `data`; AMASS's or your own folder of .npz.
         out: where sets go; this one into NAME/CONFIG/VERSION.
-        given: what differs from the released layout.
+        given: files and choices that differ from the released layout.
         overwrite: replace a set that is there, once the new one is whole.
         quiet: show no progress bar.
     Returns:
         The set's folder.
     Raises:
-        ValueError: naming file, key, what was expected and found, if something is wrong.
+        ValueError: if something is wrong, naming file and key, the expected and the found.
         ImportError: if TFDS or ArrayRecord is not installed.
     """
     from scorehmr_jax.datasets.builders import BUILDERS
 
     new = plan(name, root, out, given)
-    if present(new.final) and not overwrite:
+    if folder_exists(new.final) and not overwrite:
         raise ValueError(
             f"{new.final}: there is a set already; choose another --out, or --overwrite"
         )
-    Path(out).mkdir(parents=True, exist_ok=True)
+    out = local_path(out)
+    out.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"config": new.config} if new.config else {}
-    with building(Path(out)) as aside, _bar(new.source, name, quiet) as bar:
+    with building(out) as aside, _bar(new.reader, name, quiet) as bar:
         builder = BUILDERS[new.base](
-            source=new.source, progress=bar.update, data_dir=str(aside), **options
+            reader=new.reader, progress=bar.update, data_dir=str(aside), **options
         )
         # TFDS announces a download.
         with redirect_stdout(io.StringIO()):
             builder.download_and_prepare()
-        put(Path(builder.data_path), new.final)
+        put_folder(Path(builder.data_path), new.final)
     return new.final
 
 
-def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Source]:
-    """The builder's name, its config and the files of a set."""
+def _reader(name: str, root: Path, given: Given) -> tuple[str, str | None, SampleReader]:
+    """Finds the builder's name, its config and the reader of a set's files."""
     base, _, config = name.partition("/")
     if base not in _TAKEN:
         raise ValueError(f"no data set {base!r}; there are: {', '.join(NAMES)}")
@@ -132,8 +151,9 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
         raise ValueError(
             f"--set-name {given.name}: expected the name of one folder, of letters, digits, _ - ."
         )
-    if given.fps is not None and not 0 < given.fps < float("inf"):
-        raise ValueError(f"--fps {given.fps}: expected frames per second, above 0")
+    for option, rate in (("--fps", given.fps), ("--clip-fps", given.clip_fps)):
+        if rate is not None and not 0 < rate < float("inf"):
+            raise ValueError(f"{option} {rate}: expected frames per second, above 0")
     if not root.exists():
         raise ValueError(f"{root}: no such folder; --data-root is where the data set's files are")
     if base == "own":
@@ -141,13 +161,19 @@ def _source(name: str, root: Path, given: Given) -> tuple[str, str | None, Sourc
         return base, None, own
     if base == "amass":
         packed = root / "datasets/amass.npz"
-        return base, None, Amass(packed if packed.is_file() else root, given.fps or 10.0)
+        return (
+            base,
+            None,
+            Amass(packed if packed.is_file() else root, given.fps or 10.0, given.clip_fps),
+        )
     fits, _, backbone = config.partition("_")
     _refuse(name, given, ["fits"] * bool(fits) + ["backbone"] * bool(backbone))
     fits = fits or given.fits or next(iter(FILES[base]))
-    # Mosh is to Human3.6M what EFT is to the others.
+    # Human3.6M has MoSh fits where the other sets have EFT fits.
     fits = "mosh" if (base, fits) == ("h36m", "eft") else fits
-    backbone = backbone.replace("_", "-") or given.backbone or "pare"
+    # The names of configs have _ for -.
+    known_backbones = {known.replace("-", "_"): known for known in BACKBONES}
+    backbone = known_backbones.get(backbone, backbone) or given.backbone or "pare"
     from scorehmr_jax.datasets.builders import BUILDERS
 
     config = f"{fits}_{backbone}".replace("-", "_")
@@ -173,22 +199,36 @@ def _refuse(name: str, given: Given, unused: Sequence[str]) -> None:
         raise ValueError(f"{', '.join(options)}: {name} has no use for that; leave it out")
 
 
-def _bar(source: Source, name: str, quiet: bool) -> Any:
+def _bar(reader: SampleReader, name: str, quiet: bool) -> Any:
     from tqdm import tqdm
 
-    return tqdm(total=source.total, desc=name, unit=" samples", disable=quiet)
+    return tqdm(total=reader.total, desc=name, unit=" samples", disable=quiet)
 
 
 def describe(folder: str | Path) -> str:
-    """What a set holds, and what was dropped on the way, in a few lines."""
+    """Says in a few lines what a set holds, and what was dropped when it was built.
+
+    Args:
+        folder: of the set.
+    Raises:
+        ValueError: if there is no whole set.
+    """
     from scorehmr_jax.datasets.records import RecordSet
 
     records = RecordSet.open(folder)
     notes = records.notes
-    columns = ", ".join(f"{name} {width}" for name, width in records.layout.items())
+    columns = ", ".join(f"{name} {width}" for name, width in records.widths.items())
     lines = [
         f"{folder}: {len(records):,} of {notes['read']:,} samples ({columns}), "
         f"{len(records.shards)} shards, {records.num_bytes / 2**20:,.1f} MiB"
     ]
     lines += [f"  dropped {count:,}: {why}" for why, count in notes["dropped"].items()]
+    left_out = notes.get("left_out", {})
+    lines += [f"  left out {why}" for why in [*left_out.values()][:_NAMED]]
+    if len(left_out) > _NAMED:
+        lines.append(f"  and {len(left_out) - _NAMED} more files; metadata.json names them all")
+    if "assumed" in notes:
+        lines.append(f"  taken without knowing: {notes['assumed']}")
+    if 0 < notes.get("without_shape", 0) < len(records):
+        lines.append(f"  without a shape fit, which is zeros there: {notes['without_shape']:,}")
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """TFDS builders of training sets in ArrayRecord, without TensorFlow.
 
-One builder per data set; a config says whose fits and which features it holds. Built sets read
-with any TFDS: `tfds.builder_from_directory(folder).as_data_source("train")`. There the bits of
-bfloat16 show as uint16: `sample["features"].view(ml_dtypes.bfloat16)`.
+One builder per data set; a config says whose fits and which features it holds. Any TFDS reads a
+built set: `tfds.builder_from_directory(folder).as_data_source("train")`. There the bits of bfloat16
+show as uint16: `sample["features"].view(ml_dtypes.bfloat16)`.
 """
 
 import os
@@ -15,8 +15,9 @@ import numpy as np
 
 from scorehmr_jax.datasets.image_sets import FILES
 from scorehmr_jax.datasets.records import column_dtype
-from scorehmr_jax.datasets.samples import Source
-from scorehmr_jax.datasets.statistics import WIDTHS, Statistics, save_statistics
+from scorehmr_jax.datasets.samples import SampleReader
+from scorehmr_jax.datasets.statistics import save_statistics
+from scorehmr_jax.formats.features import BACKBONES
 
 try:
     import tensorflow_datasets as tfds
@@ -40,43 +41,47 @@ uint16: sample["features"].view(ml_dtypes.bfloat16) has the numbers.
 
 @dataclass
 class SetConfig(tfds.core.BuilderConfig):
-    """Whose fits a set holds, and which features."""
+    """A kind of a set, by the fits and features that it holds."""
 
     fits: str = "none"
     backbone: str = "none"
 
 
 class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """What all sets have in common: a sample is a pose and shape, and perhaps image features.
+    """Base of all builders: a sample is a pose and a shape, and perhaps image features.
 
     Args:
-        source: the files to build from.
-        progress: called with the number of samples read, now and then.
-        rest: TFDS's own: data_dir, config.
+        reader: of the files to build from.
+        progress: called with the number of samples that were read since the last call.
+        rest: arguments of TFDS's builder: data_dir, config.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Where TFDS looks for checksums of downloads; there are none, and looking asks for a package
+    # TFDS would look here for checksums of downloads: there are none, and looking needs a package
     # that TFDS does not install.
     code_path = None
 
     def __init__(
-        self, *, source: Source, progress: Callable[[int], Any] = lambda read: None, **rest: Any
+        self,
+        *,
+        reader: SampleReader,
+        progress: Callable[[int], Any] = lambda read: None,
+        **rest: Any,
     ) -> None:
-        self.source, self.progress = source, progress
+        self.reader, self.progress = reader, progress
         super().__init__(file_format="array_record", **rest)
 
     def _info(self) -> tfds.core.DatasetInfo:
         raw = tfds.features.Encoding.BYTES
         columns: dict[str, Any] = {
             name: tfds.features.Tensor(shape=(width,), dtype=_declared(name), encoding=raw)
-            for name, width in self.source.layout.items()
+            for name, width in self.reader.widths.items()
         }
         return tfds.core.DatasetInfo(
             builder=self,
             description=_DESCRIPTION,
             features=tfds.features.FeaturesDict({"name": tfds.features.Text(), **columns}),
-            disable_shuffling=True,  # the order is drawn while training
+            disable_shuffling=True,  # training draws an order of its own
             metadata=tfds.core.MetadataDict(),
         )
 
@@ -86,24 +91,27 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         number = 0
         self.ranges: dict[str, np.ndarray] = {}
-        for read, samples in self.source.parts():
+        self.without_shape = 0
+        for read, samples in self.reader.parts():
             columns = {
                 name: getattr(samples, name).astype(column_dtype(name))
-                for name in self.source.layout
+                for name in self.reader.widths
             }
+            self.without_shape += int((samples.betas == 0).all(axis=1).sum())
             if len(samples):
                 low, high = samples.betas.min(0), samples.betas.max(0)
-                low, high = (f(self.ranges.get(k, v), v) for f, k, v in (
-                    (np.minimum, "low", low), (np.maximum, "high", high)))  # fmt: skip
-                self.ranges = {"low": low, "high": high}
+                self.ranges = {
+                    "low": np.minimum(self.ranges.get("low", low), low),
+                    "high": np.maximum(self.ranges.get("high", high), high),
+                }
             for i, name in enumerate(samples.names):
                 yield number, {"name": str(name), **{k: v[i] for k, v in columns.items()}}
                 number += 1
             self.progress(read)
 
     def _generate_splits(self, dl_manager: Any, download_config: Any) -> list[Any]:
-        # TFDS would hold a split in memory to shuffle it, and beyond 1 GB spill through TensorFlow.
-        # Shards are written as samples come instead.
+        # Shards are written as samples come: TFDS would hold a split in memory to shuffle it, and
+        # beyond 1 GB write it out through TensorFlow.
         ((split, examples),) = self._split_generators(dl_manager).items()
         template = self._get_filename_template(split_name=split)
         shards = _Shards(Path(self.data_path))
@@ -119,17 +127,19 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
         return [tfds.core.SplitInfo(split, shards.lengths, shards.num_bytes, template)]
 
     def _note(self, shards: "_Shards") -> None:
-        """Keeps beside the shards what a training run must know of them."""
-        statistics: Statistics | None = getattr(self.source, "statistics", None)
+        """Writes facts that a training run needs into the set's metadata."""
+        statistics = self.reader.statistics
         summary = {
-            "read": self.source.total,
+            "read": self.reader.total,
             "kept": sum(shards.lengths),
-            "dropped": dict(self.source.dropped),
-            "source": self.source.where,
-            "layout": self.source.layout,
+            "dropped": dict(self.reader.dropped),
+            "left_out": self.reader.left_out,
+            "without_shape": self.without_shape,
+            "source": self.reader.where,
+            "layout": self.reader.widths,
             "betas_range": {k: v.tolist() for k, v in self.ranges.items()},
             "statistics": None,
-            **self.source.notes,
+            **self.reader.notes,
         }
         if statistics is not None:
             summary["statistics"] = statistics.digest
@@ -139,7 +149,7 @@ class SampleBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  #
 
 
 class _Shards:
-    """Files of records, each begun when the last is full."""
+    """A series of files of records; when one is full, the next is begun."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -176,13 +186,13 @@ class _Shards:
 
 
 def _declared(column: str) -> np.dtype:
-    # numpy's own of that size: TFDS finds bfloat16 only where somebody imported ml_dtypes before.
+    # One of numpy's own types of that size: TFDS knows bfloat16 only once ml_dtypes is imported.
     dtype = column_dtype(column)
     return dtype if dtype.isbuiltin == 1 else np.dtype(f"u{dtype.itemsize}")
 
 
 def _serialized(example: dict[str, Any]) -> bytes:
-    """A tf.Example of bytes, as the features above say; a hundred times faster than by TFDS."""
+    """Writes a sample as a tf.Example of bytes, a hundred times faster than TFDS does."""
     message = tf_example_pb2.Example()
     for key, value in example.items():
         raw = value.encode() if isinstance(value, str) else value.tobytes()
@@ -199,11 +209,11 @@ def _configs(name: str) -> list[SetConfig]:
             backbone=backbone,
         )
         for fits in FILES[name]
-        for backbone in (*WIDTHS, "none")
+        for backbone in (*BACKBONES, "none")
     ]
 
 
-# None is registered: TFDS has a coco of its own.
+# They are not registered, because TFDS has a coco of its own.
 class H36m(SampleBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Human3.6M."""
 
@@ -235,10 +245,14 @@ class Amass(SampleBuilder, skip_registration=True):  # type: ignore[call-arg]
 
 
 class Own(SampleBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Your own folder of .npz; see `own_sets`."""
+    """A folder of your own .npz files; see `own_sets`."""
 
 
 BUILDERS: dict[str, type[SampleBuilder]] = {
-    "h36m": H36m, "mpi_inf_3dhp": MpiInf3dhp, "coco": Coco, "mpii": Mpii, "amass": Amass,
+    "h36m": H36m,
+    "mpi_inf_3dhp": MpiInf3dhp,
+    "coco": Coco,
+    "mpii": Mpii,
+    "amass": Amass,
     "own": Own,
-}  # fmt: skip
+}

@@ -1,4 +1,6 @@
-"""From built sets to batches: resident on the device, or streamed from disk; the same batches.
+"""Opens built sets as a feed of batches, resident on the device or streamed from disk.
+
+Both ways give the same batches:
 
 feed = open_feed({"sets/h36m/mosh_pare": 0.5, "sets/coco/eft_pare": 0.5}, features=3072)
 if feed.choose() == "resident":
@@ -17,11 +19,12 @@ import numpy as np
 
 from scorehmr_jax.datasets.mixture_feed import MixtureFeed
 from scorehmr_jax.datasets.records import RecordSet
-from scorehmr_jax.datasets.statistics import SHAPES, read_statistics
+from scorehmr_jax.datasets.statistics import read_statistics
+from scorehmr_jax.formats.features import BACKBONES, OWN
 from scorehmr_jax.formats.tables import read_tables
 
 CONDITIONS = ("features", "estimate", "none")
-HELD_OUT = 0.01  # of every set, at its end, for validation
+HELD_OUT = 0.01  # share of every set, at its end, that is kept for validation
 _MOST_HELD_OUT = 1000
 
 
@@ -35,13 +38,14 @@ def open_feed(
     betas_stats: str | Path | None = None,
     part: Literal["all", "train", "validation"] = "all",
 ) -> MixtureFeed:
-    """A feed from built sets that belong together.
+    """Opens built sets that belong together.
 
     Args:
         sets: folders of sets and how often each is drawn.
-        condition: what a batch's features are: the image's, a network's estimate, or none.
-        features: how many numbers the network expects; checked if given.
-        statistics: .npz the features must have been standardised with; checked if given.
+        condition: contents of a batch's features: "features" of the image, a network's
+            "estimate", or "none".
+        features: numbers per sample that the network expects; checked if given.
+        statistics: .npz that the features must have been standardised with; checked if given.
         with_shape: append the shape, in [-1, 1], to the pose.
         betas_stats: .npz with betas_min and betas_max [10]; by default the sets' own range.
         part: of every set. Validation has the last hundredth of it, at least one sample and at
@@ -53,7 +57,7 @@ def open_feed(
         raise ValueError(f"condition: expected one of {', '.join(CONDITIONS)}, found {condition!r}")
     opened = tuple(_open(folder, part) for folder in sets)
     feed = MixtureFeed(opened, tuple(sets.values()), condition)
-    feed.order(0, 1)  # refuses weights and sizes that cannot be
+    feed.order(0, 1)  # refuses weights and sizes that make no sense
     for records in opened:
         _check(records, opened[0], condition, features)
         root, first = (r.notes.get("root", "in the camera frame") for r in (records, opened[0]))
@@ -64,8 +68,9 @@ def open_feed(
             )
     if statistics is not None and condition == "features":
         first = opened[0]
-        own = {"features": (first.layout["features"],)}
-        expected = read_statistics(statistics, SHAPES.get(first.notes["backbone"], own))
+        known = BACKBONES.get(first.notes["backbone"])
+        columns = known.columns if known else {OWN: (first.widths["features"],)}
+        expected = read_statistics(statistics, columns)
         if expected.digest != first.notes["statistics"]:
             raise ValueError(
                 f"{first.folder}: its features were standardised with other statistics than "
@@ -89,17 +94,18 @@ def _open(folder: str | Path, part: str) -> RecordSet:
 
 
 def _check(records: RecordSet, first: RecordSet, condition: str, width: int | None) -> None:
+    """Refuses a set that lacks the condition, or has it in another form than the first."""
     if condition == "none":
         return
-    if condition not in records.layout:
+    if condition not in records.widths:
         raise ValueError(
             f"{records.folder}: expected a set with {condition}; it holds "
-            f"{', '.join(records.layout)}. Build it with them: scorehmr build-data --help"
+            f"{', '.join(records.widths)}. Build it with them: scorehmr build-data --help"
         )
-    found = records.layout[condition]
-    if found != (width or found) or found != first.layout[condition]:
+    found = records.widths[condition]
+    if found != (width or found) or found != first.widths[condition]:
         raise ValueError(
-            f"{records.folder}: expected {width or first.layout[condition]} numbers of {condition} "
+            f"{records.folder}: expected {width or first.widths[condition]} numbers of {condition} "
             f"per sample, found {found}; build it with the backbone that the network was made for"
         )
     if condition == "features" and records.notes["statistics"] != first.notes["statistics"]:

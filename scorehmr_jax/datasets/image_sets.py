@@ -1,10 +1,9 @@
-"""Image data sets with body fits in the released layout, as training samples.
+"""Training samples from image data sets with body fits, in the released layout.
 
-Annotations in data/datasets/NAME.npz, features in cache/BACKBONE/NAME.npz, their statistics in
-data/stats/; rows follow each other in all of them. Only images with a pose fit are kept.
+Annotations are in data/datasets/NAME.npz, features in cache/BACKBONE/NAME.npz, their statistics in
+data/stats/; a row of each belongs to the same image. Only images with a pose fit are kept.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.datasets.samples import (
+    SampleReader,
     Samples,
     as_float32,
     as_text,
@@ -25,70 +25,69 @@ from scorehmr_jax.datasets.samples import (
     turned_far,
 )
 from scorehmr_jax.datasets.statistics import (
-    WIDTHS,
     Moments,
     Statistics,
     check_features,
     read_statistics,
     shapes_of,
 )
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
+from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, not_rotations, read_tables
 
-# Where the released layout has the annotations of each data set, by the fits that they hold.
+# Names of the annotations of each data set in the released layout, by the fits that they hold.
 FILES = {
     "h36m": {"mosh": "h36m_train_mosh.npz", "spin": "h36m_train_spin.npz"},
     "mpi_inf_3dhp": {"eft": "mpi_inf_3dhp_train_eft.npz", "spin": "mpi_inf_3dhp_train_spin.npz"},
     "coco": {"eft": "coco_train_eft.npz", "spin": "coco_train_spin.npz"},
     "mpii": {"eft": "mpii_train_eft.npz", "spin": "mpii_train_spin.npz"},
 }
-_STATISTICS = {"pare": "pare", "pare-shape": "pare", "prohmr": "prohmr"}
 _FITS = ("imgname", "body_pose", "has_body_pose", "betas", "has_betas")
-_EARLY = 2048  # images after which other features are noticed, long before the last
+_EARLY = 2048  # images after which features are judged for the first time, long before the last
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Where everything is."""
+    """Paths of the files of a set."""
 
     annotations: Path
     features: Path | None = None  # None makes a set without features
     statistics: Path | None = None
-    backbone: str = "pare"  # one of WIDTHS
+    backbone: str = "pare"  # one of BACKBONES
     estimates: Path | None = None  # predictions of a regression network
 
     @classmethod
     def released(cls, root: str | Path, name: str, fits: str, backbone: str) -> "ImageFiles":
-        """Where the released code has them.
+        """Takes the paths of the released code.
 
         Args:
             root: its folder `data`; `cache` is in it or beside it.
             name: one of FILES.
             fits: one of FILES[name].
-            backbone: one of WIDTHS, or none.
+            backbone: one of BACKBONES, or none.
         """
-        root = Path(os.path.abspath(root))  # a folder `.` has no parent
-        cache = root / "cache" if (root / "cache").is_dir() else root.parent / "cache"
-        file = FILES[name][fits]
-        annotations = root / "datasets" / file
+        layout, file = ReleasedLayout(root), FILES[name][fits]
+        annotations = layout.annotations(file)
         if backbone == "none":
             return cls(annotations, backbone="none")
-        folder = _STATISTICS[backbone]
-        stats = root / "stats" / f"{folder}_feat_stats.npz"
-        return cls(annotations, cache / folder / file, stats, backbone)
+        network = BACKBONES[backbone].network
+        features = layout.predictions(network, file)
+        return cls(annotations, features, layout.feature_statistics(network), backbone)
 
 
 @dataclass
-class ImageSet:
-    """A `Source`: the images of one data set that have fits.
+class ImageSet(SampleReader):
+    """Reads the images of one data set that have fits.
 
     NaN, or an estimate that is no rotation, is an error, or is dropped with `drop_bad`.
     """
 
     files: ImageFiles
     drop_bad: bool = False
-    accept_statistics: bool = False  # warn of those that are not of these features, no more
+    accept_statistics: bool = False  # only warn of statistics that seem to be of other features
     dropped: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, str] = field(default_factory=dict)  # none: it is one file
 
     @property
     def where(self) -> str:
@@ -96,7 +95,7 @@ class ImageSet:
 
     @cached_property
     def fits(self) -> Table:
-        """The annotations' columns that training reads."""
+        """Columns of the annotations that training reads."""
         tables = read_tables(self.files.annotations, _FITS)
         if len(tables) > 1:
             raise ValueError(
@@ -111,10 +110,10 @@ class ImageSet:
 
     @cached_property
     def columns(self) -> dict[str, tuple[int, ...]]:
-        """The features' columns and shapes, checked against the annotations."""
+        """Columns of the features and their shapes, checked against the annotations."""
         if self.files.features is None:
             return {}
-        shapes = shapes_of(self.files.features, WIDTHS[self.files.backbone])
+        shapes = shapes_of(self.files.features, BACKBONES[self.files.backbone].width)
         for key, shape in shapes.items():
             self._check_rows(self.files.features, key, shape)
         return shapes
@@ -131,18 +130,19 @@ class ImageSet:
         return read_statistics(self.files.statistics, self.columns)
 
     @cached_property
-    def layout(self) -> dict[str, int]:
-        layout = {"pose": 144, "betas": 10}
+    def widths(self) -> dict[str, int]:
+        widths = {"pose": 144, "betas": 10}
         if self.columns:
-            layout["features"] = WIDTHS[self.files.backbone]
+            widths["features"] = BACKBONES[self.files.backbone].width
         if self.files.estimates is not None:
             self._check_rows(self.files.estimates, "pred_pose", (24, 3, 3))
-            layout["estimate"] = 144
-        return layout
+            widths["estimate"] = 144
+        return widths
 
     @property
     def needs_betas(self) -> bool:
-        return self.files.backbone == "pare-shape"
+        backbone = BACKBONES.get(self.files.backbone)
+        return backbone is not None and backbone.with_betas
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -153,6 +153,11 @@ class ImageSet:
         pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
         betas, known = np.zeros((n, 10), np.float32), np.zeros(n, bool)
         if "betas" in self.fits:
+            if "has_betas" not in self.fits:
+                raise ValueError(
+                    f"{self.where}: betas, but no has_betas; expected has_betas [{n}], above 0 "
+                    "where betas is a fit"
+                )
             known = self._mask("has_betas")
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
             betas = np.where(known[:, None], betas, 0)
@@ -171,7 +176,6 @@ class ImageSet:
             if self.needs_betas:
                 self._drop(part, keep & ~known[part], "without a shape fit")
                 keep = keep & known[part]
-            # The statistics of the backbone say nothing of one row that is NaN.
             bad = bad_rows(pose[part], betas[part], features, estimate) & keep
             if bad.any() and not self.drop_bad:
                 raise ValueError(self._which(bad, part, pose, features))
@@ -190,9 +194,12 @@ class ImageSet:
                 moments.add(features[keep])
                 if last or before < _EARLY <= moments.count:
                     check_features(
-                        moments, statistics, str(self.files.features),
-                        early=not last, accept=self.accept_statistics,
-                    )  # fmt: skip
+                        moments,
+                        statistics,
+                        str(self.files.features),
+                        early=not last,
+                        accept=self.accept_statistics,
+                    )
             yield (
                 len(features),
                 Samples(
@@ -210,10 +217,10 @@ class ImageSet:
             )
 
     def _beside(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Raw features [n, F] and estimated rotations [n, 216], part by part."""
+        """Yields raw features [n, F] and estimated rotations [n, 216], part by part."""
         n = self.total
         files = self.files
-        # One stand-in column where there is no file.
+        # One column of zeros where there is no file.
         features = iterate(files.features, [*self.columns]) if files.features else _zeros(n)
         poses = iterate(files.estimates, ["pred_pose"]) if files.estimates else _zeros(n)
         for columns, estimated in zip(features, poses, strict=True):

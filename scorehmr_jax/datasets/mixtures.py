@@ -1,8 +1,8 @@
-"""The training sets of the paper's models: a built set's name, and its share of every batch."""
+"""Mixtures of training sets of the paper's models: each set's share of every batch."""
 
 
 def _shares(h36m: str, coco: str, mpi_inf_3dhp: str) -> dict[str, float]:
-    # As released.
+    # As in the released code.
     return {f"h36m/{h36m}": 0.5, f"coco/{coco}": 0.3, f"mpi_inf_3dhp/{mpi_inf_3dhp}": 0.2}
 
 

@@ -1,9 +1,9 @@
-"""Which samples a training step draws: a pure function of seed, step and place in the batch.
+"""Order of training samples, as a pure function of seed, step and place in the batch.
 
-Nothing is carried from step to step, so a run is resumed by its step number alone, and every
-process works out its own rows. Each set of the mixture is gone through in a random order of its
-own, epoch by epoch; every batch holds the sets by weight, within one sample. Written once, in
-32-bit integers, for numpy and for jax.numpy: the two agree to the bit.
+Nothing is carried from step to step: a run is resumed by its step number alone, and every process
+computes its own rows. Each set of the mixture is gone through in a random order of its own, epoch
+by epoch; every batch holds the sets by weight, within one sample. One program in 32-bit integers
+serves numpy and jax.numpy, which agree to the bit.
 """
 
 from dataclasses import dataclass
@@ -11,15 +11,18 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int, Int32
 
-from scorehmr_jax.types import Array
+from body_model.pytree import Array
 
-# Rounds of the swap-or-not shuffle (Hoang et al., 2012). Security asks for more; an even spread
-# without visible patterns does not.
+Steps = int | np.integer | Int[Array, "*steps"]
+
+# Rounds of the swap-or-not shuffle (Hoang et al., 2012). Encryption needs more rounds; an even
+# spread without visible patterns does not.
 _ROUNDS = 24
-_SLOT_ROUNDS = 12  # a batch is small
+_SLOT_ROUNDS = 12  # enough for a batch, which is small
 _GOLDEN = 0x9E3779B9
-_SLOT, _OFFSET, _EPOCH, _SWAP = 1, 2, 3, 4  # what a hash is for
+_SLOT, _OFFSET, _EPOCH, _SWAP = 1, 2, 3, 4  # first words of hashes that must not be equal
 _FRACTION = 16  # bits of a slot's fraction
 _MAX_BATCH = 1 << 15
 
@@ -48,14 +51,14 @@ class Order:
 
     @cached_property
     def _bounds(self) -> list[int]:
-        """Where each set ends among the slots of a batch, in fractions of a slot."""
+        """End of each set among the slots of a batch, in fractions of a slot, after a 0."""
         shares = np.cumsum(np.array(self.weights, np.float64))
         total = self.batch << _FRACTION
         return [0, *(round(total * float(s / shares[-1])) for s in shares)]
 
     @cached_property
     def _table(self) -> dict[str, np.ndarray]:
-        """What is fixed for each set."""
+        """Numbers that are fixed for each set."""
         widths = np.diff(np.array(self._bounds))
         most = np.maximum(-(-widths >> _FRACTION), 1)  # samples of a set in one batch
         sizes = np.array(self.sizes)
@@ -64,23 +67,23 @@ class Order:
             "most": most,
             "sizes": sizes,
             "steps": np.maximum(sizes // most, 1),  # steps of an epoch
-            "epochs": -(-most // sizes),  # begun in one step, of a set smaller than its share
+            "epochs": -(-most // sizes),  # that a step begins: several of a small set
             "first": np.cumsum(sizes) - sizes,
         }
         return {name: values.astype(np.uint32) for name, values in columns.items()}
 
-    def rows(self, step: Any, places: Any, xp: Any = np) -> Any:
-        """Numbers of the samples that a step draws.
+    def rows(self, step: Steps, places: Int[Array, " n"], xp: Any = np) -> Int32[Array, "*steps n"]:
+        """Computes which samples a step draws.
 
         Args:
-            step: [...] steps, counted from 0; integers, also traced.
-            places: [n] places in the batch, 0 to batch - 1.
+            step: numbers of steps, counted from 0; also traced.
+            places: in the batch, 0 to batch - 1.
             xp: numpy or jax.numpy.
         Returns:
-            [..., n] int32, among all sets' samples. A set is gone through once before a sample
-            comes again, but for the few left over when its share of a batch does not divide it.
+            Numbers among all sets' samples. A set is gone through once before a sample comes
+            again, but for the few left over when its share of a batch does not divide it.
         """
-        # uint32 is meant to wrap; numpy warns of it for scalars.
+        # uint32 wraps around on purpose, of which numpy warns for scalars.
         with np.errstate(over="ignore"):
             return self._rows(step, places, xp)
 
@@ -88,17 +91,17 @@ class Order:
         step = xp.asarray(step).astype(np.uint32)[..., None]
         places = xp.asarray(places).astype(np.uint32) + xp.zeros_like(step)
         seed = np.uint32(self.seed & 0xFFFFFFFF)
-        # Sets lie side by side in the slots; places are shuffled, as noise levels are stratified
-        # over the batch and must not go with one set.
-        slot = _permuted(xp, _hash(xp, seed, _SLOT, step), places, np.uint32(self.batch),
-                         _SLOT_ROUNDS)  # fmt: skip
+        # Sets lie side by side in the slots. Places are shuffled among them: noise levels are
+        # stratified over the batch, and no set may get the same levels again and again.
+        key = _hash(xp, seed, _SLOT, step)
+        slot = _permuted(xp, key, places, np.uint32(self.batch), _SLOT_ROUNDS)
         offset = _hash(xp, seed, _OFFSET, step) & np.uint32((1 << _FRACTION) - 1)
         position = (slot << np.uint32(_FRACTION)) + offset
         which = xp.zeros_like(slot)
         for bound in self._bounds[1:-1]:
             which = which + (position >= np.uint32(bound)).astype(np.uint32)
         table = {name: xp.asarray(values)[which] for name, values in self._table.items()}
-        # The set's first slot in this step, and how many slots past it.
+        # First slot of the sample's set in this step.
         lower = table["lower"]
         begin = xp.where(lower > offset, lower - offset, np.uint32(0))
         begin = (begin + np.uint32((1 << _FRACTION) - 1)) >> np.uint32(_FRACTION)
@@ -110,40 +113,45 @@ class Order:
 
 
 def batch_indices(
-    order: Order, step: Any, process_index: int = 0, process_count: int = 1
-) -> np.ndarray:
-    """One process's part of the samples that a step draws, [..., batch / process_count] int32.
+    order: Order, step: Steps, process_index: int = 0, process_count: int = 1
+) -> Int32[np.ndarray, "*steps n"]:
+    """Computes which samples one process draws in a step.
 
     The parts of all processes, one after the other, are the batch of a single process.
 
     Args:
         order: of the mixture.
-        step: [...] numbers of steps.
-        process_index, process_count: which part.
+        step: numbers of steps.
+        process_index: of the process, counted from 0.
+        process_count: of all of them.
+    Returns:
+        Numbers of samples, batch / process_count of them for each step.
     Raises:
-        ValueError: if the batch is no multiple of the number of processes.
+        ValueError: if the batch is no multiple of the number of processes, or there is no process
+            of that index.
     """
-    if order.batch % process_count or not 0 <= process_index < process_count:
+    if process_count < 1 or order.batch % process_count:
         raise ValueError(
-            f"batch size {order.batch} is no multiple of {process_count} processes, or there is no "
-            f"process {process_index}"
+            f"batch: expected a multiple of {process_count} processes, found {order.batch}"
         )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index: expected 0 to {process_count - 1}, found {process_index}")
     size = order.batch // process_count
-    return order.rows(step, process_index * size + np.arange(size))
+    return np.asarray(order.rows(step, process_index * size + np.arange(size)))
 
 
-def traced_indices(order: Order, step: Array) -> Array:
-    """The whole batch's samples, [batch] int32, on the device: `step` may be traced."""
+def traced_indices(order: Order, step: Int[Array, ""]) -> Int32[Array, " batch"]:
+    """Computes on the device which samples a step draws; `step` may be traced."""
     import jax.numpy as jnp
 
     return order.rows(step, jnp.arange(order.batch), jnp)
 
 
 def _permuted(xp: Any, key: Any, x: Any, n: Any, rounds: int = _ROUNDS) -> Any:
-    """Where a random permutation of 0 to n - 1 takes x; key, x and n broadcast."""
+    """Applies a random permutation of 0 to n - 1 to x; key, x and n broadcast."""
     for i in range(rounds):
         turn = _hash(xp, key, i) % n
-        # Pairs that add up to the turn are swapped, or not.
+        # Numbers that add up to `turn` are a pair, which is swapped or not.
         other = turn + n - x
         other = xp.where(other >= n, other - n, other)
         swap = _hash(xp, key ^ np.uint32(_GOLDEN), _SWAP + i, xp.maximum(x, other))
@@ -153,7 +161,7 @@ def _permuted(xp: Any, key: Any, x: Any, n: Any, rounds: int = _ROUNDS) -> Any:
 
 
 def _hash(xp: Any, *words: Any) -> Any:
-    """32 mixed bits of some words."""
+    """Mixes some words into 32 bits."""
     h: Any = np.uint32(_GOLDEN)
     for word in words:
         word = word if hasattr(word, "dtype") else np.uint32(word)
@@ -162,7 +170,7 @@ def _hash(xp: Any, *words: Any) -> Any:
 
 
 def _mixed(h: Any) -> Any:
-    """A bijection of 32 bits with low bias (C. Wellons, 2018)."""
+    """Applies a bijection of 32 bits with low bias (C. Wellons, 2018)."""
     h = (h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D)
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B)
     return h ^ (h >> np.uint32(16))

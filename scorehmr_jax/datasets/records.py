@@ -1,4 +1,4 @@
-"""Built training sets: opened through TFDS, read as columns of numbers."""
+"""Built training sets, opened through TFDS and read as columns of numbers."""
 
 import threading
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from jaxtyping import Float, Int
 
-from scorehmr_jax.datasets.aside import superseded
+from body_model.files import is_superseded, local_path
 from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
@@ -18,7 +19,7 @@ _ROWS = 512  # read at once where all are read
 
 
 def column_dtype(name: str) -> np.dtype:
-    """Of a column's numbers, whatever TFDS is told of their bits."""
+    """The type of a column's numbers, whatever TFDS is told of their bits."""
     return np.dtype(ml_dtypes.bfloat16 if name == "features" else np.float32)
 
 
@@ -28,14 +29,14 @@ class RecordSet:
 
     folder: Path
     shards: tuple[tuple[str, int, int], ...]  # file, first record, number of records
-    layout: dict[str, int]  # numbers in each column of a sample
-    notes: dict[str, Any]  # what the builder said of the set
+    widths: dict[str, int]  # numbers in each column of a sample
+    notes: dict[str, Any]  # metadata that the builder left
     num_bytes: int
     _readers: threading.local = field(default_factory=threading.local, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path, split: str = "train") -> "RecordSet":
-        """A set that `build` has built.
+        """Opens a set that `build` has built.
 
         Args:
             folder: with dataset_info.json; or above it, if there is one set below.
@@ -51,13 +52,13 @@ class RecordSet:
                 f"training sets need TFDS ({error}): pip install 'scorehmr-jax[data]'"
             ) from error
 
-        folder = _find(Path(folder))
+        folder = _find(local_path(folder))
         try:
             info = tfds.builder_from_directory(str(folder)).info
             part = info.splits[split]
             shards = tuple((str(f.filename), f.skip, f.take) for f in part.file_instructions)
             columns = sorted(info.features.items())  # TFDS has them in another order each time
-            layout = {k: int(f.shape[0]) for k, f in columns if k != "name"}
+            widths = {k: int(f.shape[0]) for k, f in columns if k != "name"}
             notes = dict(info.metadata or {})
             num_bytes = part.num_bytes
         except Exception as error:  # of a damaged set, anything
@@ -67,45 +68,47 @@ class RecordSet:
         missing = [file for file, _, _ in shards if not Path(file).is_file()]
         if missing:
             raise ValueError(f"{missing[0]}: no such file, but the set has it; build it again")
-        return cls(folder, shards, layout, notes, num_bytes)
+        return cls(folder, shards, widths, notes, num_bytes)
 
     def __len__(self) -> int:
         return sum(take for _, _, take in self.shards)
 
     @property
     def statistics(self) -> Statistics | None:
-        """What the features were standardised with."""
-        if "features" not in self.layout:
+        """Mean and standard deviation that the features were standardised with."""
+        if "features" not in self.widths:
             return None
-        shapes = {"features": (self.layout["features"],)}
+        shapes = {"features": (self.widths["features"],)}
         return read_statistics(self.folder / "feature_stats.npz", shapes)
 
-    def read(self, rows: np.ndarray, columns: Sequence[str]) -> dict[str, np.ndarray]:
-        """Columns of some samples.
+    def read(
+        self, rows: Int[np.ndarray, " n"], columns: Sequence[str]
+    ) -> dict[str, Float[np.ndarray, "n _"]]:
+        """Reads columns of some samples.
 
         Args:
-            rows: [n] numbers of samples, in any order.
-            columns: names of the layout.
+            rows: numbers of samples, in any order.
+            columns: names, as in `widths`.
         Returns:
-            [n, width] per column; features bfloat16, all else float32.
+            Each column by its name; features in bfloat16, all else in float32.
         Raises:
             ValueError: naming the shard, if it is damaged.
         """
         ends = list(accumulate(take for _, _, take in self.shards))
         shard_of = np.searchsorted(ends, rows, side="right")
-        out = {k: np.zeros((len(rows), self.layout[k]), column_dtype(k)) for k in columns}
+        out = {k: np.zeros((len(rows), self.widths[k]), column_dtype(k)) for k in columns}
         for shard in np.unique(shard_of):
             file, first, _ = self.shards[shard]
             where = np.flatnonzero(shard_of == shard)
             start = ends[shard - 1] if shard else 0
             positions = (rows[where] - start + first).tolist()
             records = self._records(file, positions)
-            for key, values in _columns(records, columns, self.layout, file).items():
+            for key, values in _columns(records, columns, self.widths, file).items():
                 out[key][where] = values
         return out
 
-    def read_all(self, columns: dict[str, np.ndarray]) -> None:
-        """Fills arrays [N, width] by name with all samples in order.
+    def read_all(self, columns: dict[str, Float[np.ndarray, "N _"]]) -> None:
+        """Fills arrays with all samples in order, by the name of the column.
 
         Raises:
             ValueError: naming the shard, if it is damaged.
@@ -135,7 +138,7 @@ def _find(folder: Path) -> Path:
         return folder
     below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
     below = [path for path in below if not path.parts[0].startswith(".")]  # being built
-    below = [path for path in below if not superseded((folder / path).parent)]
+    below = [path for path in below if not is_superseded((folder / path).parent)]
     if len(below) != 1:
         found = ", ".join(str(path.parent) for path in below) or "none"
         raise ValueError(
@@ -146,7 +149,7 @@ def _find(folder: Path) -> Path:
 
 
 def _columns(
-    records: Sequence[bytes], columns: Sequence[str], layout: dict[str, int], file: str
+    records: Sequence[bytes], columns: Sequence[str], widths: dict[str, int], file: str
 ) -> dict[str, np.ndarray]:
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -159,7 +162,7 @@ def _columns(
         # One copy for all records, not one for each.
         return {
             key: np.frombuffer(b"".join(values), column_dtype(key)).reshape(
-                len(records), layout[key]
+                len(records), widths[key]
             )
             for key, values in raw.items()
         }

@@ -5,52 +5,52 @@ another's statistics, are noise to it, and nothing downstream would say so.
 """
 
 import hashlib
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float32, Num
 
-from body_model.io import write_npz
+from body_model.files import local_path, write_npz
+from scorehmr_jax.formats.features import (
+    BACKBONES,
+    OWN,
+    feature_keys,
+    feature_statistics,
+    statistics_keys,
+)
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
-from scorehmr_jax.formats.released import feature_keys, feature_statistics
 from scorehmr_jax.formats.tables import read_tables
 
-# What each backbone gives for an image, by key, in the order in which it is flattened.
-SHAPES: dict[str, Mapping[str, tuple[int, ...]]] = {
-    "pare": {"pose_feats": (128, 24)},
-    "pare-shape": {"pose_feats": (128, 24), "cam_shape_feats": (64, 24)},
-    "prohmr": {"img_feats": (2048,)},
-}
-WIDTHS = {name: sum(map(math.prod, shapes.values())) for name, shapes in SHAPES.items()}
-
-# What another data set of the same backbone may differ by, and other features do not. Images of
-# people indoors and outdoors shift single features by about half a standard deviation.
+# Largest differences between data sets of one backbone; features of another differ more. Images
+# of people indoors and outdoors shift single features by about half a standard deviation.
 _MAX_SHIFT = 2.0  # root mean square over features of the mean's shift, in standard deviations
-_MAX_SCALE = 4.0  # typical factor between standard deviations
-# Backbones number their features in no common order: the means of one say nothing of another's.
+_MAX_SCALE = 4.0  # median over features of the factor between standard deviations
+# Backbones number their features in no common order, so that the means of one are no nearer to
+# those of another than to the same means shuffled. A shift above _LEAST_SHIFT is refused if its
+# square is more than this share of the shuffled one's.
 _LEAST_SHIFT = 0.3
 _EXPLAINED = 0.5
-_ENOUGH = 16  # samples, for a judgement
+_ENOUGH = 16  # samples that a judgement needs
 
 
 @dataclass(frozen=True)
 class Statistics:
     """Mean and standard deviation of every feature, as flattened for the prior."""
 
-    mean: np.ndarray  # [F]
-    std: np.ndarray  # [F] above 0
-    where: str = "computed"
+    mean: Float[np.ndarray, " F"]
+    std: Float[np.ndarray, " F"]  # above 0
+    where: str = "computed"  # their name for messages
 
-    def standardise(self, features: np.ndarray) -> np.ndarray:
-        """(features - mean) / std, [N, F] float32."""
+    def standardise(self, features: Num[np.ndarray, "N F"]) -> Float32[np.ndarray, "N F"]:
+        """Computes (features - mean) / std."""
         return ((features - self.mean) / self.std).astype(np.float32)
 
     @property
     def digest(self) -> str:
-        """A short name that is the same for the same numbers."""
+        """Short name that is the same for the same numbers."""
         numbers = np.concatenate([self.mean, self.std]).astype("<f4")
         return hashlib.sha256(numbers.tobytes()).hexdigest()[:16]
 
@@ -60,11 +60,11 @@ class Moments:
     """Mean and spread of rows that come in parts, without cancellation (Chan et al., 1983)."""
 
     count: int = 0
-    mean: np.ndarray = field(default_factory=lambda: np.zeros(1))
-    squares: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    mean: Float[np.ndarray, " F"] = field(default_factory=lambda: np.zeros(1))
+    squares: Float[np.ndarray, " F"] = field(default_factory=lambda: np.zeros(1))
 
-    def add(self, rows: np.ndarray) -> None:
-        """Rows [n, F]."""
+    def add(self, rows: Num[np.ndarray, "n F"]) -> None:
+        """Takes rows into account."""
         n = len(rows)
         if n == 0:
             return
@@ -75,21 +75,22 @@ class Moments:
         self.mean, self.count = self.mean + gap * (n / total), total
 
     @property
-    def std(self) -> np.ndarray:
+    def std(self) -> Float[np.ndarray, " F"]:
+        """Standard deviation of all rows so far."""
         return np.sqrt(self.squares / max(self.count, 1))
 
     def statistics(self, where: str) -> Statistics:
-        """What to standardise with; `where` is their name."""
+        """Makes statistics to standardise with; `where` is their name."""
         return Statistics(self.mean, _positive(self.std), where)
 
 
 def read_statistics(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> Statistics:
-    """Statistics from a file in the released layout.
+    """Reads statistics from a file in the released layout.
 
     Args:
         path: .npz with `<key>_mean` and `<key>_std`, or `mean` and `std` where the key is
             img_feats or features.
-        shapes: of one image's features by key, in the order in which they are flattened.
+        shapes: shapes of one image's features by key, in the order in which they are flattened.
     Raises:
         ValueError: naming file and key, if they are missing or of another shape.
     """
@@ -100,24 +101,34 @@ def read_statistics(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def compute_statistics(
-    paths: Sequence[str | Path], out: str | Path, backbone: str | None = None, *,
+    paths: Sequence[str | Path],
+    out: str | Path,
+    backbone: str | None = None,
+    *,
     overwrite: bool = False,
-) -> Statistics:  # fmt: skip
-    """Statistics of all features in some files, saved in the released layout.
+) -> Statistics:
+    """Computes statistics of all features in some files, and saves them in the released layout.
 
     Args:
-        paths: .npz of raw features.
+        paths: .npz files of raw features.
         out: the .npz to write.
-        backbone: one of WIDTHS, or own: files with features [N, F]. By default what all files have
-            keys of.
-        overwrite: write it also where there is a file.
+        backbone: one of BACKBONES, or own: files with features [N, F]. By default the one whose
+            keys all files have.
+        overwrite: replace a file that is there.
     Raises:
         ValueError: naming the file, if it holds other features, or NaN, or `out` is there already.
     """
-    if Path(out).resolve() in [Path(path).resolve() for path in paths]:
+    out = local_path(out)
+    if out.resolve() in [Path(path).resolve() for path in paths]:
         raise ValueError(f"{out}: is one of the files to read too; choose another --out")
-    if Path(out).exists() and not overwrite:
+    if out.exists() and not overwrite:
         raise ValueError(f"{out}: there is a file already; choose another --out, or --overwrite")
+    places = [Path(path).resolve() for path in paths]
+    twice = [
+        str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1
+    ]
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: the same file; give each once")
     moments = Moments()
     shapes = _common_shapes(paths, backbone)
     for path in paths:
@@ -136,18 +147,18 @@ def compute_statistics(
 
 
 def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[str, tuple[int, ...]]:
-    """The features that all files hold."""
+    """Finds the features that all files hold."""
     tables = [read_shapes(path) for path in paths]
+    layouts = {name: known.columns for name, known in BACKBONES.items()} | {"own": {OWN: ()}}
     if backbone is None:
-        layouts = {**SHAPES, "own": {"features": ()}}
-        # PARE's with shape first: it has all keys of the other.
+        # Those with more keys first, as they may have all the keys of others.
         order = sorted(layouts, key=lambda name: len(layouts[name]), reverse=True)
         fitting = (n for n in order if all(key in t for key in layouts[n] for t in tables))
         backbone = next(fitting, None)
     if backbone is None:
+        known = "; ".join(" with ".join(columns) for columns in layouts.values())
         raise ValueError(
-            f"{', '.join(map(str, paths))}: expected features that every file has, PARE's "
-            "pose_feats, perhaps with cam_shape_feats, ProHMR's img_feats, or features [N, F]; "
+            f"{', '.join(map(str, paths))}: expected features that every file has, {known}; "
             f"found {'; '.join(str(sorted(table.columns)) for table in tables)}"
         )
     found = []
@@ -158,7 +169,7 @@ def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[st
                 raise ValueError(f"{path}: features has shape {shape}; expected [N, F]")
             found.append({"features": shape[1:]})
         else:
-            found.append(shapes_of(path, WIDTHS[backbone]))
+            found.append(shapes_of(path, BACKBONES[backbone].width))
         if found[-1] != found[0]:
             raise ValueError(
                 f"{path}: features of an image have shape {found[-1]}, but {found[0]} in {paths[0]}"
@@ -172,15 +183,15 @@ def save_statistics(
     """Writes statistics as `read_statistics` reads them."""
     arrays, start = {}, 0
     for key, shape in shapes.items():
-        prefix = "" if key in ("img_feats", "features") else f"{key}_"
+        mean_key, std_key = statistics_keys(key)
         part = slice(start, start := start + int(np.prod(shape)))
-        arrays[f"{prefix}mean"] = found.mean[part].reshape(shape).astype(np.float32)
-        arrays[f"{prefix}std"] = found.std[part].reshape(shape).astype(np.float32)
+        arrays[mean_key] = found.mean[part].reshape(shape).astype(np.float32)
+        arrays[std_key] = found.std[part].reshape(shape).astype(np.float32)
     write_npz(path, arrays)
 
 
 def shapes_of(path: str | Path, width: int) -> dict[str, tuple[int, ...]]:
-    """The columns of a file of features that make up `width` numbers, and their shapes."""
+    """Finds the columns of a file of features that make up `width` numbers, and their shapes."""
     table = read_shapes(path)
     return {key: table.numbers(key).shape[1:] for key in feature_keys(table, width)}
 
@@ -191,25 +202,25 @@ def check_features(
     """Refuses features that are plainly not those that statistics were made of.
 
     Args:
-        found: of the raw features.
-        saved: what they are about to be standardised with.
+        found: moments of the raw features.
+        saved: statistics that they are about to be standardised with.
         where: a name of the features for the message.
-        early: these are the first rows, perhaps of one person: only what no selection of images
-            explains is refused.
-        accept: warn only.
+        early: these are the first rows, perhaps of one person; only differences that no selection
+            of images explains are refused.
+        accept: warn instead.
     Raises:
         ValueError: saying how far they are apart.
     """
     if found.count < _ENOUGH or (early and accept):
         return
     apart = (found.mean - saved.mean) / saved.std
-    # Without what the mean of so few samples is off by.
+    # The mean of n samples has a variance of 1 / n by itself, which is taken off.
     shift = float(np.sqrt(max(np.mean(apart**2) - 1 / found.count, 0)))
     spread = np.log(_positive(found.std) / saved.std)
-    if early:  # images of one person differ less than all do
+    if early:  # images of one person may differ less among each other, but not more
         spread = np.where(found.std > saved.std, spread, 0)
     scale = float(np.exp(np.median(np.abs(spread))))
-    # How far apart they would be if features were paired at random.
+    # Mean square of `apart` that would be expected if features were paired at random.
     m, s, w = found.mean, saved.mean, 1 / saved.std**2
     chance = (np.mean(m**2) - 2 * m.mean() * s + s**2) @ w / len(s)
     unrelated = shift > _LEAST_SHIFT and shift**2 > _EXPLAINED * chance and not early
@@ -228,5 +239,5 @@ def check_features(
 
 
 def _positive(std: np.ndarray) -> np.ndarray:
-    # A feature that never changes is left as it is.
+    # A feature that never changes is not scaled.
     return np.where(std > 1e-6, std, 1.0)

@@ -1,93 +1,111 @@
-"""Errors of 3D pose as the field reports them, for any leading axes.
+"""Errors of 3D pose as the field reports them, for any leading axes, usable as losses.
 
-Points are in metres and errors come in millimetres, unless a name or docstring says otherwise.
-`valid` marks what was observed; a figure without a valid point is NaN, so average with
-`jnp.nanmean` and report how many were left out. No figure depends on another sample.
+Points are in metres and errors in millimetres, unless a docstring says otherwise. Sums are taken in
+float32 at least, and in float64 where an argument has it.
+
+`valid` marks what counts: True, or a number above 0. What does not count may hold anything, NaN
+too: it changes neither the error nor the gradient. An error without anything that counts is NaN
+with gradient 0, so average with `jnp.nanmean` and report how many were left out. No error depends
+on another sample.
+
+Leading axes broadcast as in numpy, but for one case that is nearly always a mistake: an axis of
+length 1 is repeated only if both arrays have the same number of axes. [N, J, 3] against
+[N, 1, J, 3] is therefore refused, not compared each with each.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Real, Shaped
 
-from body_model.pytree import Array
+from body_model.pytree import Array, Number
 
 MM_PER_M = 1000.0
 
 # EMDB leaves out the root, the feet and the hands, yet still divides by all 24 joints.
-_EMDB_STILL_JOINTS = (0, 7, 8, 10, 11, 20, 21, 22, 23)
+_EMDB_JOINTS = (1, 2, 3, 4, 5, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19)
 
 
-def mpjpe(predicted: Array, target: Array, valid: Array | None = None) -> Array:
+def mpjpe(
+    predicted: Real[Array, "*#batch J 3"],
+    target: Real[Array, "*#batch J 3"],
+    valid: Shaped[Array, "*#batch J"] | None = None,
+) -> Float[Array, "..."]:
     """Mean per-joint position error, with no alignment.
 
-    For the usual root-relative figure subtract each body's pelvis first.
+    For the usual root-relative error subtract each body's pelvis first.
 
     Args:
         predicted: [..., J, 3] metres.
         target: [..., J, 3] metres.
-        valid: [..., J], joints to count; all by default.
+        valid: [J] or [..., J], joints that count; all by default.
     Returns:
-        [...] millimetres; NaN where no joint is valid.
+        [...] millimetres; NaN where no joint counts.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    return MM_PER_M * _mean(_norm(predicted - target), valid)
+    predicted, target = _pair("mpjpe", predicted, target, 2)
+    counts = _counting("mpjpe", valid, predicted.shape[:-1])
+    return MM_PER_M * _mean_distance(predicted, target, counts)
 
 
-def similarity_align(source: Array, target: Array, valid: Array | None = None) -> Array:
-    """Scale, rotate and shift points onto others with the least squared distance.
+def similarity_align(
+    source: Real[Array, "*#batch J 3"],
+    target: Real[Array, "*#batch J 3"],
+    valid: Shaped[Array, "*#batch J"] | None = None,
+) -> Float[Array, "... J 3"]:
+    """Scales, rotates and shifts points onto others with the least squared distance.
 
     The rotation is proper: where a reflection would fit better, the best rotation is taken
     (Umeyama, PAMI 1991, Eqs. 39 to 42). Points that coincide are only shifted.
 
+    The gradient is finite for all finite points. Where several rotations fit equally well (points
+    on a line, a reflection of symmetric points), none of them is preferred.
+
     Args:
         source: [..., J, 3], the points to move.
         target: [..., J, 3], where to.
-        valid: [..., J], points that decide the transform; all by default.
+        valid: [J] or [..., J], points that decide the transform; all by default.
     Returns:
-        [..., J, 3], every source point after the transform. Its gradient is finite where the
-        singular values of the cross-covariance differ, that is: unless the points are symmetric
-        or on a line.
+        [..., J, 3], every source point after the transform.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    weight = jnp.ones(source.shape[:-1], source.dtype) if valid is None else valid
-    weight = weight[..., None].astype(source.dtype)
-    count = jnp.maximum(weight.sum(-2, keepdims=True), 1)
-    # 0 * NaN is NaN: points that do not count are emptied, not only weighted by 0.
-    seen_source = jnp.where(weight > 0, source, 0)
-    seen_target = jnp.where(weight > 0, target, 0)
-    source_mean = seen_source.sum(-2, keepdims=True) / count
-    target_mean = seen_target.sum(-2, keepdims=True) / count
-    a = weight * (seen_source - source_mean)
-    b = weight * (seen_target - target_mean)
-    with jax.default_matmul_precision("float32"):
-        u, s, vt = jnp.linalg.svd(jnp.swapaxes(a, -1, -2) @ b, full_matrices=False)
-        sign = jnp.where(_det(u) * _det(vt) < 0, -1.0, 1.0).astype(s.dtype)
-        u = u * _last_of_three(sign)[..., None, :]
-        spread = jnp.square(a).sum((-2, -1))
-        fit = (s * _last_of_three(sign)).sum(-1)
-        scale = jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
-        turned = (source - source_mean) @ (u @ vt)
-    return scale[..., None, None] * turned + target_mean
+    source, target = _pair("similarity_align", source, target, 2)
+    return _align(source, target, _counting("similarity_align", valid, source.shape[:-1]))
 
 
-def pa_mpjpe(predicted: Array, target: Array, valid: Array | None = None) -> Array:
+def pa_mpjpe(
+    predicted: Real[Array, "*#batch J 3"],
+    target: Real[Array, "*#batch J 3"],
+    valid: Shaped[Array, "*#batch J"] | None = None,
+) -> Float[Array, "..."]:
     """Mean per-joint position error after the best similarity transform (reconstruction error).
 
-    It hides scale, orientation and place: print an absolute metric beside it.
+    It hides scale, orientation and place: print an absolute error beside it.
 
     Args:
         predicted: [..., J, 3] metres.
         target: [..., J, 3] metres.
-        valid: [..., J], joints to align by and to count; all by default.
+        valid: [J] or [..., J], joints to align by and to count; all by default.
     Returns:
-        [...] millimetres; NaN where no joint is valid.
+        [...] millimetres; NaN where no joint counts.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    return mpjpe(similarity_align(predicted, target, valid), target, valid)
+    predicted, target = _pair("pa_mpjpe", predicted, target, 2)
+    counts = _counting("pa_mpjpe", valid, predicted.shape[:-1])
+    return MM_PER_M * _mean_distance(_align(predicted, target, counts), target, counts)
 
 
 def pve(
-    predicted: Array,
-    target: Array,
-    predicted_root: Array | None = None,
-    target_root: Array | None = None,
-) -> Array:
+    predicted: Real[Array, "*#batch V 3"],
+    target: Real[Array, "*#batch V 3"],
+    predicted_root: Real[Array, "*#batch 3"] | None = None,
+    target_root: Real[Array, "*#batch 3"] | None = None,
+    valid: Shaped[Array, "*#batch V"] | None = None,
+) -> Float[Array, "..."]:
     """Mean per-vertex error (PVE, MVE) of two meshes of one topology, pelvis on pelvis.
 
     Args:
@@ -95,110 +113,288 @@ def pve(
         target: [..., V, 3] metres.
         predicted_root: [..., 3], the predicted pelvis; without it nothing is aligned.
         target_root: [..., 3], the true pelvis.
+        valid: [V] or [..., V], vertices that count; all by default.
     Returns:
-        [...] millimetres.
+        [...] millimetres; NaN where no vertex counts.
     Raises:
-        ValueError: if only one of the two roots is given.
+        ValueError: if only one of the two roots is given, or the shapes do not fit.
     """
-    if predicted_root is None and target_root is None:
-        return mpjpe(predicted, target)
-    if predicted_root is None or target_root is None:
+    predicted, target = _pair("pve", predicted, target, 2)
+    counts = _counting("pve", valid, predicted.shape[:-1])
+    if (predicted_root is None) != (target_root is None):
         raise ValueError("pve: give both roots, to align by the pelvis, or neither")
-    return mpjpe(predicted - predicted_root[..., None, :], target - target_root[..., None, :])
+    if predicted_root is not None and target_root is not None:
+        roots = _pair("pve, roots", predicted_root, target_root, 1)
+        shape = (*predicted.shape[:-2], 3)
+        root, true_root = (_stretch("pve, roots", root, shape, 1) for root in roots)
+        predicted, target = predicted - root[..., None, :], target - true_root[..., None, :]
+    return MM_PER_M * _mean_distance(predicted, target, counts)
 
 
 def acceleration_error(
-    predicted: Array, target: Array, valid: Array | None = None, fps: float | None = None
-) -> Array:
+    predicted: Real[Array, "*#batch T J 3"],
+    target: Real[Array, "*#batch T J 3"],
+    valid: Shaped[Array, "*#batch T"] | None = None,
+    fps: Number | None = None,
+) -> Float[Array, "..."]:
     """Mean distance between the second differences of two motions.
 
     Args:
         predicted: [..., T, J, 3] metres.
         target: [..., T, J, 3] metres.
-        valid: [..., T], frames that were observed; all by default.
+        valid: [T] or [..., T], frames that were observed; all by default.
         fps: frames per second. Without it the unit is mm/frame^2, as in the released code; with
             it m/s^2.
     Returns:
-        [..., T-2]; NaN where one of the three frames is not valid.
+        [..., T-2]; NaN where one of the three frames does not count.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    difference = jnp.diff(predicted, n=2, axis=-3) - jnp.diff(target, n=2, axis=-3)
-    error = MM_PER_M * _norm(difference).mean(-1)
+    predicted, target = _pair("acceleration_error", predicted, target, 3)
+    frames = _counting("acceleration_error", valid, predicted.shape[:-2])
+    moved = jnp.diff(_emptied(predicted, frames, 2) - _emptied(target, frames, 2), n=2, axis=-3)
+    error = MM_PER_M * _norm(moved).mean(-1)
     if fps is not None:
-        error = error * (fps**2 / MM_PER_M)
-    if valid is None:
-        return error
-    valid = valid.astype(bool)
-    return jnp.where(valid[..., :-2] & valid[..., 1:-1] & valid[..., 2:], error, jnp.nan)
+        error = error * (jnp.asarray(fps, error.dtype) ** 2 / MM_PER_M)
+    return _where_all_count(error, frames, 2)
 
 
-def jitter(joints: Array, fps: float, convention: str = "wham") -> Array:
+def jitter(
+    joints: Real[Array, "*batch T J 3"],
+    fps: Number,
+    convention: str = "wham",
+    valid: Shaped[Array, "*#batch T"] | None = None,
+) -> Float[Array, "..."]:
     """Mean jerk of the joints, in units of 10 m/s^3.
 
     Both conventions take the third difference, times fps^3, in world coordinates:
-    'wham' (WHAM, GVHMR) averages over all joints given; 'emdb' takes SMPL's 24, sets the root,
-    feet and hands to zero and still divides by 24, which makes it about 0.6 of the former.
+    'wham' (WHAM, GVHMR) averages over all joints given; 'emdb' takes SMPL's 24, leaves out the
+    root, feet and hands and still divides by 24, which makes it about 0.6 of the former.
 
     Args:
         joints: [..., T, J, 3] metres.
         fps: frames per second.
         convention: 'wham' or 'emdb'.
+        valid: [T] or [..., T], frames that count; all by default.
     Returns:
-        [..., T-3], 10 m/s^3.
+        [..., T-3], 10 m/s^3; NaN where one of the four frames does not count.
     Raises:
-        ValueError: on another convention, or if 'emdb' does not get 24 joints.
+        ValueError: on another convention, if 'emdb' does not get 24 joints, or if the shapes do
+            not fit.
     """
-    jerk = _norm(jnp.diff(joints, n=3, axis=-3)) * (fps**3 / 10)
-    if convention == "wham":
-        return jerk.mean(-1)
-    if convention != "emdb":
+    (joints,) = _floats(joints)
+    frames = _counting("jitter", valid, joints.shape[:-2])
+    among = joints.shape[-2]
+    if convention == "emdb":
+        if among != 24:
+            raise ValueError(f"jitter: 'emdb' needs SMPL's 24 joints, found {among}")
+        joints = joints[..., _EMDB_JOINTS, :]
+    elif convention != "wham":
         raise ValueError(f"jitter: convention is 'wham' or 'emdb', found {convention!r}")
-    if joints.shape[-2] != 24:
-        raise ValueError(f"jitter: 'emdb' needs SMPL's 24 joints, found {joints.shape[-2]}")
-    return jnp.asarray(jerk).at[..., _EMDB_STILL_JOINTS].set(0).mean(-1)
+    jerk = _norm(jnp.diff(_emptied(joints, frames, 2), n=3, axis=-3)).sum(-1) / among
+    return _where_all_count(jerk * (jnp.asarray(fps, jerk.dtype) ** 3 / 10), frames, 3)
 
 
-def pelvis_error(predicted: Array, target: Array) -> Array:
-    """Distance of the pelvis from where it is in the camera frame.
+def pelvis_error(
+    predicted: Real[Array, "*#batch 3"],
+    target: Real[Array, "*#batch 3"],
+    valid: Shaped[Array, "*#batch"] | None = None,
+) -> Float[Array, "..."]:
+    """Distance of the pelvis from its true place in the camera frame.
 
     Args:
         predicted: [..., 3] metres, camera frame.
         target: [..., 3] metres, camera frame.
+        valid: [...], samples that count; all by default.
     Returns:
-        [...] millimetres.
+        [...] millimetres; NaN where a sample does not count.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    return MM_PER_M * _norm(predicted - target)
+    predicted, target = _pair("pelvis_error", predicted, target, 1)
+    counts = _counting("pelvis_error", valid, predicted.shape[:-1])
+    distance = _norm(_emptied(predicted, counts, 1) - _emptied(target, counts, 1))
+    return _where_all_count(MM_PER_M * distance, counts, 0)
 
 
-def keypoint_error(projected: Array, detected: Array, confidence: Array) -> Array:
+def keypoint_error(
+    projected: Real[Array, "*#batch K 2"],
+    detected: Real[Array, "*#batch K 2"],
+    confidence: Shaped[Array, "*#batch K"],
+) -> Float[Array, "..."]:
     """Mean distance in the image between projected joints and the keypoints that were seen.
 
     Args:
         projected: [..., K, 2] pixels.
         detected: [..., K, 2] pixels.
-        confidence: [..., K]; a keypoint counts, fully, where it is above 0.
+        confidence: [K] or [..., K]; a keypoint counts, fully, where it is above 0.
     Returns:
         [...] pixels; NaN where no keypoint was seen.
+    Raises:
+        ValueError: if the shapes do not fit.
     """
-    return _mean(_norm(projected - detected), confidence > 0)
+    projected, detected = _pair("keypoint_error", projected, detected, 2)
+    seen = _counting("keypoint_error", confidence, projected.shape[:-1])
+    return _mean_distance(projected, detected, seen)
 
 
-def _norm(x: Array) -> Array:
+def _floats(*arrays: Any) -> list[jax.Array]:
+    """The arrays as numbers of one precision, float32 at least."""
+    given = [jnp.asarray(array) for array in arrays]
+    wide = any(array.dtype == jnp.float64 for array in given)
+    return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
+
+
+def _pair(name: str, first: Any, second: Any, axes: int) -> list[jax.Array]:
+    """Two arrays in one shape, of which the last axes must be equal."""
+    first, second = _floats(first, second)
+    ends = first.shape[-axes:], second.shape[-axes:]
+    if min(first.ndim, second.ndim) < axes or ends[0] != ends[1]:
+        raise ValueError(
+            f"{name}: expected two arrays that end in the same {axes} axes, found {first.shape} "
+            f"and {second.shape}"
+        )
+    shape = max(first.shape, second.shape, key=len)
+    if first.ndim == second.ndim:
+        pairs = zip(first.shape, second.shape, strict=True)
+        shape = tuple(b if a == 1 else a for a, b in pairs)
+    return [_stretch(name, array, shape, axes) for array in (first, second)]
+
+
+def _stretch(name: str, array: jax.Array, shape: tuple[int, ...], axes: int) -> jax.Array:
+    """Repeats an array along leading axes; an axis of length 1 only where the ranks agree."""
+    lead, wanted = array.shape[:-axes], shape[:-axes]
+    same_rank = len(lead) == len(wanted)
+    tail = wanted[len(wanted) - len(lead) :]
+    fits = len(lead) <= len(wanted) and all(
+        have == want or (have == 1 and same_rank) for have, want in zip(lead, tail, strict=True)
+    )
+    if not fits or array.shape[-axes:] != shape[-axes:]:
+        raise ValueError(
+            f"{name}: found shape {array.shape} beside {shape}, whose leading axes do not fit; "
+            "give equal shapes, or repeat with jnp.broadcast_to"
+        )
+    return jnp.broadcast_to(array, shape)
+
+
+def _counting(name: str, valid: Any, shape: tuple[int, ...]) -> jax.Array | None:
+    """The mask of what counts, in the shape of what it speaks of."""
+    if valid is None:
+        return None
+    counts = jnp.asarray(valid)
+    counts = counts if counts.dtype == bool else counts > 0
+    if not shape:
+        if counts.ndim:
+            raise ValueError(f"{name}: valid: expected one number, found shape {counts.shape}")
+        return counts
+    if counts.ndim == 0 or counts.ndim > len(shape) or counts.shape[-1] != shape[-1]:
+        raise ValueError(
+            f"{name}: valid: expected shape {shape} or {shape[-1:]}, found {counts.shape}"
+        )
+    return _stretch(f"{name}: valid", counts, shape, 1)
+
+
+def _emptied(points: jax.Array, counts: jax.Array | None, axes: int) -> jax.Array:
+    """Points with zeros where they do not count: 0 * NaN would be NaN, in the gradient too."""
+    if counts is None:
+        return points
+    return jnp.where(counts.reshape(counts.shape + (1,) * axes), points, 0)
+
+
+def _where_all_count(values: jax.Array, counts: jax.Array | None, before: int) -> jax.Array:
+    """NaN unless a frame and the `before` ones that it is compared with all count."""
+    if counts is None:
+        return values
+    length = counts.shape[-1] - before if before else None
+    for shift in range(before + 1):
+        here = counts if length is None else counts[..., shift : shift + length]
+        values = jnp.where(here, values, jnp.nan)
+    return values
+
+
+def _norm(x: jax.Array) -> jax.Array:
     """Length of the last axis, with gradient 0 rather than NaN at 0."""
     squared = jnp.square(x).sum(-1)
     return jnp.where(squared == 0, 0, jnp.sqrt(jnp.where(squared == 0, 1, squared)))
 
 
-def _mean(values: Array, valid: Array | None) -> Array:
-    if valid is None:
-        return values.mean(-1)
-    return jnp.mean(values, axis=-1, where=valid.astype(bool))
+def _mean_distance(first: jax.Array, second: jax.Array, counts: jax.Array | None) -> jax.Array:
+    """Mean over points [..., J, D] that count; NaN where none does."""
+    if counts is None:
+        return _norm(first - second).mean(-1)
+    distances = _norm(_emptied(first, counts, 1) - _emptied(second, counts, 1))
+    count = counts.sum(-1).astype(distances.dtype)
+    mean = distances.sum(-1) / jnp.maximum(count, 1)
+    return jnp.where(count == 0, jnp.nan, mean)
 
 
-def _det(m: Array) -> Array:
+def _align(source: jax.Array, target: jax.Array, counts: jax.Array | None) -> jax.Array:
+    """`similarity_align` for arrays of one shape."""
+    weight = jnp.ones(source.shape[:-1], source.dtype) if counts is None else counts
+    weight = weight[..., None].astype(source.dtype)
+    count = jnp.maximum(weight.sum(-2, keepdims=True), 1)
+    seen_source, seen_target = (_emptied(points, counts, 1) for points in (source, target))
+    source_mean = seen_source.sum(-2, keepdims=True) / count
+    target_mean = seen_target.sum(-2, keepdims=True) / count
+    a = weight * (seen_source - source_mean)
+    b = weight * (seen_target - target_mean)
+    # A point that is not finite and does not count must not reach the rotation's gradient.
+    finite = jnp.isfinite(source).all(-1, keepdims=True)
+    with jax.default_matmul_precision("float32"):
+        covariance = jnp.swapaxes(a, -1, -2) @ b
+        rotation = _nearest_rotation(covariance)
+        spread = jnp.square(a).sum((-2, -1))
+        fit = (rotation * covariance).sum((-2, -1))
+        scale = jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
+        turned = (jnp.where(finite, source, source_mean) - source_mean) @ rotation
+    moved = scale[..., None, None] * turned + target_mean
+    return jnp.where(finite, moved, jnp.nan)
+
+
+@jax.custom_jvp
+def _nearest_rotation(m: jax.Array) -> jax.Array:
+    """The rotation R of [..., 3, 3] matrices M that makes the trace of R^T M largest."""
+    u, _, vt = jnp.linalg.svd(m, full_matrices=False)
+    sign = jnp.where(_det(u) * _det(vt) < 0, -1, 1).astype(m.dtype)
+    one = jnp.ones_like(sign)
+    return (u * jnp.stack([one, one, sign], -1)[..., None, :]) @ vt
+
+
+@_nearest_rotation.defjvp
+def _nearest_rotation_jvp(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    # The derivative of the singular vectors is infinite where singular values are equal, that of
+    # the rotation is not. With P = R^T M symmetric and dR = R W, the antisymmetric W solves
+    # W P + P W = R^T dM - dM^T R; for the axial vectors this is (tr(P) 1 - P) w = v. Where it has
+    # no single solution, the pseudo-inverse takes the least.
+    (m,), (change,) = primals, tangents
+    with jax.default_matmul_precision("float32"):
+        r = _nearest_rotation(m)
+        p = jnp.swapaxes(r, -1, -2) @ m
+        p = (p + jnp.swapaxes(p, -1, -2)) / 2
+        pull = jnp.swapaxes(r, -1, -2) @ change
+        v = _axial(pull - jnp.swapaxes(pull, -1, -2))
+        trace = jnp.trace(p, axis1=-2, axis2=-1)[..., None, None]
+        identity = jnp.broadcast_to(jnp.eye(3, dtype=m.dtype), p.shape)
+        inverse = jnp.linalg.pinv(trace * identity - p, hermitian=True)
+        w = (inverse @ v[..., None])[..., 0]
+        return r, r @ _antisymmetric(w)
+
+
+def _axial(w: jax.Array) -> jax.Array:
+    """The vector w of antisymmetric [..., 3, 3] matrices W with W x = w x x."""
+    return jnp.stack([w[..., 2, 1], w[..., 0, 2], w[..., 1, 0]], -1)
+
+
+def _antisymmetric(w: jax.Array) -> jax.Array:
+    """The matrices of which `_axial` gives the vectors."""
+    x, y, z = (w[..., i] for i in range(3))
+    zero = jnp.zeros_like(x)
+    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
+    return jnp.stack(rows, -1).reshape(*w.shape[:-1], 3, 3)
+
+
+def _det(m: jax.Array) -> jax.Array:
     """Determinant of [..., 3, 3]; of an orthogonal matrix only its sign is read."""
     return (m[..., 0, :] * jnp.cross(m[..., 1, :], m[..., 2, :])).sum(-1)
-
-
-def _last_of_three(sign: Array) -> Array:
-    one = jnp.ones_like(sign)
-    return jnp.stack([one, one, sign], -1)

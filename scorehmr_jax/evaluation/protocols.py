@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from body_model.joints import EVAL_14, EVAL_17, EVAL_PELVIS
+from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.refine import RefineConfig
 from scorehmr_jax.stopping import Never
@@ -76,12 +77,8 @@ class Protocol:
         evidence = keypoints_2d(keypoints, camera)
         return (evidence, smooth()) if self.task == "video" else (evidence,)
 
-    def sizes_file(self, root: Path) -> Path:
-        """Where a list of image sizes is looked for; the released folders have none."""
-        return root / "datasets" / f"{Path(self.data).stem}_img_size.npz"
-
     def released_files(self, root: str | Path, **given: Any) -> Files:
-        """The files of this benchmark in the released code's folders.
+        """Lists the files of this benchmark in the released code's folders.
 
         Args:
             root: its folder `data`; `cache` is in it or beside it.
@@ -89,35 +86,20 @@ class Protocol:
         Raises:
             ValueError: if there are several checkpoints to choose from.
         """
-        root = Path(root)
-        cache = root / "cache" if (root / "cache").is_dir() else root.parent / "cache"
-        sizes = self.sizes_file(root)
+        layout = ReleasedLayout(root)
+        sizes = layout.image_sizes(self.data)
         files = Files(
-            data=root / "datasets" / self.data,
-            estimates=cache / "hmr2b" / self.data,
-            body=root / "smpl/SMPL_NEUTRAL.pkl",
-            extra_joints=root / "SMPL_to_J19.pkl",
-            weights=given.get("weights") or _checkpoint(root / "model_weights"),
-            features=cache / "pare" / self.data,
-            feature_stats=root / "stats/pare_feat_stats.npz",
-            betas_stats=root / "stats/betas_stats_eft_fits.npz",
+            data=layout.annotations(self.data),
+            estimates=layout.predictions("hmr2b", self.data),
+            body=layout.body,
+            extra_joints=layout.extra_joints,
+            weights=given.get("weights") or layout.checkpoint(),
+            features=layout.predictions("pare", self.data),
+            feature_stats=layout.feature_statistics("pare"),
+            betas_stats=layout.betas_statistics,
             image_sizes=sizes if sizes.is_file() else None,
         )
         return replace(files, **given)
-
-
-def _checkpoint(folder: Path) -> Path:
-    """The one model of a folder, whatever its name."""
-    usual = folder / "score_hmr/model-100.pt"
-    found = sorted(folder.glob("*/model-*.pt"))
-    if usual.is_file() or not found:
-        return usual
-    if len(found) > 1:
-        raise ValueError(
-            f"{folder}: expected one checkpoint, found {', '.join(map(str, found))}; choose one "
-            "with --weights"
-        )
-    return found[0]
 
 
 TASKS = {name: Protocol(name) for name in ("keypoints", "multiview", "video")}

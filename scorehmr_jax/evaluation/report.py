@@ -1,17 +1,14 @@
 """The results of an evaluation: collected, summed up, written whole or not at all, printed."""
 
-import json
-import os
-import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from body_model.io import write_npz
+from body_model.files import local_path, write_json, write_npz
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import STATUS
 
 UNITS = {
@@ -125,8 +122,7 @@ def summary(
             {"sample": i, "image": names[i], "step": int(stop[i])}
             for i in map(int, np.flatnonzero(stop >= 0))
         ],
-        "versions": {"python": platform.python_version()}
-        | {name: _version(name) for name in ("scorehmr-jax", "jax", "flax", "numpy")},
+        "versions": versions(),
     }
 
 
@@ -134,12 +130,9 @@ def write(
     folder: str | Path, summary: Mapping[str, Any], results: Results, names: Sequence[str]
 ) -> None:
     """Writes metrics.json and per_sample.npz into a folder; each whole or not at all."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = local_path(folder)
     write_npz(folder / "per_sample.npz", results.arrays() | {"imgname": np.array(names, "U")})
-    temporary = folder / f".metrics.json.{os.getpid()}"
-    temporary.write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, folder / "metrics.json")
+    write_json(folder / "metrics.json", summary)
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -242,14 +235,6 @@ def _counted(batches: Sequence[Any]) -> Iterator[Any]:
         if sys.stderr.isatty():
             end = "\n" if done == len(batches) else ""
             print(f"\rbatch {done} of {len(batches)}", end=end, file=sys.stderr, flush=True)
-
-
-def _version(package: str) -> str | None:
-    """None where a package is used from its folder, not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _mean(values: np.ndarray) -> float | None:

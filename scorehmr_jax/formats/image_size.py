@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from body_model.files import is_npy, is_npz, local_path, read_npy, read_npz
 from body_model.pickles import load_pickle
 
 _EXIF_ORIENTATION = 0x0112
@@ -67,7 +68,7 @@ def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[np.ndarr
     Raises:
         ValueError: naming the file, what was expected and what was found.
     """
-    content = _read(Path(path))
+    content = _read(local_path(path))
     if isinstance(content, Mapping):
         missing = [n for group in names for n in group if n not in content]
         if missing:
@@ -105,25 +106,19 @@ def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[np.ndarr
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
     if path.suffix == ".json":
         try:
             return json.loads(path.read_text())
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if path.suffix in (".npz", ".npy"):
-        try:
-            loaded = np.load(path, allow_pickle=False)
-        except Exception as error:
-            raise ValueError(f"{path}: not a whole {path.suffix} file ({error})") from error
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            key = loaded.files[0] if len(loaded.files) == 1 else "img_size_wh"
-            if key not in loaded.files:
-                raise ValueError(
-                    f"{path}: expected the key 'img_size_wh' [N, 2], found {sorted(loaded.files)}"
-                )
-            return loaded[key]
+    if is_npy(path):
+        return read_npy(path)
+    if is_npz(path):
+        arrays = read_npz(path)
+        key = min(arrays) if len(arrays) == 1 else "img_size_wh"
+        if key not in arrays:
+            raise ValueError(
+                f"{path}: expected the key 'img_size_wh' [N, 2], found {sorted(arrays)}"
+            )
+        return arrays[key]
     return load_pickle(path)

@@ -1,9 +1,9 @@
-"""The released code's files: annotations, predictions, features and their statistics.
+"""The released code's files of images: annotations and predictions.
 
 An image data set is an .npz with one row per image. Sequences and views are a pickled list of
-dicts with the same keys, one dict per group. Predictions and features follow the annotations row
-by row. Everything is checked as it is read: an error names the file, the key, what was expected,
-what was found and what to do.
+dicts with the same keys, one dict per group. Predictions follow the annotations row by row, as
+features do (features.py). Everything is checked as it is read: an error names the file, the key,
+what was expected, what was found and what to do.
 """
 
 import warnings
@@ -93,53 +93,6 @@ def read_groups(
     ]
 
 
-def read_features(
-    path: str | Path,
-    statistics: str | Path | None,
-    width: int,
-    counts: Sequence[int],
-    dtype: DTypeLike = np.float32,
-) -> list[np.ndarray]:
-    """Image features of every group, as a checkpoint wants them.
-
-    PARE's files hold `pose_feats` [N, 128, 24] and `cam_shape_feats` [N, 64, 24], which only a
-    checkpoint with shape reads; ProHMR's hold `img_feats` [N, 2048].
-
-    Args:
-        path: .npz or .pkl, in the annotations' layout.
-        statistics: .npz with mean and standard deviation of each feature; None if the features
-            are standardised already.
-        width: how many features the checkpoint takes.
-        counts: images in each group.
-    Returns:
-        One [N, width] array per group.
-    Raises:
-        ValueError: if file, statistics, counts and checkpoint do not belong together.
-    """
-    tables = read_tables(path, _FEATURE_KEYS)
-    if len(tables) != len(counts):
-        raise ValueError(
-            f"{path}: expected features of {len(counts)} group(s), found {len(tables)}; features "
-            "and annotations must be of one data set"
-        )
-    keys = feature_keys(tables[0], width)
-    standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
-    if statistics is not None:
-        table = read_tables(statistics)[0]
-        standardise = {
-            key: feature_statistics(table, key, tables[0][key].shape[1:]) for key in keys
-        }
-    groups = []
-    for table, count in zip(tables, counts, strict=True):
-        parts = []
-        for key in keys:
-            raw = table.array(key, (count, *tables[0][key].shape[1:]), dtype)
-            mean, std = standardise[key]
-            parts.append(((raw - mean) / std).astype(dtype, copy=False).reshape(count, -1))
-        groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
-    return groups
-
-
 def warn_of_mixed_sequences(path: str | Path, groups: Sequence[Group]) -> None:
     """Warns of groups whose images lie in several folders: they are hardly one video's frames."""
     for i, group in enumerate(groups):
@@ -164,7 +117,6 @@ def concatenate(groups: Sequence[Group]) -> Group:
 
 
 _PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
-_FEATURE_KEYS = ("pose_feats", "cam_shape_feats", "img_feats")
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -270,37 +222,3 @@ def _estimate(
             crop_to_full(weak, center, side, camera.image_size, camera.focal), dtype
         )
     return Estimate(pose, betas, translation)
-
-
-def feature_keys(table: Table, width: int) -> tuple[str, ...]:
-    """The columns that make up features of this width, in order.
-
-    Raises:
-        ValueError: naming the file and the features it holds, if none do.
-    """
-    for keys in (("pose_feats",), ("pose_feats", "cam_shape_feats"), ("img_feats",)):
-        if all(key in table for key in keys):
-            found = sum(int(np.prod(table[key].shape[1:])) for key in keys)
-            if found == width:
-                return keys
-    held = [f"{key} {table[key].shape[1:]}" for key in _FEATURE_KEYS if key in table]
-    raise ValueError(
-        f"{table.where}: the prior takes {width} features per image; found "
-        f"{', '.join(held) or 'no key of ' + ', '.join(_FEATURE_KEYS)}. PARE's "
-        "pose_feats [N, 128, 24] make 3072, with cam_shape_feats [N, 64, 24] 4608, ProHMR's "
-        "img_feats 2048: take the features the checkpoint was trained with"
-    )
-
-
-def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Mean and standard deviation of one column of features, each of `shape`.
-
-    Raises:
-        ValueError: naming file and key, if they are missing, of another shape or no statistics.
-    """
-    prefix = "" if key in ("img_feats", "features") else f"{key}_"
-    mean = table.array(f"{prefix}mean", shape, np.float32)
-    std = table.array(f"{prefix}std", shape, np.float32)
-    if not (np.isfinite(mean).all() and (std > 0).all()):
-        raise ValueError(f"{table.where}: {prefix}std must be above 0 and {prefix}mean finite")
-    return mean, std

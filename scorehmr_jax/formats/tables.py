@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from body_model.files import is_npz, local_path, read_npz
 from body_model.pickles import load_pickle
+from scorehmr_jax.units import not_rotations
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,6 @@ class Table:
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
 
 
-def not_rotations(matrices: np.ndarray, tolerance: float = 0.02) -> np.ndarray:
-    """Which rows of [N, ..., 3, 3] hold a finite matrix that is no rotation, [N] bool."""
-    with np.errstate(invalid="ignore"):
-        off = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max((-1, -2))
-        mirrored = np.linalg.det(np.where(np.isfinite(matrices), matrices, np.eye(3))) < 0
-    wrong = (off > tolerance) | mirrored
-    return wrong.reshape(len(matrices), -1).any(axis=1)
-
-
 def _some(rows: np.ndarray) -> str:
     return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
@@ -117,20 +110,9 @@ def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[T
     Raises:
         ValueError: naming the file, if it is missing, damaged, empty or of another kind.
     """
-    path = Path(path)
-    if not path.is_file():
-        found = "is a folder; expected a file" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {found}")
-    if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = {k: file[k] for k in file.files if keys is None or k in keys}
-        # A damaged archive can fail in any way.
-        except Exception as error:
-            raise ValueError(
-                f"{path}: not a whole .npz of plain arrays ({error}); copy or write it again"
-            ) from error
-        return [Table(str(path), columns)]
+    path = local_path(path)
+    if is_npz(path) or path.suffix == ".npz":
+        return [Table(str(path), read_npz(path, keys))]
     groups = load_pickle(path)
     groups = [groups] if isinstance(groups, Mapping) else groups
     if not isinstance(groups, list | tuple) or not all(isinstance(g, Mapping) for g in groups):

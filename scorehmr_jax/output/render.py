@@ -5,7 +5,6 @@ extra `viz`), imported on first use. Points are in the camera frame (x right, y 
 metres), pictures are [H, W, 3] uint8.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.files import writing
 from body_model.joints import OPENPOSE_25
 from scorehmr_jax.camera import project
 from scorehmr_jax.types import Camera, Keypoints2D
@@ -272,10 +272,8 @@ def contact_sheet(
 
 
 def save_png(path: str | Path, picture: np.ndarray) -> None:
-    """Write a picture [H, W, 3] uint8; a file of that name is replaced whole or not at all."""
+    """Writes a picture [H, W, 3] uint8; a file of that name is replaced whole or not at all."""
     from matplotlib.image import imsave
 
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    imsave(beside, picture, format="png")
-    os.replace(beside, path)
+    with writing(path) as file:
+        imsave(file, picture, format="png")

@@ -6,13 +6,14 @@ Needs jinja2 and matplotlib (the extra `viz`), imported on first use.
 import base64
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+
+from body_model.files import write_text
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,7 @@ def save_report(
             {"title": f.title, "caption": f.caption, "png": _base64_png(f.picture)} for f in figures
         ],
     )
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(html, "utf-8")
-    os.replace(beside, path)
+    write_text(path, html)
 
 
 def format_table(metrics: Mapping[str, str], rows: Sequence[Row]) -> str:

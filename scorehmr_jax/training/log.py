@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from scorehmr_jax.training import cluster
+from scorehmr_jax import cluster
 
 
 class Log:

@@ -13,11 +13,11 @@ import body_model
 from body_model import Skeleton
 from body_model.io import read_npz, write_npz
 from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax import cluster
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import augment_pairs, simulate_pairs
-from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream
 from scorehmr_jax.types import Array

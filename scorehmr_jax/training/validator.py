@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from body_model import SMPL, Skeleton
+from scorehmr_jax import cluster
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.training import cluster
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 from scorehmr_jax.types import Array

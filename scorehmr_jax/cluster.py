@@ -1,14 +1,17 @@
-"""One process or many: who starts them says how they find each other.
+"""Joins the processes of a job that runs on several machines.
 
     python train.py NAME ...                                      one process
     srun -N 4 --ntasks-per-node 1 python train.py NAME ...        SLURM: nothing more
     python train.py NAME ... --coordinator HOST:PORT --processes 4 --process-id 0    by hand
+
+`evaluate.py` and `scorehmr refine` take the same options.
 
 In Kubernetes (GKE), an Indexed Job gives every pod JOB_COMPLETION_INDEX; its manifest sets
 JAX_COORDINATOR_ADDRESS, the address of pod 0 with a port, and JAX_NUM_PROCESSES. On TPU slices JAX
 knows by itself.
 """
 
+import argparse
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +22,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Start:
-    """How to start, as `jax.distributed.initialize` wants it."""
+    """Arguments of `jax.distributed.initialize`."""
 
     coordinator_address: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
     cluster_detection_method: str | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --coordinator, --processes and --process-id, the arguments of `start`."""
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, of several")
+    parser.add_argument("--processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument("--process-id", type=int, metavar="I", help="of this process, from 0")
 
 
 def plan(
@@ -33,7 +43,7 @@ def plan(
     process_id: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Start | None:
-    """What is to be started: from explicit values, else from the environment.
+    """Finds out how this process joins the others: explicit values, else the environment.
 
     Args:
         coordinator: host:port of process 0.
@@ -41,7 +51,7 @@ def plan(
         process_id: this one's number, from 0.
         environ: the environment.
     Returns:
-        None for a process on its own.
+        None for a process without others.
     Raises:
         ValueError: if only some of the values are given, or one makes no sense.
     """
@@ -84,9 +94,14 @@ def _checked(given: Mapping[str, str | int | None]) -> Start:
 def start(
     coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
 ) -> None:
-    """Joins the processes of a run, if there are several. Before any other use of jax.
+    """Joins the processes of a run, if there are several. Call it before any other use of jax.
 
-    Arguments and errors: as `plan`.
+    Args:
+        coordinator: host:port of process 0; with None the environment decides.
+        processes: number of processes.
+        process_id: number of this process, from 0.
+    Raises:
+        ValueError: as `plan`.
     """
     found = plan(coordinator, processes, process_id)
     if found is None or found.num_processes == 1:
@@ -100,12 +115,12 @@ def start(
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes logs and exports."""
+    """Returns True in the process that writes files and prints."""
     return jax.process_index() == 0
 
 
 def all_agree(yes: bool) -> bool:
-    """Whether every process says yes."""
+    """Returns True in every process if `yes` is true in all of them."""
     if jax.process_count() == 1:
         return yes
     from jax.experimental import multihost_utils
@@ -114,7 +129,7 @@ def all_agree(yes: bool) -> bool:
 
 
 def wait_for_all(what: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has come here; `what` must be the same in all."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 

@@ -1,0 +1,420 @@
+"""Files written whole or not at all, and read with care; nothing else here opens either.
+
+Every place that writes goes through `writing` (a file) or `writing_folder`, and every place that
+reads an .npz through `read_npz`, so that all give the same guarantees and the same messages.
+"""
+
+import errno
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows, where what killed builds left is not cleared up
+    fcntl = None  # type: ignore[assignment]
+
+# A file of n bytes may not grow into more than _FREE + _GROWTH * n when it is decompressed, copied
+# or made dense.
+_GROWTH = 32
+_FREE = 256 * 2**20
+
+# pathlib makes one slash of two; a single letter is a drive of Windows.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_NPY = b"\x93NUMPY"  # how an .npy begins
+_LOCK = "lock"
+_REPLACED = ".replaced"
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """Makes a path of what a user gave; "~" is their home.
+
+    Raises:
+        ValueError: if it is the address of an object store or a server, such as gs://bucket/file,
+            which would otherwise become a local folder of the name "gs:".
+    """
+    text = os.fspath(path)
+    if address := _SCHEME.match(text):
+        scheme, rest = address[1], text[address.end() :]
+        advice = "copy it with that store's own tool, or mount the store as a folder"
+        if scheme == "file":
+            advice = f"write /{rest}"
+        raise ValueError(
+            f"{scheme}://{rest}: is an address; expected a path on this machine: {advice}"
+        )
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user, or one without a home
+        return Path(text)
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[Any]:
+    """Opens a file that takes its place when the block ends without error, and is gone otherwise.
+
+    Until then a file of that name stays as it was, and whoever reads meanwhile sees the old one.
+    The folder is made if need be; a link is followed, not replaced.
+
+    Args:
+        path: of the file.
+        mode: "wb", or "w" for text in UTF-8.
+    Raises:
+        ValueError: if the path is an address, or a folder or device has that name.
+        OSError: naming the path, if it cannot be written.
+    """
+    target = local_path(path)
+    if target.is_symlink():
+        target = target.resolve()
+    if target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a device or pipe"
+        raise ValueError(f"{target}: is {kind}; expected the name of a file to write")
+    # No suffix of its own: a reader of all "*.npz" in the folder must not find it.
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = {} if "b" in mode else {"encoding": "utf-8"}
+        # "x": made anew, with the permissions that any new file gets.
+        with open(part, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]
+            yield file
+        os.replace(part, target)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(part), str(target.parent)):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; errors as of `writing`."""
+    with writing(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes a JSON file, whole or not at all.
+
+    Raises:
+        ValueError: if JSON cannot hold the value, as it cannot hold NaN; else as `writing`.
+    """
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be written as JSON ({error})") from error
+    write_text(path, text + "\n")
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+    """Writes a compressed .npz, whole or not at all; equal arrays give equal files.
+
+    Args:
+        path: of the file; no suffix is added.
+        arrays: by key, numpy's or JAX's.
+    Raises:
+        ValueError: naming the key, if numpy's files cannot hold such an array: Python objects,
+            bfloat16 and other types that are not numpy's own; else as `writing`.
+    """
+    made = {key: np.asarray(array) for key, array in arrays.items()}
+    for key, array in made.items():
+        if array.dtype.hasobject or array.dtype.isbuiltin == 2:  # 2: added by a package
+            raise ValueError(
+                f"{path}: key {key}: an .npz cannot hold {array.dtype}; expected numbers or text "
+                "of numpy's own types, such as float32"
+            )
+    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key, array in made.items():
+            member = zipfile.ZipInfo(f"{key}.npy")  # with a fixed date
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+
+
+class Npz(dict[str, np.ndarray]):
+    """The arrays of an .npz by key; whoever asks for one that is not there gets a clear error.
+
+    A key whose value is made of Python objects is `in` here, as it is in the file, but its value
+    is a pickle and is not read: asking for it says so. Going through keys and values leaves it out.
+    """
+
+    def __init__(self, path: str, arrays: Mapping[str, np.ndarray], objects: Collection[str] = ()):
+        super().__init__(arrays)
+        self.path = path
+        self.objects = frozenset(objects)
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self.objects
+
+    def __missing__(self, key: str) -> Any:
+        if key in self.objects:
+            raise ValueError(
+                f"{self.path}: key {key} holds Python objects, which are not read; expected plain "
+                "numbers or text: load the .pkl it came from, or save .toarray() of a sparse matrix"
+            )
+        raise ValueError(f"{self.path}: no key {key}; found {', '.join(sorted(self)) or 'none'}")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Returns self[key], or the default where the file has no such key."""
+        if key not in self:
+            return default
+        return self[key]
+
+
+def read_npz(path: str | os.PathLike[str], keys: Collection[str] | None = None) -> Npz:
+    """Reads the arrays of an .npz; nothing in it is unpickled.
+
+    Args:
+        path: of the file, whatever its suffix.
+        keys: which to read, those that are there; all by default.
+    Raises:
+        ValueError: naming the file, if it is missing, damaged, of another kind, or far larger
+            inside than its size.
+    """
+    arrays, objects = {}, []
+    with open_npz(path, keys) as archive, damage_named(path):
+        for key in _keys(archive, keys):
+            with archive.open(f"{key}.npy") as member:
+                try:
+                    arrays[key] = np.lib.format.read_array(member, allow_pickle=False)
+                except ValueError as error:
+                    if "allow_pickle" not in str(error):
+                        raise
+                    objects.append(key)
+    return Npz(str(path), arrays, objects)
+
+
+@contextmanager
+def open_npz(
+    path: str | os.PathLike[str], keys: Collection[str] | None = None
+) -> Iterator[zipfile.ZipFile]:
+    """Opens the archive that an .npz is, to read it in parts; refuses it if it is none.
+
+    Args:
+        path: of the file.
+        keys: which will be read: these may not be far larger than the file.
+    Raises:
+        ValueError: as `read_npz`.
+    """
+    where = local_path(path)
+    with _opened(where) as file:
+        start = file.read(len(_NPY))
+        if start == _NPY:
+            raise ValueError(f"{where}: holds a single array (.npy); expected an .npz, with keys")
+        if start[:2] != b"PK":
+            begins = f"begins with {start!r}" if start else "is empty"
+            raise ValueError(f"{where}: {begins}, so it is no .npz; expected numpy's archive")
+        file.seek(0)
+        with damage_named(where):
+            archive = zipfile.ZipFile(file)
+        names = archive.namelist()
+        if names and not any(name.endswith(".npy") for name in names):
+            raise ValueError(
+                f"{where}: a zip archive without arrays, first {names[0]!r}; expected an .npz"
+            )
+        if any(member.flag_bits & 1 for member in archive.infolist()):
+            raise ValueError(f"{where}: the archive is encrypted; write it without a password")
+        own = os.fstat(file.fileno()).st_size
+        size = sum(archive.getinfo(f"{key}.npy").file_size for key in _keys(archive, keys))
+        if size > most_bytes(own):
+            raise ValueError(
+                f"{where}: refuses to read {size} bytes, far more than its size of {own}; if it is "
+                "sound, write it again without compression"
+            )
+        yield archive
+
+
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads the array of an .npy; nothing in it is unpickled.
+
+    Raises:
+        ValueError: naming the file, if it is missing, damaged, of another kind or of objects.
+    """
+    where = local_path(path)
+    with _opened(where) as file:
+        if file.read(len(_NPY)) != _NPY:
+            raise ValueError(f"{where}: is no .npy; expected one array as numpy.save writes it")
+        file.seek(0)
+        with damage_named(where):
+            try:
+                return np.lib.format.read_array(file, allow_pickle=False)
+            except ValueError as error:
+                if "allow_pickle" not in str(error):
+                    raise
+    raise ValueError(
+        f"{where}: holds Python objects, which are not read; expected an array of plain numbers "
+        "or text"
+    )
+
+
+def is_npz(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file begins as an .npz does, whatever its suffix.
+
+    Raises:
+        ValueError: naming the file, if it is missing or cannot be read.
+    """
+    return _start(path)[:2] == b"PK"
+
+
+def is_npy(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a file begins as an .npy does, whatever its suffix; errors as `is_npz`."""
+    return _start(path) == _NPY
+
+
+def most_bytes(size: int) -> int:
+    """Returns how large the content of a file of `size` bytes may be in memory."""
+    return _FREE + _GROWTH * size
+
+
+def _start(path: str | os.PathLike[str]) -> bytes:
+    with _opened(local_path(path)) as file:
+        return file.read(len(_NPY))
+
+
+def _keys(archive: zipfile.ZipFile, keys: Collection[str] | None) -> list[str]:
+    held = [name[:-4] for name in archive.namelist() if name.endswith(".npy")]
+    return [key for key in dict.fromkeys(held) if keys is None or key in keys]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        # Opening a pipe would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            kind = "a folder" if path.is_dir() else "a device or pipe"
+            raise ValueError(f"{path}: is {kind}; expected a file")
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns whatever a damaged file makes a reader raise into a ValueError that names the file."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ValueError(f"{path}: does not fit into memory ({error})") from None
+    except OSError as error:
+        if error.errno == errno.EINVAL or error.errno is None:
+            raise _damaged(path, error) from None
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
+    # A damaged file can fail in any way.
+    except Exception as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str | os.PathLike[str], error: Exception) -> ValueError:
+    reason = str(error) or type(error).__name__
+    if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
+        return ValueError(f"{path}: cut short or damaged ({reason}); copy or write it again")
+    return ValueError(f"{path}: cannot be read as numpy's file ({reason}); write it again")
+
+
+@contextmanager
+def writing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives an empty folder that takes its place when the block ends without error.
+
+    A folder of that name is replaced as a whole, and stays as it was if the block fails. Whether
+    an existing one may be replaced is for the caller to decide beforehand.
+
+    Args:
+        path: of the folder; it is built beside its place, on the same file system.
+    Raises:
+        ValueError: if the path is an address, or a file has that name.
+    """
+    target = local_path(path)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target}: is a file; expected the name of a folder to write")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with building(target.parent) as built:
+        yield built
+        put_folder(built, target)
+
+
+@contextmanager
+def building(parent: Path) -> Iterator[Path]:
+    """Gives an empty folder in `parent` to build in; it is gone afterwards unless it was moved.
+
+    What builds on this host left there when they were killed is removed too.
+    """
+    # A lock of another host does not show on every network file system.
+    prefix = f".building-{socket.gethostname()}-"
+    for folder in parent.iterdir():
+        if folder.name.startswith(prefix) and _left_behind(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    aside = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    try:
+        with open(aside / _LOCK, "w") as lock:
+            if fcntl is not None:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            built = aside / "built"
+            built.mkdir()
+            yield built
+    finally:
+        # After an error, threads of a library may still be writing there.
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left_behind(folder: Path) -> bool:
+    # A lock ends with its process. Before it there is no `built`: that build is about to begin.
+    if fcntl is None:
+        return False
+    try:
+        with open(folder / _LOCK, "r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return (folder / "built").exists()
+    except OSError:
+        return False
+
+
+def put_folder(built: Path, final: Path) -> None:
+    """Moves a folder to its place, where another may be; both on one file system.
+
+    Killed between its two renames, it leaves the old folder as "NAME.replaced"; `folder_exists`
+    puts that right.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if folder_exists(final):
+            os.replace(final, _beside(final))
+        os.replace(built, final)
+    finally:
+        folder_exists(final)
+
+
+def folder_exists(final: Path) -> bool:
+    """Returns whether the folder is there, after putting right what a killed `put_folder` left."""
+    old = _beside(final)
+    if old.exists():
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, final)
+    return final.exists()
+
+
+def is_superseded(folder: Path) -> bool:
+    """Returns whether a folder is the old one of two, as a killed `put_folder` leaves them."""
+    return folder.suffix == _REPLACED and folder.with_suffix("").exists()
+
+
+def _beside(final: Path) -> Path:
+    return final.with_name(final.name + _REPLACED)

@@ -1,0 +1,163 @@
+"""Image features: the backbones they come from, in one table, and the files that hold them.
+
+Another backbone is one more entry of BACKBONES.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import DTypeLike
+
+from scorehmr_jax.formats.tables import Table, read_tables
+
+OWN = "features"  # the key [N, F] of features from a backbone that is not in the table
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network whose features of an image a prior is conditioned on."""
+
+    name: str  # of `scorehmr build-data --backbone` and of the sets built with it
+    columns: Mapping[str, tuple[int, ...]]  # shape of one image's features by key, in order
+    network: str  # names its folder in `cache` and its statistics NETWORK_feat_stats.npz
+    with_betas: bool = False  # a prior on these features refines the shape too
+
+    @property
+    def width(self) -> int:
+        """Numbers per image, all columns flattened one after another."""
+        return sum(map(math.prod, self.columns.values()))
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("pare", {"pose_feats": (128, 24)}, "pare"),
+        Backbone(
+            "pare-shape",
+            {"pose_feats": (128, 24), "cam_shape_feats": (64, 24)},
+            "pare",
+            with_betas=True,
+        ),
+        Backbone("prohmr", {"img_feats": (2048,)}, "prohmr"),
+    )
+}
+
+# Keys whose statistics are called `mean` and `std`, without the key before them.
+_PLAIN_STATISTICS = ("img_feats", OWN)
+
+
+def all_keys() -> tuple[str, ...]:
+    """Returns every key under which a file may hold features."""
+    keys = [key for backbone in BACKBONES.values() for key in backbone.columns]
+    return tuple(dict.fromkeys([*keys, OWN]))
+
+
+def backbone_of_width(width: int) -> Backbone:
+    """Returns the backbone whose features a prior takes, told by their number.
+
+    Raises:
+        ValueError: if none has so many; lists those there are.
+    """
+    for backbone in BACKBONES.values():
+        if backbone.width == width:
+            return backbone
+    raise ValueError(f"expected features of a known backbone ({_known()}), found {width} per image")
+
+
+def feature_keys(table: Table, width: int) -> tuple[str, ...]:
+    """Returns the columns that make up features of this width, in order.
+
+    Raises:
+        ValueError: naming the file and the features it holds, if none do.
+    """
+    for keys in (*(tuple(backbone.columns) for backbone in BACKBONES.values()), (OWN,)):
+        if all(key in table for key in keys):
+            found = sum(math.prod(table[key].shape[1:]) for key in keys)
+            if found == width:
+                return keys
+    held = [f"{key} {table[key].shape[1:]}" for key in all_keys() if key in table]
+    raise ValueError(
+        f"{table.where}: the prior takes {width} features per image; found "
+        f"{', '.join(held) or 'no key of ' + ', '.join(all_keys())}. Take the features that the "
+        f"checkpoint was trained with; known are {_known()}"
+    )
+
+
+def statistics_keys(key: str) -> tuple[str, str]:
+    """Returns the keys of a column's mean and standard deviation in a file of statistics."""
+    prefix = "" if key in _PLAIN_STATISTICS else f"{key}_"
+    return f"{prefix}mean", f"{prefix}std"
+
+
+def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """Reads mean and standard deviation of one column of features, each of `shape`.
+
+    Raises:
+        ValueError: naming file and key, if they are missing, of another shape or no statistics.
+    """
+    mean_key, std_key = statistics_keys(key)
+    mean = table.array(mean_key, shape, np.float32)
+    std = table.array(std_key, shape, np.float32)
+    if not (np.isfinite(mean).all() and (std > 0).all()):
+        raise ValueError(f"{table.where}: {std_key} must be above 0 and {mean_key} finite")
+    return mean, std
+
+
+def read_features(
+    path: str | Path,
+    statistics: str | Path | None,
+    width: int,
+    counts: Sequence[int],
+    dtype: DTypeLike = np.float32,
+) -> list[Float[np.ndarray, "N F"]]:
+    """Reads image features of every group, as a checkpoint wants them.
+
+    Args:
+        path: .npz or .pkl, in the annotations' layout, with the keys of one of BACKBONES, or
+            `features` [N, F] of your own.
+        statistics: .npz with mean and standard deviation of each feature; None if the features
+            are standardised already.
+        width: how many features the checkpoint takes.
+        counts: images in each group.
+        dtype: of the arrays.
+    Returns:
+        One [N, width] array per group.
+    Raises:
+        ValueError: if file, statistics, counts and checkpoint do not belong together.
+    """
+    tables = read_tables(path, all_keys())
+    if len(tables) != len(counts):
+        raise ValueError(
+            f"{path}: expected features of {len(counts)} group(s), found {len(tables)}; features "
+            "and annotations must be of one data set"
+        )
+    keys = feature_keys(tables[0], width)
+    standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
+    if statistics is not None:
+        table = read_tables(statistics)[0]
+        standardise = {
+            key: feature_statistics(table, key, tables[0][key].shape[1:]) for key in keys
+        }
+    groups = []
+    for table, count in zip(tables, counts, strict=True):
+        parts = []
+        for key in keys:
+            raw = table.array(key, (count, *tables[0][key].shape[1:]), dtype)
+            mean, std = standardise[key]
+            parts.append(((raw - mean) / std).astype(dtype, copy=False).reshape(count, -1))
+        groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
+    return groups
+
+
+def _known() -> str:
+    return "; ".join(
+        f"{backbone.name}: "
+        + " with ".join(f"{key} {list(shape)}" for key, shape in backbone.columns.items())
+        + f", {backbone.width}"
+        for backbone in BACKBONES.values()
+    )

@@ -1,0 +1,282 @@
+"""Files written whole or not at all, and read with care."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from body_model import files
+from body_model.files import (
+    folder_exists,
+    local_path,
+    open_npz,
+    read_npy,
+    read_npz,
+    write_json,
+    write_npz,
+    write_text,
+    writing,
+    writing_folder,
+)
+from body_model.pickles import load_pickle
+
+ADDRESSES = ("gs://bucket/a.npz", "s3://b/c", "http://host/a", "file:///tmp/a", Path("gs://b/c"))
+DTYPES = ("?", "i1", "u2", "<i8", ">i4", "f2", "<f4", ">f8", "c16", "U3", "S2", "m8[s]")
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(
+    "door",
+    [
+        local_path,
+        read_npz,
+        read_npy,
+        load_pickle,
+        lambda path: write_npz(path, {"a": np.zeros(2)}),
+        lambda path: write_text(path, "text"),
+        lambda path: write_json(path, {}),
+        lambda path: writing(path).__enter__(),
+        lambda path: writing_folder(path).__enter__(),
+    ],
+)
+def test_an_address_is_refused_and_never_becomes_a_folder(door, address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^\w+://.*: is an address; expected a path on this mach"):
+        door(address)
+    assert not any(tmp_path.iterdir())
+
+
+def test_ordinary_paths_with_colons_and_a_home_are_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for path in ("a:b", "12:30/take", "C:/data", "./gs:/x", "/abs/gs:/x"):
+        assert local_path(path) == Path(path)
+    assert local_path("~/prior") == Path("/home/somebody/prior")
+    assert local_path("a/~/b") == Path("a/~/b")
+
+
+def test_a_file_is_the_old_one_until_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "old é")
+    with writing(path, "w") as file:
+        file.write("new")
+        assert path.read_text("utf-8") == "old é"
+    assert path.read_text() == "new" and len(list(path.parent.iterdir())) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(error), writing(path) as file:
+        file.write(b"half")
+        raise error
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_has_the_permissions_of_any_new_one(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a", "")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_a_link_is_followed(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real/a.txt")
+    for text in ("first", "second"):
+        write_text(tmp_path / "link", text)
+        assert (tmp_path / "real" / "a.txt").read_text() == text
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_what_cannot_be_a_file_is_named(tmp_path):
+    for name, kind in ((tmp_path, "a folder"), ("/dev/null", "a device")):
+        with pytest.raises(ValueError, match=f"^{name}: is {kind}.*; expected the name of a file"):
+            write_text(name, "")
+    assert not stat.S_ISREG(os.stat("/dev/null").st_mode)
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/b/c\.txt"):
+        write_text(tmp_path / "file" / "b" / "c.txt", "")
+    write_text(tmp_path / ("n" * 250), "a name as long as it may be")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["a.npz", "a", "a.dat"])
+def test_arrays_come_back_as_they_were(tmp_path, dtype, name):
+    values = np.array([[0, 1, 100], [3, 4, 5]]).astype(dtype)
+    arrays = {
+        "file": values,
+        "fortran": np.asfortranarray(values),
+        "a/b": values[0, 0],
+        "none": values[:0],
+    }
+    write_npz(tmp_path / name, arrays)
+    found = read_npz(tmp_path / name)
+    assert list(found) == list(arrays)
+    for key, array in arrays.items():
+        assert found[key].dtype == array.dtype
+        np.testing.assert_array_equal(found[key], array)
+    with np.load(tmp_path / name) as theirs:
+        np.testing.assert_array_equal(theirs["file"], values)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([{}]),
+        np.zeros(2, ml_dtypes.bfloat16),
+        np.zeros(2, ml_dtypes.float8_e5m2),
+        np.zeros(2, [("a", "O")]),
+    ],
+)
+def test_arrays_that_would_not_come_back_are_not_written(tmp_path, array):
+    with pytest.raises(ValueError, match=r"a\.npz: key odd: an \.npz cannot hold"):
+        write_npz(tmp_path / "a.npz", {"good": np.zeros(2), "odd": array})
+    assert not any(tmp_path.iterdir())
+
+
+def test_json_holds_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None, "é"]})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, None, "é"]}
+    with pytest.raises(ValueError, match=r"b\.json: cannot be written as JSON"):
+        write_json(tmp_path / "b.json", {"a": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_a_key_of_python_objects_is_there_but_is_not_read(tmp_path):
+    np.savez(tmp_path / "a.npz", plain=np.arange(3), odd=np.array([{}, None]))
+    found = read_npz(tmp_path / "a.npz")
+    assert "odd" in found and "none" not in found and list(found) == ["plain"]
+    for ask in (lambda: found["odd"], lambda: found.get("odd")):
+        with pytest.raises(ValueError, match=r"a\.npz: key odd holds Python objects, which"):
+            ask()
+    with pytest.raises(ValueError, match=r"a\.npz: no key none; found plain"):
+        found["none"]
+    assert found.get("none") is None
+    assert list(read_npz(tmp_path / "a.npz", ("plain", "none"))) == ["plain"]
+
+
+def _damaged(tmp_path, kind):
+    path = tmp_path / "in"
+    np.savez_compressed(path.with_suffix(".npz"), a=np.random.default_rng(0).normal(size=999))
+    whole = path.with_suffix(".npz").read_bytes()
+    if kind == "archive":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("word/document.xml", "text")
+    elif kind == "array":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif kind == "encrypted":
+        data = bytearray(whole)
+        data[6] |= 1
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(data)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind != "missing":
+        middle = bytearray(whole)
+        middle[len(whole) // 2] ^= 255
+        path.write_bytes(
+            {"cut": whole[:-300], "flipped": middle, "text": b"hello", "empty": b""}[kind]
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "no such file"),
+        ("folder", "is a folder; expected a file"),
+        ("pipe", "is a device or pipe"),
+        ("cut", "cut short or damaged"),
+        ("flipped", "cut short or damaged"),
+        ("text", "begins with b'hello', so it is no .npz"),
+        ("empty", "is empty, so it is no .npz"),
+        ("array", r"holds a single array \(.npy\); expected an .npz"),
+        ("archive", "a zip archive without arrays, first 'word/document.xml'"),
+        ("encrypted", "the archive is encrypted"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_truly(tmp_path, kind, reason):
+    path = _damaged(tmp_path, kind)
+    with pytest.raises(ValueError, match=f"^{path}: {reason}"):
+        read_npz(path)
+
+
+def test_only_what_is_read_counts_as_large(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", large=np.zeros(10**6), small=np.zeros(3))
+    monkeypatch.setattr(files, "_FREE", 10**5)
+    assert list(read_npz(tmp_path / "a.npz", ("small",))) == ["small"]
+    for read in (read_npz, lambda path: open_npz(path).__enter__()):
+        with pytest.raises(ValueError, match=r"a\.npz: refuses to read 8000\d+ bytes, far more"):
+            read(tmp_path / "a.npz")
+
+
+def test_one_array_alone_is_read_or_named(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(3))
+    np.testing.assert_array_equal(read_npy(tmp_path / "a.npy"), np.arange(3))
+    np.save(tmp_path / "b.npy", np.array([{}]), allow_pickle=True)
+    (tmp_path / "c.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-3])
+    (tmp_path / "d.npy").write_bytes(b"text")
+    for name, reason in (("b", "holds Python objects"), ("c", "cannot be"), ("d", "is no .npy")):
+        with pytest.raises(ValueError, match=rf"{name}\.npy: {reason}"):
+            read_npy(tmp_path / f"{name}.npy")
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "set"
+    for text in ("first", "second"):
+        with writing_folder(target) as folder:
+            (folder / "a").write_text(text)
+        assert (target / "a").read_text() == text
+    with pytest.raises(KeyboardInterrupt), writing_folder(target) as folder:
+        (folder / "a").write_text("half")
+        raise KeyboardInterrupt
+    assert (target / "a").read_text() == "second"
+    assert os.listdir(tmp_path / "deep") == ["set"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: is a file; expected the name of a folder"):
+        writing_folder(tmp_path / "file").__enter__()
+
+
+def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path):
+    (tmp_path / "set.replaced").mkdir()
+    (tmp_path / "set.replaced" / "a").touch()
+    assert files.folder_exists(tmp_path / "set") and (tmp_path / "set" / "a").exists()
+    assert not (tmp_path / "set.replaced").exists()
+    assert not folder_exists(tmp_path / "other")
+
+
+def test_what_a_killed_build_left_goes_and_a_living_one_stays(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from body_model.files import building\n"
+        "with building(Path(sys.argv[1])): print('building', flush=True); time.sleep(60)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None and process.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 2
+        started[0].kill()
+        started[0].wait()
+        with files.building(tmp_path):
+            assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
