@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Real
 
-from scorehmr_jax.shapes import Shape, fits, floating, rows_of, same_dtype
+from scorehmr_jax import units
+from scorehmr_jax.shapes import Shape, concrete, fits, floating, rows_of, same_dtype
 from scorehmr_jax.types import Array, Camera, Number
 
 # Focal length in pixels that the released code and most regression networks assume.
@@ -95,21 +96,24 @@ def crop_to_full(
     Returns:
         [..., 3] metres.
     Raises:
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or box sides are not in pixels.
     """
     weak_camera = floating(weak_camera)
     if weak_camera.shape[-1:] != (3,):
         raise ValueError(f"weak_camera: expected [..., 3], found {weak_camera.shape}")
     batch = weak_camera.shape[:-1]
-    weak_camera, box_center, box_size, image_size = same_dtype(
+    weak_camera, box_center, sides, image_size = same_dtype(
         weak_camera,
         rows_of("box_center", box_center, (2,), batch),
         rows_of("box_size", box_size, (), batch),
         rows_of("image_size", image_size, (2,), batch),
     )
+    known = concrete(box_size)
+    if known is not None:
+        units.check_box_sides(known[0], "box_size")
     focal = _both_focals(focal, batch).astype(weak_camera.dtype)
     # The released code adds this; it also keeps a zero scale finite.
-    scale = weak_camera[..., :1] * box_size[..., None] + 1e-9
+    scale = weak_camera[..., :1] * sides[..., None] + 1e-9
     offset = 2 * (box_center - image_size / 2) / scale
     return jnp.concatenate([weak_camera[..., 1:] + offset, 2 * focal[..., :1] / scale], axis=-1)
 

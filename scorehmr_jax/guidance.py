@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
+from scorehmr_jax import units
 from scorehmr_jax.camera import camera_batch, in_front, project
-from scorehmr_jax.shapes import Shape, fits, floating
+from scorehmr_jax.shapes import Shape, concrete, fits, floating
 from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, Number
 
@@ -154,7 +155,8 @@ def keypoints_2d(
     Returns:
         The term, for `refine`.
     Raises:
-        ValueError: if shapes disagree, a confidence lies outside [0, 1], or sigma is not positive.
+        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), or sigma
+            is not positive.
     """
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
@@ -162,11 +164,15 @@ def keypoints_2d(
             "keypoints: expected xy [..., N, K, 2] and confidence [..., N, K], "
             f"found {shape} and {confidence}"
         )
-    _check_numbers(keypoints.confidence, sigma)
     batch, rows = camera_batch(camera), shape[:-2]
     if not (fits(batch, rows) or fits(rows, batch)):
         raise ValueError(f"camera: expected one for each row {rows} of keypoints, found {batch}")
-    return KeypointTerm(*_screened(keypoints, camera), as_weight(sigma), as_weight(weight))
+    _check_units(keypoints, camera, np.broadcast_shapes(rows, batch))
+    known = concrete(sigma)
+    if known is not None and not (known[0] > 0).all():
+        raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
+    keypoints, camera = _screened(keypoints, camera)
+    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight))
 
 
 def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> MultiviewTerm:
@@ -215,7 +221,7 @@ def _screened(keypoints: Keypoints2D, camera: Camera) -> tuple[Keypoints2D, Came
     camera = jax.tree.map(floating, camera)
     batch = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(camera)))
     camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch), camera)
-    good = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
+    good: Array = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
     for leaf in jax.tree.leaves(camera):
         good &= jnp.isfinite(leaf).all(-1)
     camera = jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera)
@@ -235,16 +241,16 @@ def _each(numbers: Array, batch: Shape) -> Array:
     return jnp.broadcast_to(numbers, batch)
 
 
-def _check_numbers(confidence: Array, sigma: Number) -> None:
-    """Raises a ValueError for numbers out of range; those that are traced cannot be seen."""
-    if not isinstance(confidence, jax.core.Tracer):
-        known = np.asarray(jax.device_get(confidence))
-        known = known[~np.isnan(known)]
-        if known.size and (known.min() < 0 or known.max() > 1):
-            raise ValueError(
-                f"keypoints.confidence: expected within [0, 1], found {known.min():g} to "
-                f"{known.max():g}; clip or rescale the detector's scores first"
-            )
-    traced = isinstance(sigma, jax.core.Tracer)
-    if not traced and not (np.asarray(jax.device_get(sigma)) > 0).all():
-        raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
+def _check_units(keypoints: Keypoints2D, camera: Camera, rows: Shape) -> None:
+    """Raises a ValueError for numbers in other units; those that are traced cannot be seen."""
+    seen = concrete(keypoints.xy, keypoints.confidence)
+    if seen is None:
+        return
+    xy, confidence = seen
+    units.checked_confidence(confidence, "keypoints.confidence")
+    lens = concrete(camera.focal, camera.center, camera.image_size)
+    if lens is not None:
+        focal, center, image_size = lens
+        units.check_camera(focal, center, image_size, "camera")
+        xy = np.broadcast_to(xy, (*rows, *xy.shape[-2:]))
+    units.check_keypoints(xy, confidence, None if lens is None else lens[2], "keypoints")

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
+from scorehmr_jax.entry import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.sampler import DEFAULTS, Problem, RefineConfig, Sampler, result, run
-from scorehmr_jax.screening import OK, checked_estimate, settle
+from scorehmr_jax.screening import OK, settle
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate, Info, Refined
 
@@ -68,7 +69,8 @@ def refine(
     Raises:
         ValueError: if shapes do not fit.
     """
-    return _refine(Sampler.of(prior, body, config), estimate, features, as_terms(terms), mask)
+    sampler = Sampler.of(prior, body, config)
+    return _refine(sampler, estimate, features, *_checked(sampler, estimate, terms, mask))
 
 
 def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEFAULTS) -> Refiner:
@@ -94,9 +96,19 @@ def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEF
         terms: Any,
         mask: Array | None = None,
     ) -> tuple[Refined, Info]:
-        return _compiled(sampler, estimate, features, as_terms(terms), mask)
+        return _compiled(sampler, estimate, features, *_checked(sampler, estimate, terms, mask))
 
     return refiner
+
+
+def _checked(
+    sampler: Sampler, estimate: Estimate, terms: Any, mask: Array | None
+) -> tuple[tuple[Term, ...], Array | None]:
+    """Terms and mask, after all checks that need numbers."""
+    terms = as_terms(terms)
+    batch = check_shapes(estimate, sampler.skeleton.num_betas)
+    check_units(estimate, terms)
+    return terms, checked_mask(mask, batch)
 
 
 def _refine(

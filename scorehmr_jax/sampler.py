@@ -23,9 +23,10 @@ from jaxtyping import Bool, Float, Int
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim, ddim_step, ddim_times, predict_x_0
+from scorehmr_jax.entry import checked_estimate, checked_mask
 from scorehmr_jax.networks.denoiser import POSE_DIM
 from scorehmr_jax.prior import Prior, x_to_rotations
-from scorehmr_jax.screening import OK, checked_estimate, checked_mask, screen
+from scorehmr_jax.screening import OK, screen
 from scorehmr_jax.stopping import Never, StepStop
 from scorehmr_jax.terms import Term, as_terms, total_loss
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
@@ -136,6 +137,9 @@ class Problem:
         terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
         features = prior.features_of(estimate.pose, features)
         mask = checked_mask(mask, estimate.pose.shape[:-3])
+        # Derived from the samples, it is spread over devices as they are.
+        everyone = jnp.ones_like(estimate.betas[..., 0], bool)
+        mask = everyone if mask is None else jnp.broadcast_to(mask, everyone.shape)
         keep = sampler.config.keep_without_evidence
         with jax.default_matmul_precision("float32"):
             estimate, features, status = screen(skeleton, estimate, features, terms, mask, keep)

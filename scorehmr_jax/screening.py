@@ -4,14 +4,11 @@ A sample that cannot be refined keeps its first estimate and touches no other: h
 stand in its place while the others are refined.
 """
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from body_model import Skeleton
 from scorehmr_jax.prior import rotations_to_x
-from scorehmr_jax.shapes import Shape, fits, floating
 from scorehmr_jax.terms import Term
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
 
@@ -32,73 +29,6 @@ STATUS = (
 
 # The largest error of a number in R^T R.
 _ROTATION_TOLERANCE = 0.02
-
-
-def checked_estimate(estimate: Estimate, num_betas: int | None = None) -> Estimate:
-    """An estimate of one batch and precision.
-
-    Args:
-        estimate: pose [..., N, 24, 3, 3]; betas and translation of the same samples, or of fewer
-            axes before N, which then serve all.
-        num_betas: shape numbers that are expected; any by default.
-    Returns:
-        The estimate, its arrays all of the pose's samples and of its precision.
-    Raises:
-        ValueError: if shapes do not fit, or there are no samples.
-    """
-    pose, betas = jnp.asarray(estimate.pose), jnp.asarray(estimate.betas)
-    translation = jnp.asarray(estimate.translation)
-    expected = {
-        "pose": (pose, (24, 3, 3)),
-        "betas": (betas, (betas.shape[-1] if num_betas is None else num_betas,)),
-        "translation": (translation, (3,)),
-    }
-    for name, (array, tail) in expected.items():
-        if array.ndim <= len(tail) or array.shape[-len(tail) :] != tail:
-            tail_text = ", ".join(map(str, tail))
-            raise ValueError(
-                f"estimate.{name}: expected [..., N, {tail_text}], found {array.shape}"
-            )
-    batch = pose.shape[:-3]
-    if not fits(betas.shape[:-1], batch) or not fits(translation.shape[:-1], batch):
-        raise ValueError(
-            "estimate: pose, betas and translation disagree on the samples: "
-            f"{batch}, {betas.shape[:-1]} and {translation.shape[:-1]}"
-        )
-    if 0 in batch:
-        raise ValueError("estimate: no samples (an empty sequence or batch)")
-    # The pose decides the precision of all that the loop carries.
-    pose = floating(pose)
-    return Estimate(
-        pose,
-        jnp.broadcast_to(betas, (*batch, betas.shape[-1])).astype(pose.dtype),
-        jnp.broadcast_to(translation, (*batch, 3)).astype(pose.dtype),
-    )
-
-
-def checked_mask(mask: Array | None, batch: Shape) -> Bool[Array, "..."]:
-    """A mask of the batch, True everywhere if none is given.
-
-    Args:
-        mask: True or 1 for samples, False or 0 for padding.
-        batch: the samples' axes.
-    Raises:
-        ValueError: if it does not fit, or holds other numbers.
-    """
-    if mask is None:
-        return jnp.ones(batch, bool)
-    if not fits(jnp.shape(mask), batch):
-        raise ValueError(
-            f"mask: expected one for each estimate {batch}, found shape {jnp.shape(mask)}"
-        )
-    if not isinstance(mask, jax.core.Tracer):
-        found = np.unique(np.asarray(jax.device_get(mask)))
-        if not np.isin(found, (0, 1)).all():
-            raise ValueError(
-                f"mask: expected True or False for each sample, found numbers from {found.min()} "
-                f"to {found.max()}"
-            )
-    return jnp.broadcast_to(jnp.asarray(mask, bool), batch)
 
 
 def screen(
@@ -134,7 +64,7 @@ def screen(
         jnp.where(sound[..., None], estimate.betas, 0),
         jnp.where(sound[..., None], estimate.translation, away),
     )
-    first = as_hypothesis(skeleton, clean, sound)
+    first = as_hypothesis(skeleton, clean, sound, clean)
     usable = _usable(terms, first)
     informed = jnp.full_like(mask, not keep_without_evidence)
     for term in terms:
@@ -158,7 +88,7 @@ def as_hypothesis(
     skeleton: Skeleton,
     body: Estimate | Refined,
     mask: Bool[Array, "*N"],
-    first: Estimate | None = None,
+    first: Estimate,
 ) -> Hypothesis:
     """A body as terms judge it, outside the diffusion.
 
@@ -168,10 +98,7 @@ def as_hypothesis(
         mask: False for samples that terms are to leave out.
         first: the estimate that a result comes from; an estimate is its own.
     """
-    if isinstance(body, Estimate):
-        first, pose_6d = body, rotations_to_x(body.pose)
-    else:
-        pose_6d = body.pose_6d
+    pose_6d = body.pose_6d if isinstance(body, Refined) else rotations_to_x(body.pose)
     return Hypothesis(
         pose_6d=pose_6d,
         pose=body.pose,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,6 +55,22 @@ def floating(array: Any) -> Array:
     array = jnp.asarray(array)
     wide = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits >= 32
     return array if wide else array.astype(jnp.float32)
+
+
+def concrete(*arrays: Any) -> list[np.ndarray] | None:
+    """The numbers of arrays, on the host.
+
+    Args:
+        arrays: of any kind.
+    Returns:
+        NumPy arrays; None if one is traced, or is in part on the devices of another process.
+    """
+    for array in arrays:
+        if isinstance(array, jax.core.Tracer):
+            return None
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return None
+    return [np.asarray(array) for array in jax.device_get(arrays)]
 
 
 def same_dtype(*arrays: Array) -> tuple[Array, ...]:

@@ -16,8 +16,8 @@ class Estimate:
     """A first estimate of a body, from any regression network."""
 
     pose: Float[Array, "*N 24 3 3"]  # joint rotations; the root's is in the camera frame
-    betas: Float[Array, "*N B"]  # SMPL shape, usually 10 numbers
-    translation: Float[Array, "*N 3"]  # body to camera, metres
+    betas: Float[Array, "*#N B"]  # SMPL shape, usually 10 numbers
+    translation: Float[Array, "*#N 3"]  # body to camera, metres
 
 
 @pytree
@@ -32,9 +32,9 @@ class Keypoints2D:
 class Camera:
     """A pinhole camera without distortion."""
 
-    focal: Real[Array, "*N 2"]  # pixels
-    center: Real[Array, "*N 2"]  # principal point, pixels
-    image_size: Real[Array, "*N 2"]  # width and height, pixels
+    focal: Real[Array, "*#N 2"]  # pixels
+    center: Real[Array, "*#N 2"]  # principal point, pixels
+    image_size: Real[Array, "*#N 2"]  # width and height, pixels
 
 
 @pytree

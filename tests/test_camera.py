@@ -63,7 +63,8 @@ def test_crop_to_full_keeps_the_precision_of_the_camera():
         one = np.ones(3, np.float32)
         found = crop_to_full(one, np.array([420, 250]), np.array(300), np.array([1280, 720]), 5e3)
         assert found.dtype == np.float32
-        assert crop_to_full(one.astype(float), one[:2], one[0], one[:2], 5e3).dtype == np.float64
+        double = crop_to_full(one.astype(float), one[:2], 90 * one[0], one[:2], 5e3)
+        assert double.dtype == np.float64
 
 
 def test_known_pixels():
@@ -104,7 +105,7 @@ def test_a_focal_length_for_each_person():
     ):
         for make in (
             lambda f: pinhole(size, f),
-            lambda f: crop_to_full(camera, center, 1.0, size, f),
+            lambda f: crop_to_full(camera, center, 99.0, size, f),
         ):
             with pytest.raises(
                 ValueError, match=r"focal: expected one number, one for each .*found"
@@ -133,8 +134,14 @@ FULL = {
 )  # fmt: skip
 def test_a_shape_that_does_not_fit_is_named(name, shape):
     with pytest.raises(ValueError, match=f"{name}: expected") as error:
-        crop_to_full(**FULL | {name: np.ones(shape)})
+        crop_to_full(**FULL | {name: np.full(shape, 99.0)})
     assert str(shape) in str(error.value)
+
+
+def test_sides_over_200_are_refused():
+    with pytest.raises(ValueError, match=r"box_size: expected the box's side in pixels"):
+        crop_to_full(**FULL | {"box_size": FULL["box_size"] / 200})
+    jax.jit(crop_to_full)(**FULL | {"box_size": FULL["box_size"] / 200})  # it cannot be seen there
 
 
 def test_one_of_each_for_all():

@@ -166,7 +166,7 @@ def test_trace_of_the_steps(calls):
     g = loop.arrays
     targets = np.append(g["t"][1:25], [50])
     targets = np.concatenate([targets, g["t"][26:], [0]])
-    level = loop.prior.schedule.at(targets[:, None, None], jnp.float32)
+    level = loop.prior.schedule.at(targets[:, None, None], jnp.dtype("float32"))
     x = np.asarray(diffusion.ddim_step(level, g["x_start"], g["pred_noise"]))
     close("x_t", x[:-1], g["x_t"][1:], atol=1e-6)
 

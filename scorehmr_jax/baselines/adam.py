@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from body_model import SMPL, Skeleton
+from scorehmr_jax.entry import check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
-from scorehmr_jax.screening import OK, checked_estimate, checked_mask, screen, settle
+from scorehmr_jax.screening import OK, screen, settle
 from scorehmr_jax.terms import as_terms, total_loss
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Info, Number, Refined
 
@@ -47,7 +48,10 @@ def adam(
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
     terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
-    mask = checked_mask(mask, estimate.pose.shape[:-3])
+    check_units(estimate, terms)
+    batch = estimate.pose.shape[:-3]
+    mask = checked_mask(mask, batch)
+    mask = jnp.ones(batch, bool) if mask is None else jnp.broadcast_to(mask, batch)
     pull = jnp.asarray(pull, estimate.pose.dtype)
     if pull.ndim:
         raise ValueError(f"pull: expected one number, found shape {pull.shape}")
