@@ -4,6 +4,7 @@ Every place that writes goes through `writing` (a file) or `writing_folder`, and
 reads an .npz through `read_npz`, so that all give the same guarantees and the same messages.
 """
 
+import difflib
 import errno
 import json
 import os
@@ -13,9 +14,10 @@ import shutil
 import socket
 import stat
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -256,6 +258,36 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     raise ValueError(
         f"{where}: holds Python objects, which are not read; expected an array of plain numbers "
         "or text"
+    )
+
+
+def npz_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Lists the keys of an .npz without reading it; errors as of `read_npz`."""
+    with open_npz(path, ()) as archive:
+        return _keys(archive, None)
+
+
+def warn_of_unread(
+    where: str, held: Iterable[Any], read: Collection[str], others: Collection[str] = ()
+) -> None:
+    """Warns of keys that a file holds and that nothing reads, and guesses what they were meant for.
+
+    Args:
+        where: begins the message.
+        held: the file's keys.
+        read: the keys that are read.
+        others: keys that such files are known to have, and that are left alone in silence.
+    """
+    unknown = sorted(str(key) for key in {*held} - {*read} - {*others})
+    if not unknown:
+        return
+    named = []
+    for key in unknown:
+        close = difflib.get_close_matches(key.lower(), read, 1, cutoff=0.7)
+        meant = [*close, *(each for each in read if each in key.lower())]
+        named.append(f"{key} ({meant[0]}?)" if meant else key)
+    warnings.warn(
+        f"{where}: not read: {', '.join(named)}; known are {', '.join(read)}", stacklevel=3
     )
 
 

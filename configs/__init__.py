@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.protocol import Network
+from scorehmr_jax.networks.registry import DEFAULT, describe
 from scorehmr_jax.training.ema import Ema
 
 
@@ -27,7 +28,7 @@ class RunConfig:
 class TrainConfig:
     """A training run, but for its data folder, its length and where it writes."""
 
-    denoiser: DenoiserConfig
+    denoiser: Network
     batch: int = 128
     share_level: int = 1  # neighbours in the batch with the same noise level
     low_share: float = 0.0  # share of levels drawn below 100; 0 draws all levels equally
@@ -46,7 +47,7 @@ class TrainConfig:
     # Sets that `scorehmr build-data` builds, and their shares of a batch; none: motion capture.
     mixture: tuple[tuple[str, float], ...] = ()
     # Image features, an estimate's own pose, or nothing: as `Prior.condition_on`.
-    condition_on: Literal["none", "estimate", "image"] = "none"
+    condition_on: Literal["none", "estimate", "features"] = "none"
     seed: int = 0  # of weights, noise and the order of samples
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -62,7 +63,7 @@ class TrainConfig:
                 f"condition_on: expected what a denoiser with {width} features is conditioned on, "
                 f"found {self.condition_on!r}"
             )
-        if self.condition_on == "image" and not self.mixture:
+        if self.condition_on == "features" and not self.mixture:
             raise ValueError("condition_on: motion capture has no images; give a mixture of sets")
         if self.estimates_per_frame and (self.condition_on != "estimate" or self.mixture):
             raise ValueError(
@@ -110,6 +111,10 @@ def flat(config: TrainConfig) -> dict[str, Any]:
     """What decides the result of a run, with names like ema.decay."""
     fields = asdict(config)
     del fields["run"]
+    fields["denoiser"] = describe(config.denoiser)
+    # Runs from before networks had names go on.
+    if fields["denoiser"]["network"] == DEFAULT:
+        del fields["denoiser"]["network"]
     return _flat(fields, "")
 
 

@@ -24,7 +24,7 @@ from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim, ddim_step, ddim_times, predict_x_0
 from scorehmr_jax.entry import checked_estimate, checked_mask
-from scorehmr_jax.networks.denoiser import POSE_DIM
+from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.screening import OK, screen
 from scorehmr_jax.stopping import Never, StepStop
@@ -107,7 +107,7 @@ class Sampler:
             )
         skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
         with jax.default_matmul_precision("float32"):
-            network = prior.fold()
+            network = prior.prepare()
             modulations = network.modulation(jnp.asarray(config.times))
         return cls(replace(prior, params=None), network, modulations, skeleton, config)
 

@@ -63,7 +63,7 @@ def test_crop_to_full_keeps_the_precision_of_the_camera():
         one = np.ones(3, np.float32)
         found = crop_to_full(one, np.array([420, 250]), np.array(300), np.array([1280, 720]), 5e3)
         assert found.dtype == np.float32
-        double = crop_to_full(one.astype(float), one[:2], 90 * one[0], one[:2], 5e3)
+        double = crop_to_full(one.astype(float), 90 * one[:2], 90 * one[0], one[:2], 5e3)
         assert double.dtype == np.float64
 
 
@@ -139,7 +139,7 @@ def test_a_shape_that_does_not_fit_is_named(name, shape):
 
 
 def test_sides_over_200_are_refused():
-    with pytest.raises(ValueError, match=r"box_size: expected the box's side in pixels"):
+    with pytest.raises(ValueError, match="scale: expected the box's side in pixels"):
         crop_to_full(**FULL | {"box_size": FULL["box_size"] / 200})
     jax.jit(crop_to_full)(**FULL | {"box_size": FULL["box_size"] / 200})  # it cannot be seen there
 

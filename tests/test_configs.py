@@ -27,7 +27,7 @@ def test_sizes_and_mixtures_are_the_papers():
     for config in (a, b, shape):
         assert [share for _, share in config.mixture] == [0.5, 0.3, 0.2]
         assert (config.batch, config.learning_rate, config.schedule) == (128, 1e-4, "constant")
-        assert config.condition_on == "image"
+        assert config.condition_on == "features"
 
 
 def test_fields_are_overridden_by_name():
@@ -59,7 +59,7 @@ def test_values_that_make_no_sense_are_told():
         replace(tiny, condition_on="estimate")
     seen = replace(tiny.denoiser, features=9)
     with pytest.raises(ValueError, match="condition_on: motion capture has no images"):
-        replace(tiny, condition_on="image", denoiser=seen)
+        replace(tiny, condition_on="features", denoiser=seen)
     with pytest.raises(ValueError, match="mixture: expected every set once, found a, a"):
         replace(configs.get("scorehmr-b"), mixture=(("a", 1.0), ("a", 0.5)))
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):

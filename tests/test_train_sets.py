@@ -71,7 +71,7 @@ finally:
     trained = command("train.py", "scorehmr-b", *options, *SMALL)
     last = json.loads(trained.stdout.splitlines()[-1])
     assert last["step"] == 4 and np.isfinite(last["val_loss"])
-    assert load_prior(workdir / "weights.npz").condition_on == "image"
+    assert load_prior(workdir / "weights.npz").condition_on == "features"
 
 
 def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):

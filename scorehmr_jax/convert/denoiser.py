@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.parameters import flatten, is_float, unflatten
+
 # The one table: our module -> the released one's name. {s} is the stream, {i} the block.
 _STREAMS = {"pose": "", "shape": "_betas"}
 _WIDTHS = {"pose": 144, "shape": 10}
@@ -30,7 +33,7 @@ _PREFIXES = ("ema_model.model.", "model.", "")
 def released_denoiser(
     state: Mapping[str, Any], name: str = "checkpoint"
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Parameters and sizes of our denoiser from the released one's weights.
+    """Turns the released denoiser's weights into our parameters and sizes.
 
     Args:
         state: a whole checkpoint {step, model, opt, ema}, of which the EMA weights are taken, or
@@ -38,7 +41,7 @@ def released_denoiser(
         name: of the file, for messages.
     Returns:
         Nested dicts of numpy arrays, float32 (float64 where they were), as
-        `Denoiser(config).init` gives under "params"; and the fields of `DenoiserConfig`.
+        `Denoiser(**config).init` gives; and the fields of `Denoiser`.
     Raises:
         ValueError: naming a key that is missing or not expected, or a shape that does not fit.
     """
@@ -47,6 +50,10 @@ def released_denoiser(
         found = _listed([key for key in state if isinstance(key, str)])
         raise ValueError(f"{name}: no weights of a denoiser (init_mlp.weight); found keys {found}")
     config = _config(weights, name)
+    try:
+        shapes = Denoiser(**config).parameter_shapes()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     keys = {key: (path, transpose) for path, key, transpose in _table(config)}
     missing, unexpected = sorted(keys.keys() - weights), sorted(weights.keys() - keys)
     if missing or unexpected:
@@ -54,7 +61,7 @@ def released_denoiser(
             f"{name}: not the released denoiser's keys; missing: {_listed(missing)}; "
             f"not expected: {_listed(unexpected)}"
         )
-    shapes, flat = parameter_shapes(config), {}
+    flat = {}
     for key, (path, transpose) in keys.items():
         array = weights[key]
         if not isinstance(array, np.ndarray):
@@ -66,14 +73,17 @@ def released_denoiser(
                 f"{name}: key '{key}': expected shape {list(expected)}, found {list(array.shape)}"
             )
         if not is_float(array) or not np.isfinite(array.astype(np.float64)).all():
-            raise ValueError(f"{name}: key '{key}': expected finite numbers, found others")
+            raise ValueError(
+                f"{name}: key '{key}': expected finite numbers of a floating-point type, found "
+                f"{array.dtype}{', of them NaN or infinite ones' if is_float(array) else ''}"
+            )
         array = array.astype(np.promote_types(array.dtype.newbyteorder("="), np.float32))
         flat[path] = np.ascontiguousarray(array.T if transpose else array)
     return unflatten(flat), config
 
 
 def to_released(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The state_dict of the released denoiser from our parameters; undoes `released_denoiser`."""
+    """Turns our parameters into the released denoiser's state_dict; undoes `released_denoiser`."""
     config = {
         "blocks": _count_blocks(params["pose"], "blocks_"),
         "shape_blocks": _count_blocks(params.get("shape", {}), "blocks_"),
@@ -83,56 +93,6 @@ def to_released(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {
         key: flat[path].T if transpose else flat[path] for path, key, transpose in _table(config)
     }
-
-
-def parameter_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter, by its path, of a denoiser of the sizes in `config`."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path, _, _ in _table(config):
-        stream, *_, module, leaf = path.split("/")
-        width, hidden = _WIDTHS[stream], config["hidden"]
-        both = width + config["features" if stream == "pose" else "shape_features"]
-        inputs, outputs = {
-            "time1": (width, 4 * width),
-            "time2": (4 * width, 4 * width),
-            "input": (width, width),
-            "output": (width, width),
-            "time": (4 * width, 2 * width),
-            "linear1": (both, hidden),
-            "linear2": (hidden, width),
-            "norm1": (0, both),
-            "norm2": (0, hidden),
-        }[module]
-        shapes[path] = (inputs, outputs) if leaf == "kernel" else (outputs,)
-    return shapes
-
-
-def is_float(array: np.ndarray) -> bool:
-    """Whether the numbers are floats, numpy's own or bfloat16."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested dicts of arrays as one dict with paths like pose/blocks_0/linear1/kernel."""
-    flat: dict[str, np.ndarray] = {}
-    for name, node in params.items():
-        if isinstance(node, Mapping):
-            flat |= flatten(node, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = np.asarray(node)
-    return flat
-
-
-def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Undoes `flatten`."""
-    params: dict[str, Any] = {}
-    for path, array in flat.items():
-        *modules, leaf = path.split("/")
-        node = params
-        for module in modules:
-            node = node.setdefault(module, {})
-        node[leaf] = array
-    return params
 
 
 def _select(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +119,8 @@ def _config(weights: Mapping[str, Any], name: str) -> dict[str, int]:
     def length(key: str, least: int = 0) -> int:
         vector = weights.get(key)
         if not isinstance(vector, np.ndarray) or vector.ndim != 1:
-            raise ValueError(f"{name}: key '{key}': expected a vector, found none")
+            found = f"shape {list(vector.shape)}" if isinstance(vector, np.ndarray) else "none"
+            raise ValueError(f"{name}: key '{key}': expected a vector, found {found}")
         if len(vector) < least:
             raise ValueError(
                 f"{name}: key '{key}': expected at least {least} numbers, found {len(vector)}"
@@ -182,7 +143,7 @@ def _listed(keys: list[str]) -> str:
 
 
 def _table(config: Mapping[str, int]) -> Iterator[tuple[str, str, bool]]:
-    """Our path, the released key, and whether the matrix is the other way round."""
+    """Lists our path, the released key, and True where the matrix is transposed."""
     for stream, suffix in _STREAMS.items():
         if stream == "shape" and not config["shape_features"]:
             continue

@@ -34,7 +34,8 @@ from scorehmr_jax.datasets.statistics import (
 from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.released_layout import ReleasedLayout
-from scorehmr_jax.formats.tables import Table, not_rotations, read_tables
+from scorehmr_jax.formats.tables import Table, read_tables
+from scorehmr_jax.units import not_rotations
 
 # Names of the annotations of each data set in the released layout, by the fits that they hold.
 FILES = {

@@ -42,7 +42,8 @@ from scorehmr_jax.datasets.samples import (
 )
 from scorehmr_jax.datasets.statistics import Moments, Statistics, check_features, read_statistics
 from scorehmr_jax.formats.npz_rows import iterate
-from scorehmr_jax.formats.tables import Table, not_rotations
+from scorehmr_jax.formats.tables import Table
+from scorehmr_jax.units import not_rotations
 
 _STATISTICS = "feature_stats.npz"
 

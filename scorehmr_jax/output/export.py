@@ -193,7 +193,7 @@ def _continuous(quaternions: np.ndarray) -> np.ndarray:
     return np.concatenate([quaternions[:1], quaternions[1:] * signs])
 
 
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def _normals(vertices: np.ndarray, faces: Array) -> np.ndarray:
     """Unit vertex normals [V, 3]; of a vertex without faces, the y axis."""
     faces = np.asarray(faces)
     corners = vertices[faces]

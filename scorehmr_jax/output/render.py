@@ -14,6 +14,7 @@ import numpy as np
 
 from body_model.files import writing
 from body_model.joints import OPENPOSE_25
+from body_model.pytree import Array
 from scorehmr_jax.camera import project
 from scorehmr_jax.types import Camera, Keypoints2D
 
@@ -39,7 +40,7 @@ SAMPLES = 2  # per pixel of the picture, along x and along y
 
 def render(
     vertices: np.ndarray,
-    faces: np.ndarray,
+    faces: Array,
     camera: Camera,
     *,
     keypoints: Keypoints2D | None = None,

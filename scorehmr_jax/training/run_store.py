@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.training.step import TrainState
 from scorehmr_jax.types import Array
 
@@ -105,6 +106,7 @@ class RunStore:
             "config": self._config,
             "key": np.asarray(jax.random.key_data(key)).tolist(),
             "key_impl": str(jax.random.key_impl(key)),
+            "written_by": versions(),
         }
         found = {} if self._best is None else {self._best: (metrics or {}).get(self._best)}
         try:
@@ -163,6 +165,8 @@ class RunStore:
             except Exception as error:
                 self._set_aside(step, error)
                 continue
+            if run["config"].get("condition_on") == "image":  # as older runs call it
+                run["config"]["condition_on"] = "features"
             changes = differences(run["config"], self._config)
             if changes and not accept_changes:
                 raise ValueError(

@@ -118,11 +118,10 @@ def from_sets(
     """
     from scorehmr_jax.datasets.feed import open_feed
 
-    condition = {"image": "features"}.get(condition_on, condition_on)
     train, held_out = (
         open_feed(
             {folder / name: share for name, share in mixture.items()},
-            condition=condition,
+            condition=condition_on,
             features=width or None,
             statistics=feature_stats,
             with_shape=with_shape,
