@@ -28,12 +28,33 @@ KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "k
 
 _LANDMARK_KEYS = ("landmark_names", "landmark_vertices")
 # Of the files of SMPL, SMPL-H and SMPL-X: how they were made, their textures, faces and fingers.
-_NOT_READ = {
-    "J", "J_regressor_prior", "allow_pickle", "bs_style", "bs_type", "dynamic_lmk_bary_coords",
-    "dynamic_lmk_faces_idx", "ft", "gender", "hands_coeffsl", "hands_coeffsr", "hands_componentsl",
-    "hands_componentsr", "hands_meanl", "hands_meanr", "joint2num", "lmk_bary_coords",
-    "lmk_faces_idx", "part2num", "pose_training_info", "vert_sym_idxs", "vt", "weights_prior",
-}  # fmt: skip
+_NOT_READ = frozenset(
+    [
+        "J",
+        "J_regressor_prior",
+        "allow_pickle",
+        "bs_style",
+        "bs_type",
+        "dynamic_lmk_bary_coords",
+        "dynamic_lmk_faces_idx",
+        "ft",
+        "gender",
+        "hands_coeffsl",
+        "hands_coeffsr",
+        "hands_componentsl",
+        "hands_componentsr",
+        "hands_meanl",
+        "hands_meanr",
+        "joint2num",
+        "lmk_bary_coords",
+        "lmk_faces_idx",
+        "part2num",
+        "pose_training_info",
+        "vert_sym_idxs",
+        "vt",
+        "weights_prior",
+    ]
+)
 _TALLEST = 20.0  # metres; no body is, but one in centimetres or millimetres
 
 # SMPL-X has its own mesh: where the landmarks of SMPL_LANDMARKS lie on it.

@@ -15,8 +15,13 @@ from body_model.io import SMPLX_LANDMARKS, load, load_regressor, save
 from body_model.joints import PARENTS, SMPL_LANDMARKS
 
 FIELDS = (
-    "template", "shape_directions", "pose_directions", "joint_regressor", "skin_weights", "faces",
-)  # fmt: skip
+    "template",
+    "shape_directions",
+    "pose_directions",
+    "joint_regressor",
+    "skin_weights",
+    "faces",
+)
 
 
 def _tree(joints: int) -> list[int]:

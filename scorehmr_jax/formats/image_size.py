@@ -63,7 +63,7 @@ def _shown_size(path: Path) -> tuple[int, int]:
 
 
 def _orientation(image: Any, path: Path) -> int:
-    """How the picture is to be turned to be shown, as EXIF has it; 1 if nothing says so."""
+    """Reads the EXIF number of how a picture is to be turned when it is shown; 1 is as it is."""
     from PIL import Image
 
     try:
@@ -76,7 +76,7 @@ def _orientation(image: Any, path: Path) -> int:
 
 
 def _exif_after_pixels(path: Path) -> bytes | None:
-    """The EXIF data of a PNG, wherever in the file they are."""
+    """Reads the EXIF data of a PNG, wherever in the file they are."""
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
