@@ -4,7 +4,7 @@ Whoever wants another loop puts the parts together in another way:
 
     sampler = Sampler.of(prior, body, RefineConfig())
     problem = Problem.of(sampler, estimate, features, [keypoints_2d(keypoints, camera)])
-    state = start(problem)
+    state = first_state(problem)
     state = replace(state, x=invert(problem, state.x))
     state, losses = jax.lax.scan(partial(guided_step, problem), state, descent(problem))
     refined = result(problem, state)
@@ -118,7 +118,7 @@ class Problem:
 
     sampler: Sampler
     estimate: Estimate  # [..., N] the first; harmless numbers where there is nothing to refine
-    start: Float[Array, "*N D"]  # the estimate as the diffusion has it
+    first_x: Float[Array, "*N D"]  # the estimate as the diffusion has it
     condition: Any  # what the network knows of the features
     terms: tuple[Term, ...]
     status: Int[Array, "*N"]  # index into STATUS; those that are not 0 are not refined
@@ -178,9 +178,9 @@ class Move:
     modulation: Any  # what the network knows of the level it starts from
 
 
-def start(problem: Problem) -> State:
+def first_state(problem: Problem) -> State:
     """The state before the first round: the estimate, at rest."""
-    x, translation = problem.start, problem.estimate.translation
+    x, translation = problem.first_x, problem.estimate.translation
     at_rest = jnp.zeros_like(translation)
     return State(
         x=x,
@@ -198,7 +198,7 @@ def start(problem: Problem) -> State:
 def descent(problem: Problem) -> Move:
     """The steps from the highest level down to 0, leaves [S, ...], to scan over."""
     sampler = problem.sampler
-    levels = sampler.prior.schedule.at(jnp.asarray(sampler.config.times), problem.start.dtype)
+    levels = sampler.prior.schedule.at(jnp.asarray(sampler.config.times), problem.first_x.dtype)
 
     def rows(tree: Any, which: slice) -> Any:
         return jax.tree.map(lambda leaf: leaf[which], tree)
@@ -229,7 +229,7 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
 
     Args:
         problem: what is refined and what guides it.
-        state: of the step before; of `start` at first, with x at the highest level.
+        state: of the step before; of `first_state` at first, with x at the highest level.
         move: one row of `descent`.
     Returns:
         The state after it, and the unweighted loss of each sample before it.
@@ -264,7 +264,7 @@ def guided_round(problem: Problem, state: State) -> tuple[State, Float[Array, " 
 
     Args:
         problem: what is refined and what guides it.
-        state: of the round before, or of `start`.
+        state: of the round before, or of `first_state`.
     Returns:
         The state after it, and the unweighted losses before each guided step.
     """
@@ -299,7 +299,7 @@ def run(problem: Problem) -> tuple[State, Float[Array, " S *N"]]:
 
     state, losses = jax.lax.scan(
         jax.checkpoint(round_or_nothing, prevent_cse=False),
-        start(problem),
+        first_state(problem),
         None,
         config.iterations,
     )
@@ -329,7 +329,7 @@ def _loss(
     estimate, sampler = problem.estimate, problem.sampler
     # A sample that has diverged is taken out of its group, or its neighbours would follow.
     sane = jnp.isfinite(x_0).all(-1) & jnp.isfinite(translation).all(-1)
-    x_0 = jnp.where(sane[..., None], x_0, problem.start)
+    x_0 = jnp.where(sane[..., None], x_0, problem.first_x)
     pose, betas = x_to_rotations(x_0), sampler.prior.betas_of(x_0, estimate.betas)
     hypothesis = Hypothesis(
         pose_6d=x_0[..., :POSE_DIM],

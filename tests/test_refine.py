@@ -231,7 +231,7 @@ def test_its_parts_can_be_put_together_by_hand(prior, skeleton, people, video):
     def by_hand(prior, estimate, features):
         ready = sampler.Sampler.of(prior, skeleton, CONFIG)
         problem = sampler.Problem.of(ready, estimate, features, terms)
-        state = sampler.start(problem)
+        state = sampler.first_state(problem)
         history = []
         for _ in range(2):
             state = replace(state, x=sampler.invert(problem, state.x))
