@@ -57,11 +57,14 @@ BEST_GAIN = 0.05
 
 # Of the printed table: title and format.
 COLUMNS = {
-    "pa_mpjpe": ("PA-MPJPE", "9.1f"), "mpjpe": ("MPJPE", "9.1f"),
-    "worse_2mm_share": ("worse 2mm", "9.1%"), "acceleration": ("accel", "9.1f"),
-    "reprojection_px": ("2D px", "9.1f"), "pelvis_error": ("pelvis mm", "9.0f"),
+    "pa_mpjpe": ("PA-MPJPE", "9.1f"),
+    "mpjpe": ("MPJPE", "9.1f"),
+    "worse_2mm_share": ("worse 2mm", "9.1%"),
+    "acceleration": ("accel", "9.1f"),
+    "reprojection_px": ("2D px", "9.1f"),
+    "pelvis_error": ("pelvis mm", "9.0f"),
     "seconds_per_frame": ("s/frame", "9.4f"),
-}  # fmt: skip
+}
 
 # From a scene to bodies [G, N] and the status of each sample.
 Method = Callable[[Scene], tuple[Estimate | Refined, Array]]
@@ -70,16 +73,21 @@ Method = Callable[[Scene], tuple[Estimate | Refined, Array]]
 def main(arguments: list[str] | None = None) -> int:
     summary, _, rest = __doc__.partition("\n")
     parser = argparse.ArgumentParser(
-        "benchmarks.open", description=summary, epilog=rest,
+        "benchmarks.open",
+        description=summary,
+        epilog=rest,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of mocap_poses.npz")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--quick", action="store_true", help="fewer frames, under three minutes")
     parser.add_argument("--split", choices=("test", "val"), default="test")
     parser.add_argument("--body", type=Path, help="an SMPL body file; the open body without")
-    parser.add_argument("--check-realism", action="store_true",
-                        help="only ask, on the val split, whether the scenes are hard")  # fmt: skip
+    parser.add_argument(
+        "--check-realism",
+        action="store_true",
+        help="only ask, on the val split, whether the scenes are hard",
+    )
     options = parser.parse_args(arguments)
     path = options.data / "mocap_poses.npz"
     if not path.is_file():
@@ -258,9 +266,12 @@ def check_realism(body: SMPL, clips: mocap.Mocap, size: Size) -> Iterator[dict[s
             flush=True,
         )
         yield start | {
-            "strength": strength, "adam_free": free, "adam": best, "pull": pull,
+            "strength": strength,
+            "adam_free": free,
+            "adam": best,
+            "pull": pull,
             "realistic": bool(realistic),
-        }  # fmt: skip
+        }
 
 
 def print_row(row: dict[str, Any]) -> None:
