@@ -217,7 +217,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     # Report.
     run = {
         "protocol": asdict(protocol),
-        "refinement": asdict(config),
+        "refinement": asdict(config) | {"stop": str(config.stop)},
         "mode": args.mode,
         "precision": args.precision,
         "files": {k: str(v) for k, v in vars(files).items() if v is not None},

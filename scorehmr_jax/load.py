@@ -54,9 +54,8 @@ def load_prior(
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
     params, config = checkpoint.read(path)
     try:
-        network = network_of(config)
-        tables = diffusion.named_schedule(**config.get("schedule", checkpoint.DEFAULT_SCHEDULE))
-    except (TypeError, ValueError) as error:
+        network, tables = network_of(config), _schedule(config)
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return Prior(
         params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
@@ -76,6 +75,13 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype:
             f"dtype: {found.name} needs jax's x64 mode: jax.config.update('jax_enable_x64', True)"
         )
     return found
+
+
+def _schedule(config: Mapping[str, Any]) -> diffusion.Schedule:
+    given = config.get("schedule", checkpoint.DEFAULT_SCHEDULE)
+    if not isinstance(given, Mapping) or given.keys() != checkpoint.DEFAULT_SCHEDULE.keys():
+        raise ValueError(f"schedule: expected kind and steps, found {given!r}")
+    return diffusion.named_schedule(given["kind"], given["steps"])
 
 
 def _condition_on(path: Path, network: Network, config: Mapping[str, Any]) -> str:

@@ -1,13 +1,17 @@
 """From files to a prior: shipped ones by name, and the range of the shape numbers."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
-from bodies import released_state
+from bodies import released_state, small_prior
 
 from scorehmr_jax import checkpoint
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior
+
+SHIPPED = Path(checkpoint.__file__).parent / "weights" / "open-cond.npz"
 
 
 def test_shipped_priors_load_by_name():
@@ -23,6 +27,47 @@ def test_shipped_priors_load_by_name():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="no-such-prior: no such file, and no shipped prior"):
         load_prior("no-such-prior")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "bool", np.int32, "complex64"])
+def test_a_type_that_holds_no_weights_is_refused(dtype):
+    with pytest.raises(ValueError, match="dtype: expected a floating-point type, found"):
+        load_prior("open-uncond", dtype=dtype)
+
+
+def test_a_type_that_jax_would_narrow_is_refused():
+    with pytest.raises(ValueError, match="dtype: float64 needs jax's x64 mode"):
+        load_prior("open-uncond", dtype="float64")
+
+
+def test_older_files_call_features_image(tmp_path):
+    given = small_prior(4, 8, 1)
+    params, config = given.params, checkpoint.description(given.network)
+    checkpoint.save_npz(tmp_path / "a.npz", params, config | {"condition_on": "image"})
+    assert load_prior(tmp_path / "a.npz").condition_on == "features"
+    for wrong, message in (
+        ("none", "the network takes 4 features, found 'none'"),
+        ("pixels", "expected one of features, estimate, none, found 'pixels'"),
+    ):
+        checkpoint.save_npz(tmp_path / "a.npz", params, config | {"condition_on": wrong})
+        with pytest.raises(ValueError, match=rf"a\.npz: condition_on: {message}"):
+            load_prior(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"kind": "sine", "steps": 1000}, "expected one of cosine, linear, found 'sine'"),
+        ({"kind": "cosine", "steps": 1}, "a whole number of at least 2 levels, found 1"),
+        ({"kind": "cosine"}, "steps"),
+        ("cosine", "schedule: expected kind and steps, found 'cosine'"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(tmp_path, schedule, message):
+    params, config = checkpoint.read(SHIPPED)
+    checkpoint.save_npz(tmp_path / "a.npz", params, config | {"schedule": schedule})
+    with pytest.raises(ValueError, match=rf"a\.npz: .*{message}"):
+        load_prior(tmp_path / "a.npz")
 
 
 def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
