@@ -11,7 +11,7 @@ import numpy as np
 
 import body_model
 from body_model import Skeleton
-from body_model.io import read_npz, write_npz
+from body_model.files import read_npz, write_npz
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import cluster
 from scorehmr_jax.datasets.batch import Batch
