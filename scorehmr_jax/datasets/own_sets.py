@@ -25,9 +25,9 @@ from scorehmr_jax.datasets.own_files import (
     EMPTY,
     KEYS,
     check_keys,
+    check_units,
     own_shapes,
     refuse_copy,
-    refuse_far_turns,
     usual_table,
     warn_of_unread,
 )
@@ -42,7 +42,8 @@ from scorehmr_jax.datasets.samples import (
 )
 from scorehmr_jax.datasets.statistics import Moments, Statistics, check_features, read_statistics
 from scorehmr_jax.formats.npz_rows import iterate
-from scorehmr_jax.formats.tables import Table, not_rotations
+from scorehmr_jax.formats.tables import Table
+from scorehmr_jax.units import not_rotations
 
 _STATISTICS = "feature_stats.npz"
 
@@ -88,7 +89,7 @@ class OwnSet(SampleReader):
             with leaving_out(path, self.dropped, odd):
                 check_keys(path, table, usual)
                 refuse_copy(path, contents)
-                refuse_far_turns(path)
+                check_units(path, table)
                 good[path] = table
         if not good:
             raise ValueError(f"{self.folder}: no file can be used: {summary(odd)}")
