@@ -29,7 +29,7 @@ import numpy as np
 
 import body_model
 from benchmarks import report
-from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Scene, Size, scene
+from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Size, scene
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import project
@@ -40,6 +40,7 @@ from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.screening import OK
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.regressor import box_size
+from scorehmr_jax.simulation.scene import Scene
 from scorehmr_jax.types import Array, Estimate, Refined
 
 PRIORS = ("open-uncond", "open-cond")

@@ -1,45 +1,27 @@
-"""Scenes whose truth is known: real poses before cameras, simulated estimates and detections."""
+"""The scenes of the benchmark: real poses before cameras, simulated estimates and detections."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from body_model import Skeleton
-from body_model.pytree import pytree
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.camera import project
 from scorehmr_jax.simulation.mocap import Mocap
-from scorehmr_jax.simulation.regressor import (
-    REGRESSORS,
-    Detector,
-    pixels_per_metre,
-    place_before_camera,
-    place_before_cameras,
-    simulate_detections,
-    simulate_estimates,
-)
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
+from scorehmr_jax.simulation.placement import place_before_camera, place_before_cameras
+from scorehmr_jax.simulation.regressor import REGRESSORS
+from scorehmr_jax.simulation.scene import Scene, observe, share_shape
+from scorehmr_jax.types import Array, Camera, Estimate
 
 SETTINGS = ("keypoints", "video", "multiview")
 STRENGTHS = tuple(REGRESSORS)
 VIEWS = 4
 
 
-@pytree
-class Scene:
-    """People, the cameras before them, and what a network and a detector say of the images."""
-
-    truth: Estimate  # [G, N] groups: videos, or views of one person; single frames are [1, N]
-    camera: Camera
-    keypoints: Keypoints2D  # [G, N, K] detected
-    estimate: Estimate
-
-
 @dataclass(frozen=True)
 class Size:
-    """How many frames of each setting."""
+    """The number of frames of a setting."""
 
     frames: int  # in all, the same in every setting
     length: int  # frames of a video
@@ -52,7 +34,7 @@ QUICK = Size(frames=96, length=32)
 def scene(
     key: Array, skeleton: Skeleton, mocap: Mocap, setting: str, strength: str, size: Size
 ) -> Scene:
-    """A setting of the benchmark.
+    """Simulates a setting of the benchmark.
 
     The frames are spread evenly over the clips; the people have several shapes. Groups share the
     mean of their estimated shapes, as in the released evaluation.
@@ -64,31 +46,22 @@ def scene(
         setting: one of SETTINGS.
         strength: one of STRENGTHS.
         size: how many frames.
+    Returns:
+        A scene [G, N] of groups: videos, or views of one person; single frames are one group.
     """
     key_truth, key_estimate, key_detections = jax.random.split(key, 3)
     truth, camera, clip = _truth(key_truth, skeleton, mocap, setting, size)
-    estimate = simulate_estimates(
-        key_estimate, skeleton, truth.pose, truth.betas, truth.translation, camera,
-        REGRESSORS[strength], clip,
-    )  # fmt: skip
-    xy = project(skeleton(truth.pose, truth.betas, truth.translation), camera)
-    scale = pixels_per_metre(camera, truth.translation)
-    keypoints = simulate_detections(key_detections, xy, scale, Detector(), clip)
+    keys = key_estimate, key_detections
+    flat = observe(keys, skeleton, truth, camera, REGRESSORS[strength], clip)
     group = {"keypoints": size.frames, "video": size.length, "multiview": VIEWS}[setting]
-    whole = jax.tree.map(
-        lambda a: a.reshape(-1, group, *a.shape[1:]), Scene(truth, camera, keypoints, estimate)
-    )
-    if setting == "keypoints":
-        return whole
-    betas = whole.estimate.betas
-    betas = jnp.broadcast_to(betas.mean(1, keepdims=True), betas.shape)
-    return replace(whole, estimate=replace(whole.estimate, betas=betas))
+    grouped = jax.tree.map(lambda a: a.reshape(-1, group, *a.shape[1:]), flat)
+    return grouped if setting == "keypoints" else share_shape(grouped)
 
 
 def _truth(
     key: Array, skeleton: Skeleton, mocap: Mocap, setting: str, size: Size
 ) -> tuple[Estimate, Camera, Array]:
-    """True bodies in the camera frame, their cameras, and the clip of each frame."""
+    """Makes true bodies in the camera frame, their cameras, and the clip of each frame."""
     key_betas, key_camera = jax.random.split(key)
     if setting == "video":
         frames = windows(mocap.clip, size.frames // size.length, size.length)
@@ -113,8 +86,14 @@ def _truth(
 
 
 def windows(clip: np.ndarray, count: int, length: int) -> np.ndarray:
-    """Frames [count, length] of windows without overlap, spread evenly over the clips [N].
+    """Chooses windows without overlap, spread evenly over the clips.
 
+    Args:
+        clip: [N] the clip of each frame.
+        count: of windows.
+        length: of a window, frames.
+    Returns:
+        [count, length] frames.
     Raises:
         ValueError: if there are fewer windows.
     """

@@ -10,7 +10,8 @@ from numpy.typing import DTypeLike
 
 from body_model.files import Npz, is_npy, is_npz, local_path, read_npy, read_npz, write_npz
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
-from body_model.pickles import StandIn, load_pickle
+from body_model.pickles import load_pickle
+from body_model.placeholders import Placeholder
 from body_model.smpl import SMPL
 
 KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
@@ -126,9 +127,9 @@ def load_regressor(
 
 def _read(path: Path) -> Any:
     """The content of an .npz, .npy or pickle, told apart by how it begins."""
-    if is_npz(path):
+    if is_npz(path) or path.suffix == ".npz":
         return read_npz(path)
-    if is_npy(path):
+    if is_npy(path) or path.suffix == ".npy":
         return read_npy(path)
     return load_pickle(path)
 
@@ -141,7 +142,7 @@ def _kind(x: Any) -> str:
     # Never the text of a container from a file: of lists that share lists it has no end.
     if isinstance(x, np.ndarray):
         return str(x.dtype)
-    return repr(x) if isinstance(x, StandIn) else f"a value of type {type(x).__name__}"
+    return repr(x) if isinstance(x, Placeholder) else f"a value of type {type(x).__name__}"
 
 
 def _is_numeric(value: Any) -> bool:

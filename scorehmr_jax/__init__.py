@@ -2,6 +2,7 @@
 
 from scorehmr_jax.camera import crop_to_full, pinhole, project
 from scorehmr_jax.example import example
+from scorehmr_jax.formats.estimates import RefineInput, read_estimates, write_estimates
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.hypotheses import best_of, hypotheses
@@ -20,6 +21,7 @@ __all__ = [
     "Keypoints2D",
     "Prior",
     "RefineConfig",
+    "RefineInput",
     "Refined",
     "Term",
     "best_of",
@@ -32,6 +34,7 @@ __all__ = [
     "multiview",
     "pinhole",
     "project",
+    "read_estimates",
     "refine",
     "rotations_to_x",
     "shipped_priors",
@@ -39,5 +42,6 @@ __all__ = [
     "stack_groups",
     "unstack_groups",
     "weighted",
+    "write_estimates",
     "x_to_rotations",
 ]

@@ -9,7 +9,7 @@ FILE = Path(__file__).with_name("example.npz")
 
 
 def example(body: SMPL | None = None, seed: int = 0) -> tuple[Estimate, Keypoints2D, Camera]:
-    """The demo's video: 120 frames of one person.
+    """Reads the demo's video: 120 frames of one person.
 
     Args:
         body: whose motion it is; without one the open body's, whose numbers come ready made.
@@ -23,7 +23,7 @@ def example(body: SMPL | None = None, seed: int = 0) -> tuple[Estimate, Keypoint
         from scorehmr_jax.simulation.scene import simulated_example
 
         return simulated_example(body, seed)
-    from scorehmr_jax.formats import estimates
+    from scorehmr_jax.formats.estimates import read_estimates
 
-    given = estimates.read(FILE)
+    given = read_estimates(FILE)
     return given.estimate, given.keypoints, given.camera

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from golden.cut import CutSet
 
 from body_model import SMPL, Skeleton
 from body_model.joints import OPENPOSE_25
@@ -118,6 +119,15 @@ def golden_prior(golden: Path, variant: str, dtype: Any = np.float32) -> Prior:
         betas_stats=golden / "pack" / "betas_stats_eft_fits.npz",
         dtype=np.dtype(dtype).name,
     )
+
+
+def released_state(golden: Path, variant: str) -> dict[str, np.ndarray]:
+    """A state_dict of the released denoiser; where its weights are not at hand, of random ones."""
+    layout = json.loads((HERE / "layouts.json").read_text()).get(variant)
+    if layout is None or not isinstance(golden, CutSet):
+        return arrays(golden / "ckpt" / f"{variant}_ema_f16.npz")
+    rng = np.random.default_rng(0)
+    return {key: (0.1 * rng.standard_normal(s)).astype(np.float16) for key, s in layout.items()}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+from golden import cut
 
 # Before any test imports the packages: shapes and dtypes of every signature and field are
 # checked whenever a test calls one.
@@ -31,17 +32,24 @@ def _raises_unchecked(*args: Any, **kwargs: Any) -> Iterator[Any]:
 pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "use the golden arrays in tests/golden, also where shared/golden has more"
+    parser.addoption("--cut-golden", action="store_true", help=text)
+
+
+@pytest.fixture(scope="session")
+def golden(request: pytest.FixtureRequest) -> Path:
+    """Outputs of the released code on synthetic input: the whole set, or the cut one."""
+    if (SHARED / "golden").is_dir() and not request.config.getoption("--cut-golden"):
+        return SHARED / "golden"
+    return cut.folder()
+
+
 def _folder(name: str) -> Path:
     path = SHARED / name
     if not path.is_dir():
         pytest.skip(f"needs the folder shared/{name} beside the repository")
     return path
-
-
-@pytest.fixture(scope="session")
-def golden() -> Path:
-    """Outputs of the released code on synthetic input."""
-    return _folder("golden")
 
 
 @pytest.fixture(scope="session")

@@ -40,19 +40,23 @@ def test_one_command_builds_the_sets_of_a_paper_model(data, tmp_path, capsys):
     assert names_in(out) == ["coco", "h36m", "mpi_inf_3dhp"]
 
 
-def test_a_set_holds_what_the_files_hold(golden, data, tmp_path):
+def test_a_set_holds_what_the_files_hold(data, tmp_path):
     folder = build("h36m", data, tmp_path / "sets", quiet=True)
-    steps = np.load(golden / "train_steps_tiny_betas.npz")
+    fits = np.load(data / "datasets/h36m_train_mosh.npz")
+    raw = np.load(tmp_path / "cache/pare/h36m_train_mosh.npz")["pose_feats"]
+    stats = np.load(data / "stats/pare_feat_stats.npz")
     found = everything(folder, "pose", "betas", "features")
-    np.testing.assert_array_equal(found["pose"], axis_angle_to_x(steps["pose_aa"]))
-    np.testing.assert_array_equal(found["betas"], steps["betas"])
-    features = found["features"].astype(np.float32)
-    np.testing.assert_allclose(features, steps["feats"][:, :3072], rtol=2**-8, atol=1e-3)
+    np.testing.assert_array_equal(found["pose"], axis_angle_to_x(fits["body_pose"]))
+    np.testing.assert_array_equal(found["betas"], fits["betas"])
+    features = (raw - stats["pose_feats_mean"]) / stats["pose_feats_std"]
+    np.testing.assert_allclose(
+        found["features"].astype(np.float32), features.reshape(32, 3072), rtol=2**-8, atol=1e-3
+    )
 
 
-def test_only_samples_with_fits_are_kept(golden, data, tmp_path):
+def test_only_samples_with_fits_are_kept(data, tmp_path):
     folder = build("coco", data, tmp_path / "sets", quiet=True)
-    pose = np.load(golden / "pack/3dpw_test.npz")["body_pose"][:40]
+    pose = np.load(data / "datasets/coco_train_eft.npz")["body_pose"]
     kept = np.arange(40) % 10 != 0
     np.testing.assert_array_equal(everything(folder, "pose")["pose"], axis_angle_to_x(pose[kept]))
     change(data / "datasets/coco_train_eft.npz", has_betas=np.arange(40) % 4 > 0)
@@ -104,10 +108,10 @@ def test_large_sets_need_no_tensorflow_either(data, tmp_path, monkeypatch):
     assert len(RecordSet.open(folder, "train[:50%]")) == 16
 
 
-def test_estimates_can_come_along(golden, data, tmp_path):
+def test_estimates_can_come_along(data, tmp_path):
     files = Given(estimates=tmp_path / "cache/hmr2b/coco_train_eft.npz", backbone="none")
     found = everything(build("coco", data, tmp_path / "sets", files, quiet=True), "estimate")
-    pose = np.load(golden / "pack/3dpw_test_hmr2_preds.npz")["pred_pose"][1]
+    pose = np.load(files.estimates)["pred_pose"][1]
     expected = np.swapaxes(pose[..., :2], -1, -2).reshape(144)
     np.testing.assert_allclose(found["estimate"][0], expected, atol=1e-7)
 

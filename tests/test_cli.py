@@ -7,12 +7,21 @@ import importlib.util
 import numpy as np
 import pytest
 
+from body_model.files import read_npz
 from body_model.io import save
 from body_model.joints import OPENPOSE_25
 from body_model.open.stand_in import stand_in
 from scorehmr_jax.commands.main import main
+from scorehmr_jax.formats.estimates import read_estimates
 
 COUNT = 3
+
+
+@pytest.fixture
+def short_loop(monkeypatch):
+    loop = importlib.import_module("scorehmr_jax.refine")
+    short = functools.partial(loop.make_refiner, config=loop.RefineConfig(iterations=1))
+    monkeypatch.setattr(loop, "make_refiner", short)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +43,7 @@ def columns(**changes):
         "keypoints": keypoints,
         "image_size": np.full((COUNT, 2), 1000),
         "focal": np.array(1500),
+        "center": np.array([500, 500]),
     } | changes
     return {key: value for key, value in data.items() if value is not None}
 
@@ -44,10 +54,7 @@ def refine(folder, body, data, *flags):
     main([str(part) for part in given])
 
 
-def test_from_file_to_file(tmp_path, body, monkeypatch, capsys):
-    loop = importlib.import_module("scorehmr_jax.refine")
-    short = functools.partial(loop.make_refiner, config=loop.RefineConfig(iterations=1))
-    monkeypatch.setattr(loop, "make_refiner", short)
+def test_from_file_to_file(tmp_path, body, short_loop, capsys):
     data = columns()
     data["translation"][1] = np.nan
     refine(tmp_path, body, data, "--video")
@@ -56,14 +63,45 @@ def test_from_file_to_file(tmp_path, body, monkeypatch, capsys):
         np.testing.assert_array_equal(found["focal"], np.full((COUNT, 2), 1500))
         np.testing.assert_allclose(found["pose"][1], data["pose"][1], atol=1e-6)
         assert np.abs(found["pose"][0] - data["pose"][0]).max() > 0.01
-    printed = capsys.readouterr().out
+        np.testing.assert_array_equal(found["status"] > 0, [False, True, False])
+    printed, said = capsys.readouterr()
     assert "2 of 3 refined" in printed and "  1: kept" in printed
+    assert said == ""
+
+
+def test_what_the_command_wrote_it_refines_again(tmp_path, body, short_loop, capsys):
+    refine(tmp_path, body, columns())
+    (tmp_path / "out.npz").rename(tmp_path / "once.npz")
+    once, again = (str(tmp_path / f"{name}.npz") for name in ("once", "again"))
+    main(["refine", once, "--out", again, "--body", str(body), "--video"])
+    assert capsys.readouterr().err == ""
+    first, second = read_estimates(once), read_estimates(again)
+    for name in ("keypoints", "camera"):
+        a, b = (vars(getattr(given, name)) for given in (first, second))
+        for key, array in a.items():
+            np.testing.assert_array_equal(array, b[key])
+    assert np.abs(first.estimate.pose - second.estimate.pose).max() > 0.01
+
+
+def test_a_principal_point_off_the_middle_moves_nothing_but_the_pixels(
+    tmp_path, body, short_loop, capsys
+):
+    data, shift = columns(), np.array([120.0, -80.0])
+    refine(tmp_path, body, data)
+    expected = read_npz(tmp_path / "out.npz")
+    data["keypoints"][..., :2] += shift
+    refine(tmp_path, body, data | {"center": 500 + shift})
+    found = read_npz(tmp_path / "out.npz")
+    np.testing.assert_array_equal(found["center"], np.tile(500 + shift, (COUNT, 1)))
+    for key in ("pose", "translation"):
+        np.testing.assert_allclose(found[key], expected[key], atol=1e-4)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pose": None}, "in.npz: no key pose; found betas, focal, "),
+        ({"pose": None}, "in.npz: no key pose; found betas, center, focal, "),
         (
             {"pose": np.zeros((COUNT, 72))},
             "pose: expected shape (3, 24, 3) or (3, 24, 3, 3), found",
@@ -71,16 +109,29 @@ def test_from_file_to_file(tmp_path, body, monkeypatch, capsys):
         ({"pose": np.full((COUNT, 24, 3), "a")}, "pose: expected numbers, found <U1"),
         (
             {"pose": np.zeros((COUNT, 24, 3, 3))},
-            "pose: row 0 (3 in all) holds matrices that are no",
+            "pose: row 0 (3 of 3 in all) holds matrices that are no",
         ),
-        ({"betas": np.zeros((COUNT, 300))}, "betas: expected shape (N, 10), found (3, 300)"),
+        (
+            {"betas": np.zeros((COUNT, 300))},
+            "estimate.betas: expected [..., N, 10], found (3, 300)",
+        ),
+        (
+            {"pose": np.full((COUNT, 24, 3), 30.0)},
+            "in 3 of 3 poses; expected axis-angle in radians",
+        ),
+        (
+            {"translation": np.full((COUNT, 3), 5e3)},
+            "found millimetres, or a focal length in other",
+        ),
+        ({"focal": np.array(35)}, "camera.focal: expected pixels, found 35 x 35 for an image of"),
+        ({"center": np.full(2, 0.5)}, "camera.center: expected the principal point in pixels"),
         ({"focal": np.ones(4)}, "focal: expected shape () or (1,) or (3,) or (3, 2), found (4,)"),
         ({"focal": np.array(-1)}, "focal: expected pixels above 0, found -1"),
         ({"image_size": np.zeros((COUNT, 2))}, "image_size: expected pixels above 0, found 0"),
-        ({"features": np.zeros((2, 144))}, "features: expected shape (3, N), found (2, 144)"),
+        ({"features": np.zeros((2, 144))}, "features: expected shape (3, F), found (2, 144)"),
         (
             {"keypoints": np.full((COUNT, 25, 3), 90)},
-            "keypoints.confidence: expected within [0, 1]",
+            "keypoints: expected confidences from 0 (not seen) to 1",
         ),
     ],
 )
@@ -93,8 +144,14 @@ def test_a_mistake_is_named_in_one_line_and_nothing_is_written(tmp_path, body, c
 
 
 def test_the_file_that_is_wrong_is_the_one_that_is_named(tmp_path, body):
-    for flags, name in ((["--prior", "/gone.pt"], "/gone.pt"), (["--out", tmp_path], tmp_path)):
-        with pytest.raises(SystemExit, match=f"^scorehmr refine: {name}: "):
+    for flags, name in (
+        (["--prior", "/gone.pt"], "/gone.pt"),
+        (["--out", tmp_path], tmp_path),
+        (["--out", tmp_path / "a.glb"], r"\S*a.glb: ends in .glb; expected the .npz to write"),
+        (["--out", "gs://bucket/a.npz"], "gs://bucket/a.npz: is an address"),
+        (["--body", "s3://bucket/a.pkl"], "s3://bucket/a.pkl: is an address"),
+    ):
+        with pytest.raises(SystemExit, match=f"^scorehmr refine: {name}"):
             refine(tmp_path, body, columns(), *flags)
 
 

@@ -12,8 +12,9 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from bodies import released_state
 
-from body_model.pickles import UnsafePickle
+from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.denoiser import flatten, released_denoiser, to_released
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
@@ -204,7 +205,7 @@ def test_released_weights_give_the_released_output(golden):
 
 
 def test_parameters_are_those_that_our_denoiser_makes(golden):
-    params, config = released_denoiser(dict(np.load(golden / "ckpt" / "tiny_betas_ema_f16.npz")))
+    params, config = released_denoiser(released_state(golden, "tiny_betas"))
     denoiser = Denoiser(DenoiserConfig(**config))
     shapes = jax.eval_shape(denoiser.init, jax.random.key(0), np.ones(154), 0, np.ones(4608))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda a: a.shape, shapes["params"])
@@ -212,7 +213,7 @@ def test_parameters_are_those_that_our_denoiser_makes(golden):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_to_released_undoes_it(golden, variant):
-    state = dict(np.load(golden / "ckpt" / f"{variant}_ema_f16.npz"))
+    state = released_state(golden, variant)
     back = to_released(released_denoiser(state)[0])
     assert back.keys() == state.keys()
     for key, array in state.items():
@@ -272,5 +273,5 @@ def test_keys_that_are_no_text_are_passed_over(golden):
 
 
 def test_flat_names(golden):
-    params, _ = released_denoiser(dict(np.load(golden / "ckpt" / "tiny_betas_ema_f16.npz")))
+    params, _ = released_denoiser(released_state(golden, "tiny_betas"))
     assert {"pose/blocks_2/norm1/scale", "shape/time1/kernel"} <= flatten(params).keys()

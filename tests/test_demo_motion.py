@@ -6,7 +6,7 @@ import pytest
 from body_model.joints import JOINT_NAMES, SMPL_LANDMARKS
 from body_model.open.stand_in import stand_in
 from body_model.rotations import matrix_to_axis_angle
-from scorehmr_jax.simulation.authored_motion import FPS, FRAMES, demo_motion
+from scorehmr_jax.simulation.authored_motion import FPS, FRAMES, authored_motion
 
 SOLES = [SMPL_LANDMARKS[f"{side}_{part}"] for side in ("left", "right")
          for part in ("big_toe", "small_toe", "heel")]  # fmt: skip
@@ -14,7 +14,7 @@ SOLES = [SMPL_LANDMARKS[f"{side}_{part}"] for side in ("left", "right")
 
 @pytest.fixture(scope="module")
 def motion():
-    poses, translation = demo_motion()
+    poses, translation = authored_motion()
     return poses.astype(np.float32), translation.astype(np.float32)
 
 

@@ -7,6 +7,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from bodies import released_state
 from training_runs import TINY, toy_state
 
 from scorehmr_jax import checkpoint
@@ -94,7 +95,7 @@ def test_the_released_checkpoint_comes_back_key_by_key(golden, tmp_path):
 
 
 def test_parameters_have_the_released_order_with_shape_too(golden):
-    released = dict(np.load(golden / "ckpt" / "tiny_betas_ema_f16.npz"))
+    released = released_state(golden, "tiny_betas")
     made = released_checkpoint(*[released_denoiser(released)[0]] * 2)
     names = [key.removeprefix("model.") for key in made["model"] if key.startswith("model.")]
     assert names == list(released)

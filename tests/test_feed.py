@@ -17,6 +17,7 @@ from training_files import released_layout
 from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.datasets.feed import open_feed
 from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.datasets.samples import axis_angle_to_x
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +77,10 @@ def test_processes_stream_their_own_part(feed):
     same(feed.read(np.concatenate(rows)), whole)
 
 
-def test_batches_hold_the_fits_by_weight(feed, golden):
+def test_batches_hold_the_fits_by_weight(feed, built):
     batch = next(feed.stream(0, 100))
-    steps = np.load(golden / "train_steps_tiny_pare.npz")
-    of_h36m = np.isclose(
-        batch.features[:, None, :50].astype(float), steps["feats"][:, :50], atol=0.02, rtol=0.01
-    )
+    fits = np.load(built.parent / "data/datasets/h36m_train_mosh.npz")
+    of_h36m = np.isclose(batch.x_0[:, None], axis_angle_to_x(fits["body_pose"]), atol=1e-6)
     assert of_h36m.all(-1).any(-1).sum() == 50
 
 
@@ -196,8 +195,9 @@ def test_statistics_of_another_backbone_are_refused(built, golden, tmp_path):
     np.savez(tmp_path / "stats.npz", **other)
     with pytest.raises(ValueError, match=r"standardised with other statistics than .*stats.npz"):
         open_feed({first: 1.0}, statistics=tmp_path / "stats.npz")
-    with pytest.raises(ValueError, match=r"prohmr_feat_stats.npz: the key 'pose_feats_mean' is"):
-        open_feed({first: 1.0}, statistics=golden / "pack/prohmr_feat_stats.npz")
+    np.savez(tmp_path / "prohmr.npz", mean=np.zeros(2048), std=np.ones(2048))
+    with pytest.raises(ValueError, match=r"prohmr.npz: the key 'pose_feats_mean' is"):
+        open_feed({first: 1.0}, statistics=tmp_path / "prohmr.npz")
     # Two sets of one mixture: a little off is not plainly another backbone, but they differ.
     data = released_layout(golden, tmp_path)
     stats = Given(statistics=tmp_path / "stats.npz")

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from bodies import released_state
 
 from scorehmr_jax import checkpoint
 from scorehmr_jax.load import load_prior, shipped_priors
@@ -25,7 +26,8 @@ def test_an_unknown_name_is_refused():
 
 
 def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
-    path = golden / "ckpt" / "tiny_betas_ema_f16.npz"
+    path = tmp_path / "weights.npz"
+    np.savez(path, **released_state(golden, "tiny_betas"))
     with pytest.raises(ValueError, match="models shape; give betas_stats"):
         load_prior(path)
     wrong = tmp_path / "stats.npz"
@@ -38,7 +40,8 @@ def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
 
 
 def test_a_range_that_a_prior_carries_comes_first(golden, tmp_path):
-    params, config = checkpoint.read(golden / "ckpt" / "tiny_betas_ema_f16.npz")
+    np.savez(tmp_path / "weights.npz", **released_state(golden, "tiny_betas"))
+    params, config = checkpoint.read(tmp_path / "weights.npz")
     carried = [[-3.0] * 10, [2.0] * 10]
     checkpoint.save_npz(tmp_path / "a.npz", params, config | {"betas_range": carried})
     stats = golden / "pack" / "betas_stats_eft_fits.npz"

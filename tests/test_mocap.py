@@ -1,3 +1,7 @@
+"""Motion capture as training poses, and pairs of them with simulated estimates."""
+
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +18,11 @@ from scorehmr_jax.simulation.regressor import REGRESSORS
 
 def random_poses(count: int, size: float = 0.6) -> np.ndarray:
     return size * np.random.default_rng(0).standard_normal((count, 24, 3)).astype(np.float32)
+
+
+@jax.jit
+def to_x(turns):
+    return rotations_to_x(axis_angle_to_matrix(turns))
 
 
 @pytest.fixture
@@ -56,6 +65,9 @@ def test_select_takes_a_split_without_some_sources(clips):
         ({"poses": np.full((9, 72), np.nan)}, "poses holds numbers that are not finite"),
         ({"clip_fps": np.zeros(2)}, r"clip_fps: expected shape \(3,\), found \(2,\)"),
         ({"clip_index": np.full(9, 3)}, "clip_index: expected 0 to 2, found 3"),
+        ({"clip_index": np.repeat([0, -1, 1], 3)}, "clip_index: expected 0 to 2, found -1"),
+        ({"clip_index": np.zeros(9)}, "clip_index: expected integers, found float64"),
+        ({"poses": np.array(0.0)}, r"poses: expected shape \(72,\), found \(\)"),
     ],
 )
 def test_bad_file_is_named_with_what_is_wrong(clips, change, message):
@@ -67,28 +79,36 @@ def test_training_split_of_the_real_file(open_data):
     clips = mocap.read(open_data / "mocap_poses.npz")
     train = clips.select("train", without=("deepmimic",))
     assert len(train.poses) == 49450 - 8091
-    assert "deepmimic" not in train.source
+    assert "deepmimic" not in train.collection
     assert not set(train.names) & set(clips.select("test").names)
 
 
 def test_mirrored_pose_puts_the_other_joints_at_the_mirrored_places():
     skeleton = Skeleton.of(stand_in(), JOINT_NAMES)
-    pose = axis_angle_to_matrix(jnp.asarray(random_poses(4)))
-    mirrored = x_to_rotations(mocap.mirror(rotations_to_x(pose)))
-    betas = jnp.zeros((4, 10))
-    expected = skeleton(pose, betas)[:, np.array(MIRROR)] * jnp.array([-1, 1, 1])
-    np.testing.assert_allclose(skeleton(mirrored, betas), expected, atol=1e-5)
+
+    @jax.jit
+    def joints(x):
+        return skeleton(x_to_rotations(x), jnp.zeros((4, 10)))
+
+    x = to_x(random_poses(4))
+    expected = np.asarray(joints(x))[:, MIRROR] * [-1, 1, 1]
+    np.testing.assert_allclose(joints(mocap.mirror(x)), expected, atol=1e-5)
 
 
 def test_turned_root_equals_the_product_of_matrices():
-    pose = axis_angle_to_matrix(jnp.asarray(random_poses(5)))
-    turn = mocap.camera_rotations(jax.random.key(0), (5,))
-    turned = x_to_rotations(mocap.rotate_root(turn, rotations_to_x(pose)))
-    np.testing.assert_allclose(turned, pose.at[:, 0].set(turn @ pose[:, 0]), atol=1e-5)
+    @jax.jit
+    def run(turns):
+        pose, turn = axis_angle_to_matrix(turns), mocap.camera_rotations(jax.random.key(0), (5,))
+        turned = x_to_rotations(mocap.rotate_root(turn, rotations_to_x(pose)))
+        return turned, pose.at[:, 0].set(turn @ pose[:, 0])
+
+    turned, expected = run(random_poses(5))
+    np.testing.assert_allclose(turned, expected, atol=1e-5)
 
 
 def test_cameras_stand_upright_and_look_from_all_around():
-    turn = np.asarray(mocap.camera_rotations(jax.random.key(1), (4000,), pitch=(-10, 20)))
+    draw = jax.jit(partial(mocap.camera_rotations, shape=(4000,), pitch=(-10, 20)))
+    turn = np.asarray(draw(jax.random.key(1)))
     np.testing.assert_allclose(turn @ np.swapaxes(turn, 1, 2), np.tile(np.eye(3), (4000, 1, 1)),
                                atol=1e-5)  # fmt: skip
     np.testing.assert_allclose(np.linalg.det(turn), 1, atol=1e-5)
@@ -102,18 +122,25 @@ def test_cameras_stand_upright_and_look_from_all_around():
 
 
 def test_jitter_turns_every_joint_by_about_its_size():
-    pose = axis_angle_to_matrix(jnp.asarray(random_poses(200)))
-    out = x_to_rotations(mocap.jitter(jax.random.key(6), rotations_to_x(pose), 0.03))
-    angle = jnp.linalg.norm(out - pose, axis=(-2, -1)) / np.sqrt(2)
-    np.testing.assert_allclose(jnp.sqrt((angle**2).mean(0)), 0.03 * np.sqrt(3), rtol=0.2)
+    @jax.jit
+    def run(turns):
+        pose = axis_angle_to_matrix(turns)
+        return x_to_rotations(mocap.jitter(jax.random.key(6), rotations_to_x(pose), 0.03)) - pose
+
+    angle = np.linalg.norm(run(random_poses(200)), axis=(-2, -1)) / np.sqrt(2)
+    np.testing.assert_allclose(np.sqrt((angle**2).mean(0)), 0.03 * np.sqrt(3), rtol=0.2)
 
 
 def test_augmentation_mirrors_half_and_keeps_the_body_pose_otherwise():
-    x = rotations_to_x(axis_angle_to_matrix(jnp.asarray(random_poses(400))))
-    out = mocap.augment(jax.random.key(2), x)
-    same = jnp.all(out[:, 6:] == x[:, 6:], axis=1)
-    flipped = jnp.all(out[:, 6:] == mocap.mirror(x)[:, 6:], axis=1)
-    assert bool(jnp.all(same ^ flipped)) and 150 < int(same.sum()) < 250
+    x = to_x(random_poses(400))
+    out, mirrored = (np.asarray(a[:, 6:]) for a in _augmented(x))
+    same = (out == x[:, 6:]).all(1)
+    assert (same ^ (out == mirrored).all(1)).all() and 150 < same.sum() < 250
+
+
+@jax.jit
+def _augmented(x):
+    return mocap.augment(jax.random.key(2), x), mocap.mirror(x)
 
 
 def test_pairs_are_of_every_strength_and_belong_together():
@@ -130,7 +157,7 @@ def test_pairs_are_of_every_strength_and_belong_together():
     others = np.sqrt(((true[:, None] - estimated) ** 2).mean(-1))
     assert (others.argmin(0) // 2 == np.arange(40) // 2).mean() > 0.9
 
-    moved_true, moved = augment_pairs(jax.random.key(4), jnp.asarray(true), jnp.asarray(estimated))
+    moved_true, moved = jax.jit(augment_pairs)(jax.random.key(4), true, estimated)
     np.testing.assert_allclose(np.sqrt(((moved_true - moved) ** 2).mean(-1)), error, atol=1e-5)
 
 

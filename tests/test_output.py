@@ -8,8 +8,8 @@ import pytest
 from body_model.joints import NUM_JOINTS, OPENPOSE_25
 from body_model.open.stand_in import stand_in
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.output.export import save_glb, save_npz
-from scorehmr_jax.types import Camera, Keypoints2D, Refined
+from scorehmr_jax.output.export import save_glb
+from scorehmr_jax.types import Camera, Keypoints2D
 
 render_module = pytest.importorskip("scorehmr_jax.output.render")
 pytest.importorskip("matplotlib")
@@ -127,21 +127,6 @@ def test_contact_sheet_and_png(tmp_path):
     render_module.save_png(tmp_path / "sheet.png", sheet)
     np.testing.assert_array_equal(np.round(255 * imread(tmp_path / "sheet.png")[..., :3]), sheet)
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
-
-
-def test_save_npz_round_trip(tmp_path, motion, camera):
-    pose, betas, translation = motion
-    refined = Refined(
-        pose, np.tile(betas, (FRAMES, 1)), translation, pose[..., :2].reshape(FRAMES, -1)
-    )
-    save_npz(tmp_path / "refined.npz", refined, camera)
-    with np.load(tmp_path / "refined.npz") as saved:
-        np.testing.assert_array_equal(saved["pose"], pose)
-        np.testing.assert_array_equal(saved["translation"], translation)
-        np.testing.assert_array_equal(saved["focal"], camera.focal)
-        back = axis_angle_to_matrix(saved["pose_axis_angle"].reshape(FRAMES, NUM_JOINTS, 3))
-        np.testing.assert_allclose(back, pose, atol=1e-5)
-    assert [p.name for p in tmp_path.iterdir()] == ["refined.npz"]
 
 
 def accessor(document, index):

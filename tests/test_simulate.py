@@ -7,21 +7,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from body_model import Skeleton
+import scorehmr_jax as sh
+from body_model import Skeleton, open_body
 from body_model.joints import OPENPOSE_25, SMPL_24
 from body_model.open.stand_in import stand_in
 from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import in_front, project
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
 from scorehmr_jax.guidance import keypoints_2d
-from scorehmr_jax.simulation.authored_motion import demo_motion
+from scorehmr_jax.simulation.authored_motion import authored_motion
 from scorehmr_jax.simulation.clip_noise import clip_starts, smooth_noise
 from scorehmr_jax.simulation.detector import Detector, pixels_per_metre, simulate_detections
 from scorehmr_jax.simulation.placement import place_before_camera, place_before_cameras
 from scorehmr_jax.simulation.regressor import REGRESSORS, box_size, simulate_estimates
-from scorehmr_jax.types import Camera
+from scorehmr_jax.simulation.scene import observe, photograph, simulated_example
+from scorehmr_jax.types import Camera, Estimate
 
-CLIPS = np.repeat(np.arange(3), (20, 30, 14))
+# As many samples as the demo has, so that its programs and those of the tests are the same.
+CLIPS = np.repeat(np.arange(3, dtype=np.int32), (40, 50, 30))
 COUNT = len(CLIPS)
 
 
@@ -37,8 +40,8 @@ def skeleton(body):
 
 @pytest.fixture(scope="module")
 def motion():
-    pose, translation = demo_motion()
-    pose, translation = (jnp.asarray(a[-COUNT:], jnp.float32) for a in (pose, translation))
+    pose, translation = authored_motion()
+    pose, translation = (jnp.asarray(a, jnp.float32) for a in (pose, translation))
     betas = jnp.repeat(jax.random.normal(jax.random.key(3), (3, 10)), np.bincount(CLIPS), axis=0)
     return pose, betas, translation
 
@@ -50,6 +53,26 @@ def placed(skeleton, motion):
         jax.random.key(0), skeleton, pose, betas, translation, jnp.asarray(CLIPS)
     )
     return pose, betas, translation, camera
+
+
+@pytest.fixture(scope="module")
+def scene(skeleton, placed):
+    """A medium network's and a detector's, with errors of its own in each frame."""
+    pose, betas, translation, camera = placed
+    keys = jax.random.key(1), jax.random.key(2)
+    truth, clips = Estimate(pose, betas, translation), jnp.arange(COUNT)
+    return observe(keys, skeleton, truth, camera, REGRESSORS["medium"], clips)
+
+
+@jax.jit
+def keypoints_of(skeleton, pose, betas, translation, camera):
+    points = skeleton(pose, betas, translation)
+    return points, project(points, camera)
+
+
+@jax.jit
+def joints_of(body, pose, betas, translation):
+    return body.joints(pose, betas, translation)
 
 
 def correlation(a, b):
@@ -79,8 +102,8 @@ def test_clip_starts():
 
 def test_placing_moves_the_body_rigidly(body, motion, placed):
     pose, betas, translation = motion
-    before = np.asarray(body.joints(pose, betas, translation))
-    after = np.asarray(body.joints(placed[0], betas, placed[2]))
+    before = np.asarray(joints_of(body, pose, betas, translation))
+    after = np.asarray(joints_of(body, placed[0], betas, placed[2]))
 
     def distances(joints):
         return np.linalg.norm(joints[:, :, None] - joints[:, None], axis=-1)
@@ -98,12 +121,11 @@ def test_placing_moves_the_body_rigidly(body, motion, placed):
 
 def test_placed_people_stand_upright_before_a_camera_that_stands_still(body, skeleton, placed):
     pose, betas, translation, camera = placed
-    joints = body.joints(pose, betas, translation)
+    joints = joints_of(body, pose, betas, translation)
     head, foot = SMPL_24.index("head"), SMPL_24.index("left_ankle")
     assert jnp.all(joints[:, head, 1] < joints[:, foot, 1] - 0.5)
-    points = skeleton(pose, betas, translation)
+    points, xy = keypoints_of(skeleton, pose, betas, translation, camera)
     assert jnp.all(in_front(points))
-    xy = project(points, camera)
     inside = ((xy > 0) & (xy < camera.image_size[:, None])).all(-1)
     assert inside.mean() > 0.95
     for leaf in map(np.asarray, jax.tree.leaves(camera)):
@@ -112,7 +134,7 @@ def test_placed_people_stand_upright_before_a_camera_that_stands_still(body, ske
 
 
 def test_cameras_around_see_one_body_from_all_sides(skeleton, motion):
-    pose, betas, translation = (a[::16] for a in motion)
+    pose, betas, translation = (a[::30] for a in motion)
     many, shapes, _, camera = place_before_cameras(
         jax.random.key(0), skeleton, pose, betas, translation, views=4
     )
@@ -127,12 +149,12 @@ def test_cameras_around_see_one_body_from_all_sides(skeleton, motion):
 
 def errors(body, skeleton, placed, estimate):
     pose, betas, translation, camera = placed
-    truth = body.joints(pose, betas, translation)
-    guess = body.joints(estimate.pose, estimate.betas, estimate.translation)
-    xy = project(skeleton(pose, betas, translation), camera)
-    seen = project(skeleton(estimate.pose, estimate.betas, estimate.translation), camera)
-    pixels = jnp.linalg.norm(seen - xy, axis=-1).mean(-1) / box_size(xy)
-    return np.asarray(pa_mpjpe(guess, truth)), np.asarray(pixels), np.asarray(guess - truth)
+    truth = joints_of(body, pose, betas, translation)
+    guess = joints_of(body, estimate.pose, estimate.betas, estimate.translation)
+    _, xy = keypoints_of(skeleton, pose, betas, translation, camera)
+    _, seen = keypoints_of(skeleton, estimate.pose, estimate.betas, estimate.translation, camera)
+    pixels = np.linalg.norm(seen - xy, axis=-1).mean(-1) / np.asarray(box_size(xy))
+    return np.asarray(jax.jit(pa_mpjpe)(guess, truth)), pixels, np.asarray(guess - truth)
 
 
 def test_estimates_are_as_wrong_as_they_say_and_agree_with_the_image(body, skeleton, placed):
@@ -151,17 +173,10 @@ def test_estimates_are_as_wrong_as_they_say_and_agree_with_the_image(body, skele
     assert mean_errors == sorted(mean_errors, reverse=True)
 
 
-def test_free_optimisation_on_detections_makes_estimates_worse(body, skeleton, placed):
-    pose, betas, translation, camera = placed
-    frames = jnp.arange(COUNT)
-    estimate = simulate_estimates(
-        jax.random.key(1), skeleton, *placed, REGRESSORS["medium"], frames
-    )
-    xy = project(skeleton(pose, betas, translation), camera)
-    scale = pixels_per_metre(camera, translation)
-    found = simulate_detections(jax.random.key(2), xy, scale, clip_index=frames)
-    before, _, _ = errors(body, skeleton, placed, estimate)
-    run = jax.jit(lambda pull: adam(skeleton, estimate, keypoints_2d(found, camera), pull)[0])
+def test_free_optimisation_on_detections_makes_estimates_worse(body, skeleton, placed, scene):
+    before, _, _ = errors(body, skeleton, placed, scene.estimate)
+    term = keypoints_2d(scene.keypoints, scene.camera)
+    run = jax.jit(lambda pull: adam(skeleton, scene.estimate, term, pull)[0])
     free, _, _ = errors(body, skeleton, placed, run(0.0))
     pulled, _, _ = errors(body, skeleton, placed, run(30.0))
     assert free.mean() > 1.2 * before.mean()
@@ -174,7 +189,7 @@ def test_errors_of_a_video_persist(body, skeleton, placed):
     for clips in (CLIPS, np.arange(COUNT)):
         offset = errors(body, skeleton, placed, simulate_estimates(*args, jnp.asarray(clips)))[2]
         offset = offset - offset[:, :1]
-        change = np.linalg.norm(offset[21:49] - offset[20:48], axis=-1).mean()
+        change = np.linalg.norm(offset[41:89] - offset[40:88], axis=-1).mean()
         offsets.append(float(change / np.linalg.norm(offset, axis=-1).mean()))
     assert offsets[0] < 0.5 and offsets[1] > 0.8
 
@@ -262,3 +277,30 @@ def test_detections_need_a_name_for_each_keypoint():
 def test_pixels_per_metre():
     camera = Camera(jnp.full((1, 2), 1000.0), jnp.zeros((1, 2)), jnp.ones((1, 2)))
     assert pixels_per_metre(camera, jnp.array([[3.0, 1.0, 5.0]])).tolist() == [200.0]
+
+
+@pytest.mark.slow
+def test_the_shipped_example_is_what_its_recipe_makes():
+    try:
+        open_body()
+    except ModuleNotFoundError as error:
+        pytest.skip(f"needs the open body: {error}")
+    # `python -m scorehmr_jax.simulation.scene` writes what is shipped.
+    for made, shipped in zip(simulated_example(), sh.example(), strict=True):
+        for name, array in vars(made).items():
+            wanted = getattr(shipped, name)
+            limit = 0.02 if name == "xy" else 1e-3  # pixels; metres, radians, no unit
+            np.testing.assert_allclose(array, wanted, rtol=0, atol=limit, err_msg=name)
+
+
+def test_views_of_a_moment_share_the_estimated_shape_and_nothing_else(body, skeleton):
+    scene = photograph(jax.random.key(0), body, skeleton)
+    assert scene.keypoints.xy.shape == (30, 4, 25, 2)
+    betas, pose = np.asarray(scene.estimate.betas), np.asarray(scene.estimate.pose)
+    np.testing.assert_array_equal(betas, np.broadcast_to(betas[:, :1], betas.shape))
+    assert np.abs(betas[1:] - betas[:-1]).max(-1).min() > 0.01
+    # One body posed as it was at the moment, seen from four sides, estimated four times.
+    np.testing.assert_allclose(
+        scene.truth.pose[:, :, 1:], scene.truth.pose[:, :1, 1:] + 0 * pose[:, :, 1:]
+    )
+    assert np.abs(pose[:, 1:, 1:] - pose[:, :-1, 1:]).max((-3, -2, -1)).min() > 0.05

@@ -48,8 +48,9 @@ def ours(released):
 def test_vertices_equal_the_released_code(released, ours):
     g, vertices = released[0], ours[0]
     close("vertices_subset", vertices[:, g["vertex_ids"]], g["vertices_subset"], atol=1e-5)
-    close("vertices_mean", vertices.mean(1), g["vertices_mean"], atol=1e-5)
-    close("vertices_abs_mean", np.abs(vertices).mean(1), g["vertices_abs_mean"], atol=1e-5)
+    if "vertices_mean" in g:  # of every vertex: not in the cut set
+        close("vertices_mean", vertices.mean(1), g["vertices_mean"], atol=1e-5)
+        close("vertices_abs_mean", np.abs(vertices).mean(1), g["vertices_abs_mean"], atol=1e-5)
 
 
 def test_joints_equal_the_released_code(released, ours, golden):

@@ -57,6 +57,8 @@ def test_twelve_scanned_steps_equal_the_released_ones(golden, variant):
 
 
 def test_they_do_on_eight_devices(golden):
+    for variant in ("pare", "betas"):
+        assert (golden / f"train_steps_tiny_{variant}.npz").exists()
     assert elsewhere(ELSEWHERE, golden, devices=8) == 8
 
 

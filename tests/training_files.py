@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from numpy.random import default_rng
 
 NAMES = ("h36m_train_mosh", "coco_train_eft", "mpi_inf_3dhp_train_eft")
 
@@ -11,46 +12,36 @@ NAMES = ("h36m_train_mosh", "coco_train_eft", "mpi_inf_3dhp_train_eft")
 def released_layout(golden: Path, root: Path) -> Path:
     """The released code's folder `data` with three image sets, and `cache` beside it.
 
-    The first has 32 images of golden/train_steps, the others parts of the pack's 64; the poses of
-    every tenth image of the pack are no fits.
+    They have 32, 40 and 24 images: those of the golden pack over and over, each time a little
+    different. In the second and third, every tenth pose is no fit.
     """
     pack, data = golden / "pack", root / "data"
-    for folder in (data / "datasets", data / "stats", root / "cache/pare", root / "cache/hmr2b"):
+    folders = (data / "datasets", data / "stats", root / "cache/pare", root / "cache/hmr2b")
+    for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    stats = dict(np.load(pack / "pare_feat_stats.npz"))
     shutil.copy(pack / "pare_feat_stats.npz", data / "stats")
     shutil.copy(pack / "betas_stats_eft_fits.npz", data / "stats")
     fits, features, estimates = (
         dict(np.load(pack / f"3dpw_test{end}.npz")) for end in ("", "_pare_feats", "_hmr2_preds")
     )
-    fits["has_body_pose"][::10] = 0
-    for name, rows in zip(NAMES[1:], (slice(0, 40), slice(40, 64)), strict=True):
-        np.savez(data / f"datasets/{name}.npz", **{k: v[rows] for k, v in fits.items()})
-        kept = {k: features[k][rows] for k in ("pose_feats", "cam_shape_feats")}
-        np.savez(root / f"cache/pare/{name}.npz", **kept)
-        np.savez(root / f"cache/hmr2b/{name}.npz", **{k: v[rows] for k, v in estimates.items()})
-    steps = np.load(golden / "train_steps_tiny_betas.npz")
-    n = len(steps["pose_aa"])
-    np.savez(
-        data / f"datasets/{NAMES[0]}.npz",
-        imgname=np.array([f"S1/{i:06d}.jpg" for i in range(n)]),
-        center=np.zeros((n, 2)),
-        scale=np.ones(n),
-        body_pose=steps["pose_aa"],
-        has_body_pose=np.ones(n),
-        betas=steps["betas"],
-        has_betas=np.ones(n),
-    )
-    # Raw again: what the backbone would have given.
-    shapes = {"pose_feats": (128, 24), "cam_shape_feats": (64, 24)}
-    parts = np.split(steps["feats"], [3072], axis=1)
-    np.savez(
-        root / f"cache/pare/{NAMES[0]}.npz",
-        **{
-            key: part.reshape(n, *shape) * stats[f"{key}_std"] + stats[f"{key}_mean"]
-            for (key, shape), part in zip(shapes.items(), parts, strict=True)
-        },
-    )
+    noisy, rng, first = ("body_pose", "betas", "pose_feats", "cam_shape_feats"), default_rng(0), 0
+    for name, n in zip(NAMES, (32, 40, 24), strict=True):
+        rows = (first + np.arange(n)) % len(fits["imgname"])
+        first += n
+        fitted = np.ones(n) if name == NAMES[0] else (np.arange(n) % 10 > 0).astype(float)
+        names = np.array([f"{name}/{i:06d}.jpg" for i in range(n)])
+        changes = {"imgname": names, "has_body_pose": fitted, "has_betas": np.ones(n)}
+        for folder, arrays in (
+            (data / "datasets", fits),
+            (root / "cache/pare", {k: features[k] for k in ("pose_feats", "cam_shape_feats")}),
+            (root / "cache/hmr2b", estimates),
+        ):
+            columns = {key: array[rows] for key, array in arrays.items()}
+            for key in columns.keys() & noisy:
+                noise = 0.01 * rng.standard_normal(columns[key].shape, np.float32)
+                columns[key] = columns[key] + noise
+            columns |= {key: changes[key] for key in columns.keys() & changes}
+            np.savez(folder / f"{name}.npz", **columns)
     return data
 
 

@@ -57,8 +57,9 @@ def run(
         The rows of the table, `output.report.Row`.
     """
     _need("matplotlib", "jinja2", "pygltflib")
+    from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.output.demo_pictures import draw_moments, draw_strip, draw_views
-    from scorehmr_jax.output.export import save_glb, save_npz
+    from scorehmr_jax.output.export import save_glb
     from scorehmr_jax.output.render import save_png
     from scorehmr_jax.output.report import Figure, Row, format_table, save_report
 
@@ -105,7 +106,7 @@ def run(
         NOTES,
     )  # fmt: skip
     result = refined["video"]
-    save_npz(out_dir / "refined.npz", result, video.camera)
+    write_estimates(out_dir / "refined.npz", result, video.camera, video.keypoints)
     save_glb(
         out_dir / "animation.glb", body, result.pose, result.betas.mean(0), result.translation, FPS
     )

@@ -10,11 +10,16 @@ _HELP = """\
 Refine first estimates from one .npz into another, with a shipped prior or your own.
 
 The input holds, for N images (with --video: N frames of one video)
-  pose [N,24,3,3] rotation matrices or [N,24,3] axis-angle, root in the camera frame
+  pose [N,24,3,3] rotation matrices or [N,24,3] axis-angle in radians, or
+  pose_axis_angle [N,72]; the root's is in the camera frame
   betas [N,10]    translation [N,3] body to camera, metres
   keypoints [N,25,3] OpenPose-25: x, y in pixels of the full image, confidence
-  image_size [N,2] width and height    focal [N,2], [N] or one number, pixels
+  image_size [N,2] or [2] width and height, pixels
+  focal [N,2], [N] or one number, pixels; else 5000 is assumed
+  center [N,2] or [2] principal point, pixels; else the image's middle
 and, for a prior that needs image features, features [N,F], already standardised.
+The output holds the same keys with the refined bodies, and status [N]: 0 is
+refined, others are listed. It can be refined again.
 """
 
 
@@ -43,22 +48,32 @@ def refine_file(
     body: Path | None = None,
     video: bool = False,
 ) -> None:
-    """Refines the estimates in one .npz into another; `scorehmr refine --help` tells the keys.
+    """Refines the estimates in one .npz into another.
 
+    Args:
+        source: what `read_estimates` reads.
+        target: the .npz to write, as `write_estimates` writes it.
+        prior: a shipped prior or a checkpoint.
+        body: an SMPL file; the open body by default.
+        video: the images are frames of one video, in order.
     Raises:
-        ValueError: naming the file and key, if an array is missing or has another shape.
+        ValueError: naming the file and key, if an array is missing, has another shape or is in
+            other units.
     """
     from body_model import load, open_body
+    from body_model.files import local_path
     from scorehmr_jax import guidance
-    from scorehmr_jax.formats import estimates
+    from scorehmr_jax.formats.estimates import read_estimates, write_estimates
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.output.export import save_npz
     from scorehmr_jax.refine import make_refiner
     from scorehmr_jax.screening import STATUS
 
-    if target.is_dir():
-        raise ValueError(f"{target}: is a folder; expected the .npz to write")
-    given = estimates.read(source)
+    # Before the work, not after it.
+    target = local_path(target)
+    if target.is_dir() or target.suffix != ".npz":
+        kind = "is a folder" if target.is_dir() else f"ends in {target.suffix or 'no suffix'}"
+        raise ValueError(f"{target}: {kind}; expected the .npz to write")
+    given = read_estimates(source)
     loaded_prior = load_prior(prior)
     model = load(body) if body else open_body()
     try:
@@ -69,8 +84,8 @@ def refine_file(
         refined, info = refiner(given.estimate, given.features, terms)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    save_npz(target, refined, given.camera)
     status = np.asarray(info.status)
-    print(f"{np.sum(status == 0)} of {len(status)} refined, written to {target}")
-    for i in np.flatnonzero(status):
-        print(f"  {i}: {STATUS[status[i]]}")
+    write_estimates(target, refined, given.camera, given.keypoints, given.features, status)
+    print(f"{np.sum(status == 0)} of {status.size} refined, written to {target}")
+    for index in map(tuple, np.argwhere(status)):
+        print(f"  {', '.join(map(str, index))}: {STATUS[status[index]]}")

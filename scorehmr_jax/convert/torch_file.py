@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from body_model.pickles import StandIn, UnsafePickle, Value, load_pickle, read_bytes, shown
+from body_model.pickles import load_pickle, read_bytes
+from body_model.placeholders import Placeholder, UnsafePickle, Value, shown
 
 _STORAGES = {
     "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
@@ -61,7 +62,7 @@ def load_torch(path: str | Path) -> Any:
         )
 
 
-class _Storage(StandIn):
+class _Storage(Placeholder):
     """Stands for a storage class such as torch.FloatStorage."""
 
     code = ""

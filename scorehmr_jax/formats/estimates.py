@@ -1,81 +1,253 @@
-"""First estimates and their evidence in one .npz: what `scorehmr refine` reads."""
+"""First estimates and their evidence in one .npz: read and written as a pair.
 
+`scorehmr refine` reads such a file and writes another, which can be refined again.
+"""
+
+import difflib
+import os
+import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
-from body_model.io import read_npz
+from body_model.files import Npz, read_npz, write_npz
+from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
+from body_model.pytree import Array
+from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
-from scorehmr_jax.camera import DEFAULT_FOCAL, pinhole
-from scorehmr_jax.formats.tables import not_rotations
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
+from scorehmr_jax import units
+from scorehmr_jax.camera import DEFAULT_FOCAL
+from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
+
+READ = (
+    "pose", "pose_axis_angle", "betas", "translation", "keypoints", "image_size", "focal", "center",
+    "features", "joint_names",
+)  # fmt: skip
+# Written about a result, and no part of the next input.
+_WRITTEN_ONLY = ("status",)
 
 
 @dataclass(frozen=True)
-class Given:
-    """What a file holds of N images."""
+class RefineInput:
+    """What `refine` takes of N images, as a file holds it."""
 
-    estimate: Estimate
+    estimate: Estimate  # [N]
     keypoints: Keypoints2D  # [N, 25] OpenPose
-    camera: Camera
-    features: Array | None  # [N, F] standardised
+    camera: Camera  # [N]
+    features: Float[Array, "*N F"] | None  # standardised
 
 
-def read(path: str | Path) -> Given:
-    """Reads first estimates and their evidence; `scorehmr refine --help` tells the keys.
+def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
+    """Reads first estimates and their evidence, as `scorehmr refine` does.
 
+    The keys, for N images (any leading axes may stand in its place):
+
+    - `pose` [N, 24, 3, 3] rotations or [N, 24, 3] axis-angle in radians, the root's in the camera
+      frame; or `pose_axis_angle` [N, 72]
+    - `betas` [N, B]; `translation` [N, 3] body to camera, metres
+    - `keypoints` [N, 25, 3] OpenPose-25: x and y in pixels of the full image, confidence in [0, 1]
+    - `image_size` [N, 2] or [2] width and height, pixels
+    - `focal` [N, 2], [N] or one number, pixels; 5000 is assumed without it, with a warning
+    - `center` [N, 2] or [2] principal point, pixels; the image's middle is assumed without it, with
+      a warning
+    - `features` [N, F] standardised, for a prior that needs them
+    - `joint_names` [24], if given, must be SMPL's; `status` is not read
+
+    Any other key is named in a warning. Units are checked (`scorehmr_jax.units`). Rows that are not
+    finite are for `refine` to keep as they are.
+
+    Args:
+        path: of the .npz, such as `write_estimates` writes.
     Raises:
-        ValueError: naming the file and key, if an array is missing or has another shape.
+        ValueError: naming the file and key, if an array is missing, has another shape or is in
+            other units.
     """
-    path = Path(path)
     arrays = read_npz(path)
-    betas = _key(path, arrays, "betas", (None, 10))
-    count = len(betas)
-    keypoints = _key(path, arrays, "keypoints", (count, 25, 3))
-    image_size = _positive(path, "image_size", _key(path, arrays, "image_size", (count, 2)))
-    translation = _key(path, arrays, "translation", (count, 3))
-    pose = _key(path, arrays, "pose", (count, 24, 3), (count, 24, 3, 3))
-    if pose.ndim == 4 and len(bad := np.flatnonzero(not_rotations(pose))):
-        raise ValueError(
-            f"{path}: pose: row {bad[0]} ({len(bad)} in all) holds matrices that are no "
-            "rotations; expected R^T R = 1 and det R = 1"
-        )
-    focal: Any = DEFAULT_FOCAL
-    if "focal" in arrays:
-        focal = _key(path, arrays, "focal", (), (1,), (count,), (count, 2))
-        focal = _positive(path, "focal", focal)
-    features = _key(path, arrays, "features", (count, None)) if "features" in arrays else None
-    return Given(
+    _name_unknown(arrays)
+    betas = _numbers(arrays, "betas")
+    if betas.ndim < 2:
+        raise ValueError(f"{path}: betas: expected shape (N, B), found {betas.shape}")
+    lead = betas.shape[:-1]
+    pose = _pose(arrays, lead)
+    translation = _key(arrays, "translation", (*lead, 3))
+    keypoints = _key(arrays, "keypoints", (*lead, len(OPENPOSE_25), 3))
+    xy = keypoints[..., :2]
+    confidence = units.checked_confidence(keypoints[..., 2], f"{path}: keypoints")
+    focal, center, image_size = _camera(arrays, lead)
+    units.check_betas(betas, f"{path}: betas")
+    units.check_translation(translation, f"{path}: translation")
+    units.check_camera(focal, center, image_size, f"{path}: camera")
+    units.check_keypoints(xy, confidence, image_size, f"{path}: keypoints")
+    units.check_person_size(
+        xy, confidence, translation, focal, f"{path}: keypoints, translation, focal"
+    )
+    features = None
+    if "features" in arrays:
+        features = _key(arrays, "features", (*lead, None))
+    return RefineInput(
         Estimate(pose_matrices(jnp.asarray(pose)), jnp.asarray(betas), jnp.asarray(translation)),
-        Keypoints2D(jnp.asarray(keypoints[..., :2]), jnp.asarray(keypoints[..., 2])),
-        pinhole(jnp.asarray(image_size), jnp.asarray(focal)),
+        Keypoints2D(jnp.asarray(xy), jnp.asarray(confidence)),
+        Camera(*map(jnp.asarray, (focal, center, image_size))),
         None if features is None else jnp.asarray(features),
     )
 
 
-def _key(path: Path, arrays: dict[str, Any], key: str, *shapes: tuple[int | None, ...]) -> Any:
-    """The numbers of a key, as floats, of one of the shapes; None stands for any length."""
-    if key not in arrays:
-        raise ValueError(f"{path}: no key {key}; found {', '.join(sorted(arrays)) or 'none'}")
+def write_estimates(
+    path: str | os.PathLike[str],
+    estimate: Estimate | Refined,
+    camera: Camera | None = None,
+    keypoints: Keypoints2D | None = None,
+    features: Float[Array, "*N F"] | None = None,
+    status: Int[Array, "*N"] | None = None,
+) -> None:
+    """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
+
+    With camera and keypoints it is all that `read_estimates` reads. Beside the keys listed there it
+    holds `status`, and pose in both forms, `pose` and `pose_axis_angle`.
+
+    Args:
+        path: of the file; no suffix is added.
+        estimate: of any leading axes [N].
+        camera: the cameras, of the same leading axes or such that broadcast.
+        keypoints: detections.
+        features: standardised image features.
+        status: what became of each sample, as `Info.status`.
+    Raises:
+        ValueError: if the path is an address or a folder.
+    """
+    pose, betas = _plain(estimate.pose), _plain(estimate.betas)
+    lead = pose.shape[:-3]
+    precision = np.promote_types(pose.dtype, np.float32)
+    angles = np.asarray(matrix_to_axis_angle(jnp.asarray(pose.astype(precision))))
+    arrays: dict[str, Any] = {
+        "pose": pose,
+        "pose_axis_angle": angles.reshape(*lead, 3 * NUM_JOINTS),
+        "betas": np.broadcast_to(betas, (*lead, betas.shape[-1])),
+        "translation": np.broadcast_to(_plain(estimate.translation), (*lead, 3)),
+        "joint_names": np.array(JOINT_NAMES),
+    }
+    if camera is not None:
+        for key, value in vars(camera).items():
+            arrays[key] = np.broadcast_to(_plain(value), (*lead, 2))
+    if keypoints is not None:
+        xy, confidence = _plain(keypoints.xy), _plain(keypoints.confidence)
+        arrays["keypoints"] = np.concatenate([xy, confidence[..., None]], axis=-1)
+    if features is not None:
+        arrays["features"] = features
+    if status is not None:
+        arrays["status"] = status
+    write_npz(path, {key: _plain(array) for key, array in arrays.items()})
+
+
+def _plain(array: Any) -> np.ndarray:
+    """An array of numpy's own types: files cannot hold bfloat16."""
+    array = np.asarray(array)
+    return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
+
+
+def _name_unknown(arrays: Npz) -> None:
+    known = (*READ, *_WRITTEN_ONLY)
+    unknown = sorted({*arrays, *arrays.objects} - {*known})
+    if not unknown:
+        return
+    named = [f"{key} ({_meant(key)}?)" if _meant(key) else key for key in unknown]
+    warnings.warn(
+        f"{arrays.path}: not read: {', '.join(named)}; known are {', '.join(known)}", stacklevel=3
+    )
+
+
+def _meant(key: str) -> str | None:
+    """The key that is read and that another may have been meant for."""
+    within = [each for each in READ if each in key.lower()]
+    close = difflib.get_close_matches(key.lower(), READ, 1, cutoff=0.7)
+    return next(iter([*close, *within]), None)
+
+
+def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:
+    """Axis-angle [N, 24, 3] or rotations [N, 24, 3, 3], checked."""
+    path = arrays.path
+    if "joint_names" in arrays:
+        names = [str(name) for name in arrays["joint_names"].ravel()]
+        if names != [*JOINT_NAMES]:
+            raise ValueError(
+                f"{path}: joint_names: expected SMPL's joints in their order, {JOINT_NAMES[0]}, "
+                f"{JOINT_NAMES[1]}, ..., found {', '.join(names[:4])}, ...; reorder the pose"
+            )
+    flat = (*lead, 3 * NUM_JOINTS)
+    if "pose" not in arrays and "pose_axis_angle" in arrays:
+        pose = _key(arrays, "pose_axis_angle", flat).reshape(*lead, NUM_JOINTS, 3)
+        units.check_axis_angle(pose.reshape(-1, NUM_JOINTS, 3), f"{path}: pose_axis_angle")
+        return pose
+    pose = _key(arrays, "pose", (*lead, NUM_JOINTS, 3), (*lead, NUM_JOINTS, 3, 3))
+    if pose.ndim == len(lead) + 2:
+        units.check_axis_angle(pose.reshape(-1, NUM_JOINTS, 3), f"{path}: pose")
+    else:
+        units.check_rotations(pose.reshape(-1, NUM_JOINTS, 3, 3), f"{path}: pose")
+    if "pose_axis_angle" in arrays:
+        again = _key(arrays, "pose_axis_angle", flat).reshape(*lead, NUM_JOINTS, 3)
+        a, b = (np.asarray(pose_matrices(jnp.asarray(p, jnp.float32))) for p in (pose, again))
+        apart = np.abs(a - b)
+        if (apart[np.isfinite(apart)] > 0.01).any():
+            warnings.warn(
+                f"{path}: pose and pose_axis_angle are not the same; pose is taken", stacklevel=3
+            )
+    return pose
+
+
+def _camera(arrays: Npz, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Focal length, center and size of every image; what is not there is assumed, and said."""
+    path = arrays.path
+    size = np.broadcast_to(_pixels(arrays, "image_size", (*lead, 2), (2,)), (*lead, 2))
+    focal, center = np.full((*lead, 2), DEFAULT_FOCAL, size.dtype), size / 2
+    if "focal" in arrays:
+        found = _pixels(arrays, "focal", (), (1,), lead, (*lead, 2))
+        focal = np.broadcast_to(found[..., None] if found.shape == lead else found, (*lead, 2))
+    if "center" in arrays:
+        center = np.broadcast_to(_key(arrays, "center", (*lead, 2), (2,)), (*lead, 2))
+    assumed = {"focal": f"{DEFAULT_FOCAL:g} pixels", "center": "the image's middle"}
+    absent = [key for key in assumed if key not in arrays]
+    if absent:
+        warnings.warn(
+            f"{path}: no key {' and no key '.join(absent)}: assumes "
+            f"{' and '.join(assumed[key] for key in absent)}. Give what is known of the camera: "
+            "depth and the body's place follow it",
+            stacklevel=3,
+        )
+    return focal, center, size
+
+
+def _numbers(arrays: Npz, key: str) -> np.ndarray:
     array = arrays[key]
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"{path}: {key}: expected numbers, found {array.dtype}")
+        raise ValueError(f"{arrays.path}: {key}: expected numbers, found {array.dtype}")
+    return array.astype(np.promote_types(array.dtype, np.float32))
+
+
+def _key(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
+    """The numbers of a key, as floats, of one of the shapes; None stands for any length."""
+    array = _numbers(arrays, key)
     fits = (
         len(shape) == array.ndim
         and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
         for shape in shapes
     )
     if not any(fits):
-        wanted = " or ".join(str(shape).replace("None", "N") for shape in shapes)
-        raise ValueError(f"{path}: {key}: expected shape {wanted}, found {array.shape}")
-    return array.astype(np.promote_types(array.dtype, np.float32))
-
-
-def _positive(path: Path, key: str, array: Any) -> Any:
-    if not (np.isfinite(array) & (array > 0)).all():
-        found = array.min()
-        raise ValueError(f"{path}: {key}: expected pixels above 0, found {found:g} among them")
+        wanted = " or ".join(str(shape).replace("None", "F") for shape in dict.fromkeys(shapes))
+        raise ValueError(f"{arrays.path}: {key}: expected shape {wanted}, found {array.shape}")
     return array
+
+
+def _pixels(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
+    """As `_key`, with NaN for rows that are no lengths in pixels; not all may be such."""
+    array = _key(arrays, key, *shapes)
+    good = np.isfinite(array) & (array > 0)
+    if good.all():
+        return array
+    message = f"{arrays.path}: {key}: expected pixels above 0, found {array[~good][0]:g}"
+    if not good.any():
+        raise ValueError(message)
+    warnings.warn(f"{message} in {np.count_nonzero(~good)} places among them", stacklevel=3)
+    return np.where(good, array, np.nan)

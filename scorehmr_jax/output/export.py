@@ -1,47 +1,19 @@
-"""Refined bodies as files: .npz for numpy, .glb (binary glTF 2.0) for Blender, games, web."""
+"""Moving bodies as .glb (binary glTF 2.0) for Blender, game engines and the web."""
 
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from body_model.files import write_npz, writing
+from body_model.files import writing
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
-from body_model.rotations import matrix_to_axis_angle, matrix_to_quaternion
+from body_model.rotations import matrix_to_quaternion
 from body_model.smpl import SMPL, pose_matrices
-from scorehmr_jax.types import Array, Camera, Refined
+from scorehmr_jax.types import Array
 
 # From the camera's frame (y down, z forward) to glTF's (y up, z backward): half a turn about x.
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0])
 MAX_INFLUENCES = 4  # bones per vertex that every glTF viewer supports
-
-
-def save_npz(path: str | Path, refined: Refined, camera: Camera | None = None) -> None:
-    """Write refined bodies as a compressed .npz.
-
-    Keys: `pose` [N, 24, 3, 3] rotations, the root's in the camera frame; `pose_axis_angle`
-    [N, 72] the same in radians; `betas` [N, 10]; `translation` [N, 3] body to camera, metres;
-    with a camera also `focal` [N, 2], `center` [N, 2] and `image_size` [N, 2] in pixels;
-    `joint_names` [24].
-
-    Args:
-        path: the file to write.
-        refined: any leading axes [...] in place of N.
-        camera: the cameras of the same leading axes.
-    """
-    pose = np.asarray(refined.pose)
-    arrays = {
-        "pose": pose,
-        "pose_axis_angle": np.asarray(matrix_to_axis_angle(refined.pose)).reshape(
-            *pose.shape[:-3], 3 * NUM_JOINTS
-        ),
-        "betas": np.asarray(refined.betas),
-        "translation": np.asarray(refined.translation),
-        "joint_names": np.array(JOINT_NAMES),
-    }
-    if camera is not None:
-        arrays |= {name: np.asarray(value) for name, value in vars(camera).items()}
-    write_npz(path, arrays)
 
 
 def save_glb(
@@ -53,7 +25,7 @@ def save_glb(
     fps: float = 30.0,
     camera_frame: bool = True,
 ) -> None:
-    """Write a moving body as a skinned, animated glTF binary.
+    """Writes a moving body as a skinned, animated glTF binary.
 
     The mesh has the shape of `betas` in the rest pose, a skeleton of 24 joints, at most four
     bones per vertex, and one animation: a rotation track per joint and the root's translation.
@@ -171,7 +143,7 @@ class _Buffer:
     def add(
         self, array: np.ndarray, kind: str, bounds: bool = False, target: int | None = None
     ) -> int:
-        """Append an array, floats as float32; returns its accessor's index."""
+        """Appends an array, floats as float32, and returns its accessor's index."""
         import pygltflib as gltf
 
         if array.dtype.kind == "f":

@@ -6,6 +6,7 @@ floor at y = 0, walking along +z, the left side towards +x. Numpy only.
 """
 
 import numpy as np
+from jaxtyping import Float
 
 from body_model.joints import JOINT_NAMES, NUM_JOINTS
 
@@ -50,20 +51,23 @@ KEYS: dict[str, dict[float, float]] = {
     "right_swing": {-0.02: 26, 0.5: -24, 1.0: 24, 1.5: 4, 1.8: 6, 2.35: 72, 2.85: 16, 3.2: 0},
     "right_drop": {0: 76, 1.8: 74, 2.5: 76, 2.7: 66, 3.1: 4, 3.3: -8, 4.0: -8},
     "right_twist": {0: 0, 1.8: 0, 2.35: -10, 2.6: -14, 3.1: -76, 4.0: -76},
-    "right_elbow": {0: 34, 0.5: 16, 1.0: 32, 1.5: 20, 2.35: 22, 2.65: 40, 2.95: 92, 3.14: 100,
-                    3.34: 58, 3.54: 100, 3.74: 58, 3.94: 98, 4.14: 60},
+    "right_elbow": {0: 34.0, 0.5: 16, 1.0: 32, 1.5: 20, 2.35: 22, 2.65: 40, 2.95: 92}
+    | {3.14: 100.0, 3.34: 58, 3.54: 100, 3.74: 58, 3.94: 98, 4.14: 60},
     "right_wrist": {0: 0, 2.9: 0, 3.14: -14, 3.34: 14, 3.54: -14, 3.74: 14, 3.94: -14},
-}  # fmt: skip
-PELVIS_X = {0.05: -0.01, 0.25: 0.022, 0.5: 0, 0.75: -0.022, 1.0: 0, 1.3: 0.03, 1.7: 0.0, 3.0: 0.0,
-            3.4: 0.02}  # fmt: skip
-PELVIS_Z = {-0.1: -0.406, 0.0: -0.29, 0.5: 0.29, 1.0: 0.86, 1.30: 1.08, 1.6: 1.155, 1.9: 1.16,
-            2.30: 1.05, 2.45: 1.05, 2.9: 1.165, 4.0: 1.165}  # fmt: skip
-PELVIS_Y = {-0.22: 0.94, 0.02: 0.900, 0.28: 0.94, 0.52: 0.900, 0.78: 0.94, 1.02: 0.900, 1.3: 0.932,
-            1.6: 0.944, 1.9: 0.938, 2.30: 0.62, 2.45: 0.62, 2.9: 0.946, 4.0: 0.944}  # fmt: skip
+}
+# Path of the pelvis: {time in s: metres}.
+PELVIS_PATH: dict[str, dict[float, float]] = {
+    "x": {0.05: -0.01, 0.25: 0.022, 0.5: 0, 0.75: -0.022, 1.0: 0, 1.3: 0.03, 1.7: 0.0}
+    | {3.0: 0.0, 3.4: 0.02},
+    "y": {-0.22: 0.94, 0.02: 0.9, 0.28: 0.94, 0.52: 0.9, 0.78: 0.94, 1.02: 0.9, 1.3: 0.932}
+    | {1.6: 0.944, 1.9: 0.938, 2.30: 0.62, 2.45: 0.62, 2.9: 0.946, 4.0: 0.944},
+    "z": {-0.1: -0.406, 0.0: -0.29, 0.5: 0.29, 1.0: 0.86, 1.3: 1.08, 1.6: 1.155, 1.9: 1.16}
+    | {2.30: 1.05, 2.45: 1.05, 2.9: 1.165, 4.0: 1.165},
+}
 
 
-def demo_motion() -> tuple[np.ndarray, np.ndarray]:
-    """A person walks three steps, stops, bends the knees and waves.
+def authored_motion() -> tuple[Float[np.ndarray, "T 24 3 3"], Float[np.ndarray, "T 3"]]:
+    """Lets a person walk three steps, stop, bend the knees and wave.
 
     Returns:
         poses [120, 24, 3, 3]: joint rotations, the root's in a y-up world; 30 frames per second.
@@ -71,7 +75,7 @@ def demo_motion() -> tuple[np.ndarray, np.ndarray]:
     """
     time = np.arange(FRAMES) / FPS
     angle = {name: np.radians(_curve(time, keys)) for name, keys in KEYS.items()}
-    pelvis = np.stack([_curve(time, keys) for keys in (PELVIS_X, PELVIS_Y, PELVIS_Z)], -1)
+    pelvis = np.stack([_curve(time, keys) for keys in PELVIS_PATH.values()], -1)
 
     local = {name: np.broadcast_to(np.eye(3), (FRAMES, 3, 3)) for name in JOINT_NAMES}
     local["pelvis"] = _euler(angle, "pelvis", 1.0)
@@ -109,6 +113,7 @@ def _turn(axis: str, angle: np.ndarray) -> np.ndarray:
 
 
 def _euler(angle: dict[str, np.ndarray], part: str, share: float) -> np.ndarray:
+    """Rotations [T, 3, 3] by a share of a part's yaw, pitch and roll."""
     yaw, pitch, roll = (share * angle[f"{part}_{name}"] for name in ("yaw", "pitch", "roll"))
     return _turn("y", yaw) @ _turn("x", pitch) @ _turn("z", roll)
 
@@ -202,6 +207,7 @@ def _foot(
 
 
 def _roll(phase: float) -> float:
+    """Pitch of the foot at a phase of ROLL, radians."""
     return float(np.radians(_curve(np.array([phase]), dict(zip(*ROLL.values(), strict=True)))[0]))
 
 

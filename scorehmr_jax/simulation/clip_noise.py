@@ -1,25 +1,28 @@
 """Gaussian noise that is smooth over the frames of a clip and independent between clips."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Key, Shaped
 
-from scorehmr_jax.types import Array
+from scorehmr_jax.types import Array, Number
 
 # Half width of the smoothing window, in standard deviations.
 _REACH = 2.5
 
 
 def smooth_noise(
-    key: Array,
+    key: Key[Array, ""],
     shape: tuple[int, ...],
-    clip_index: Array | None = None,
+    clip_index: Int[Array, " N"] | None = None,
     frames: int = 10,
-    jitter: float = 0.0,
-) -> Array:
-    """Standard normal noise, correlated along the first axis within each clip.
+    jitter: Number = 0.0,
+) -> Float[Array, "N ..."]:
+    """Draws standard normal noise that is correlated along the first axis within each clip.
 
-    White noise under a Gaussian window that stops where the clip does, rescaled so that every
-    value has variance 1, then mixed with white noise.
+    It is white noise under a Gaussian window that stops where the clip does, rescaled so that
+    every value has variance 1, then mixed with white noise.
 
     Args:
         key: PRNG key.
@@ -32,11 +35,12 @@ def smooth_noise(
         [N, ...].
     """
     key_smooth, key_white = jax.random.split(key)
-    white = jax.random.normal(key_white, shape)
     if clip_index is None:
-        return white
+        return jax.random.normal(key_white, shape)
     count = shape[0]
-    source = jax.random.normal(key_smooth, (count, *shape[1:]))
+    # Both at once, as the compiler takes long over each.
+    keys = jnp.stack([key_smooth, key_white])
+    independent, white = jax.vmap(partial(jax.random.normal, shape=shape))(keys)
     reach = round(_REACH * frames)
 
     def accumulate(sums: tuple[Array, Array], offset: Array):
@@ -47,7 +51,7 @@ def smooth_noise(
         weight = jnp.exp(-0.5 * (offset / frames) ** 2)
         weight = jnp.where(inside & (clip_index[place] == clip_index), weight, 0.0)
         weight = weight.reshape(count, *[1] * (len(shape) - 1))
-        return (total + weight * source[place], squares + weight**2), None
+        return (total + weight * independent[place], squares + weight**2), None
 
     start = (jnp.zeros(shape), jnp.zeros((count, *[1] * (len(shape) - 1))))
     (total, squares), _ = jax.lax.scan(accumulate, start, jnp.arange(-reach, reach + 1))
@@ -55,8 +59,10 @@ def smooth_noise(
     return jnp.sqrt(1 - jitter) * smooth + jnp.sqrt(jitter) * white
 
 
-def per_clip(values: Array, clip_index: Array | None) -> Array:
-    """The value of each clip's first frame, at all its frames.
+def per_clip(
+    values: Shaped[Array, "N ..."], clip_index: Int[Array, " N"] | None
+) -> Shaped[Array, "N ..."]:
+    """Gives all frames of a clip the value of its first frame.
 
     Args:
         values: [N, ...].
@@ -67,8 +73,14 @@ def per_clip(values: Array, clip_index: Array | None) -> Array:
     return values if clip_index is None else values[clip_starts(clip_index)]
 
 
-def clip_starts(clip_index: Array) -> Array:
-    """Where the clip of each frame begins, [N]."""
+def clip_starts(clip_index: Int[Array, " N"]) -> Int[Array, " N"]:
+    """Finds the first frame of each frame's clip.
+
+    Args:
+        clip_index: [N] as for `smooth_noise`.
+    Returns:
+        [N] indices of frames.
+    """
     place = jnp.arange(len(clip_index))
     begins = jnp.concatenate([jnp.ones(1, bool), clip_index[1:] != clip_index[:-1]])
     return jax.lax.cummax(jnp.where(begins, place, 0))

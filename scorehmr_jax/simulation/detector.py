@@ -6,54 +6,56 @@ or on the other side's limb, mostly with less confidence.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
+from jaxtyping import Float, Int, Key, Real
 
 from body_model.joints import OPENPOSE_25
+from body_model.pytree import pytree
 from scorehmr_jax.simulation.clip_noise import smooth_noise
-from scorehmr_jax.types import Array, Camera, Keypoints2D
+from scorehmr_jax.types import Array, Camera, Keypoints2D, Number
 
 _PARTS = {"arm": ("elbow", "wrist"), "leg": ("knee", "ankle", "big_toe", "small_toe", "heel")}
+_SIDES = ("left", "right")
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    meta_fields=["correlation_frames"],
-    data_fields=["offset", "noise", "jitter", "outliers", "outlier_noise", "missing", "hidden",
-                 "swapped", "tolerance"],
-)  # fmt: skip
-@dataclass(frozen=True)
+@pytree
 class Detector:
-    """How a simulated detector errs. Lengths are metres at the body's distance."""
+    """The errors of a simulated detector. Lengths are metres at the body's distance."""
 
-    offset: tuple[float, float] = (0.02, 0.035)  # of each keypoint, always the same
-    noise: float = 0.025  # sd along x and along y
-    jitter: float = 0.02  # share of the noise's variance that is new in every frame
-    outliers: float = 0.05  # share of keypoints with far larger noise
-    outlier_noise: float = 0.12  # their sd
-    missing: float = 0.03  # share of keypoints that are not seen
-    hidden: float = 0.04  # share of arms and legs that are not seen at all
-    swapped: float = 0.02  # share of arm and leg pairs taken for each other
-    tolerance: float = 0.1  # error, without the offset, at which confidence has halved
-    correlation_frames: int = 6  # over which errors persist (sd of a Gaussian window)
+    # Least and greatest length of a keypoint's offset, which is always the same.
+    offset: tuple[Number, Number] = (0.02, 0.035)
+    noise: Number = 0.025  # standard deviation along x and along y
+    jitter: Number = 0.02  # share of the noise's variance that is new in every frame
+    outliers: Number = 0.05  # share of keypoints with far larger noise
+    outlier_noise: Number = 0.12  # their standard deviation
+    missing: Number = 0.03  # share of keypoints that are not seen
+    hidden: Number = 0.04  # share of arms and legs that are not seen at all
+    swapped: Number = 0.02  # share of arm and leg pairs taken for each other
+    tolerance: Number = 0.1  # error, without the offset, at which confidence has halved
+    # Frames over which errors persist: standard deviation of a Gaussian window.
+    correlation_frames: int = field(default=6, metadata={"static": True})
+
+
+DETECTOR = Detector()  # of the demo and of the benchmarks
 
 
 @partial(jax.jit, static_argnames=("names",))
 def simulate_detections(
-    key: Array,
-    xy: Array,
-    pixels_per_metre: Array,
-    detector: Detector = Detector(),
-    clip_index: Array | None = None,
+    key: Key[Array, ""],
+    xy: Float[Array, "N K 2"],
+    pixels_per_metre: Real[Array, " N"],
+    detector: Detector = DETECTOR,
+    clip_index: Int[Array, " N"] | None = None,
     names: tuple[str, ...] = OPENPOSE_25,
-    detector_seed: int | Array = 0,
+    detector_seed: int | Int[Array, ""] = 0,
 ) -> Keypoints2D:
-    """What a 2D detector would find in images of these people.
+    """Simulates what a 2D detector finds in images of these people.
 
     Args:
         key: PRNG key of everything that differs between frames.
@@ -115,27 +117,27 @@ def simulate_detections(
     return Keypoints2D(jnp.where(missing[..., None], 0.0, found).astype(xy.dtype), confidence)
 
 
-_SIDES = ("left", "right")
-
-
 def _members(names: Sequence[str], side: str, part: str) -> np.ndarray:
+    """Finds the keypoints of one arm or leg, by number."""
     wanted = [f"{side}_{joint}" for joint in _PARTS[part]]
     return np.array([names.index(n) for n in wanted if n in names], int)
 
 
-def _offsets(seed: int | Array, number: int, bounds: tuple[float, float]) -> Array:
-    """An offset in metres for each keypoint, [K, 2]."""
+def _offsets(seed: int | Array, number: int, bounds: tuple[Number, Number]) -> Float[Array, "K 2"]:
+    """Draws an offset in metres for each keypoint."""
     key_angle, key_length = jax.random.split(jax.random.key(seed))
     angle = jax.random.uniform(key_angle, (number,), maxval=2 * np.pi)
     length = jax.random.uniform(key_length, (number,), minval=bounds[0], maxval=bounds[1])
     return length[:, None] * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
-def pixels_per_metre(camera: Camera, translation: Array) -> Array:
-    """How large the body appears, [N].
+def pixels_per_metre(camera: Camera, translation: Float[Array, "*N 3"]) -> Float[Array, "*N"]:
+    """Measures how large bodies appear.
 
     Args:
         camera: of N samples.
         translation: [N, 3] body to camera, metres.
+    Returns:
+        [N] pixels for a metre at the body's distance.
     """
     return camera.focal.mean(-1) / translation[..., 2]

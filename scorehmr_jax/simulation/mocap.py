@@ -6,14 +6,20 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Key, Real, Shaped
 
 from body_model.io import read_npz
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.types import Array
+from scorehmr_jax.types import Array, Number
 
-_CLIP_KEYS = {"names": "clip_names", "fps": "clip_fps", "split": "clip_split",
-              "source": "clip_source"}  # fmt: skip
+# Fields of `Mocap`, and the file's keys for them.
+_CLIP_KEYS = {
+    "names": "clip_names",
+    "fps": "clip_fps",
+    "split": "clip_split",
+    "collection": "clip_source",
+}
 _KEYS = ("poses", "trans", "clip_index", *_CLIP_KEYS.values())
 
 # Reflecting x negates the entries of a matrix that mix x with y or z: these signs for the
@@ -25,30 +31,37 @@ _MIRROR_SIGNS = np.array([1, -1, -1, -1, 1, 1], np.float32)
 class Mocap:
     """Frames of many clips, one clip after the other. World frame: y up, any heading."""
 
-    poses: np.ndarray  # [N, 24, 3] axis-angle, radians
-    translations: np.ndarray  # [N, 3] metres
-    clip: np.ndarray  # [N] the frame's clip, an index into what follows
-    names: np.ndarray  # [C]
-    fps: np.ndarray  # [C]
-    split: np.ndarray  # [C] train, val or test
-    source: np.ndarray  # [C] where the clip comes from
+    poses: Float[np.ndarray, "N 24 3"]  # axis-angle, radians
+    translations: Float[np.ndarray, "N 3"]  # metres
+    clip: Int[np.ndarray, " N"]  # the frame's clip, an index into what follows
+    names: Shaped[np.ndarray, " C"]
+    fps: Real[np.ndarray, " C"]
+    split: Shaped[np.ndarray, " C"]  # train, val or test
+    collection: Shaped[np.ndarray, " C"]  # of motions that the clip is from
 
     def select(self, split: str, without: tuple[str, ...] = ()) -> "Mocap":
-        """The frames of one split, less the clips of some sources.
+        """Keeps the frames of one split.
 
+        Args:
+            split: train, val or test.
+            without: collections whose clips are left out.
+        Returns:
+            What is left, its clips numbered anew.
         Raises:
             ValueError: if nothing is left.
         """
-        wanted = (self.split == split) & ~np.isin(self.source, without)
+        wanted = (self.split == split) & ~np.isin(self.collection, without)
         frames = wanted[self.clip]
         if not frames.any():
             splits = ", ".join(sorted(set(self.split.tolist())))
             raise ValueError(f"no clips in split {split!r} (there are: {splits}) without {without}")
         number = np.cumsum(wanted) - 1
         return Mocap(
-            self.poses[frames], self.translations[frames], number[self.clip[frames]],
-            self.names[wanted], self.fps[wanted], self.split[wanted], self.source[wanted],
-        )  # fmt: skip
+            self.poses[frames],
+            self.translations[frames],
+            number[self.clip[frames]],
+            **{field: getattr(self, field)[wanted] for field in _CLIP_KEYS},
+        )
 
 
 def read(path: str | Path) -> Mocap:
@@ -56,18 +69,21 @@ def read(path: str | Path) -> Mocap:
 
     Args:
         path: file with poses [N, 72] axis-angle in SMPL's order, trans [N, 3] metres,
-            clip_index [N], and per clip clip_names, clip_fps, clip_split, clip_source.
+            clip_index [N] integers, and for each clip clip_names, clip_fps, clip_split and
+            clip_source, the collection it is from.
+    Returns:
+        The clips.
     Raises:
-        ValueError: if it cannot be read, a key is missing, a shape is wrong, or a number is not
-            finite.
+        ValueError: if the file cannot be read, a key is missing, a shape is wrong, a number is
+            not finite or an index is not that of a clip.
     """
     data = read_npz(path)
     missing = [key for key in _KEYS if key not in data]
     if missing:
         raise ValueError(f"{path}: expected the keys {', '.join(_KEYS)}; missing: {missing}")
-    frames, clips = len(data["poses"]), len(data["clip_names"])
-    shapes = {"poses": (frames, 3 * NUM_JOINTS), "trans": (frames, 3), "clip_index": (frames,)}
-    shapes |= {key: (clips,) for key in _CLIP_KEYS.values()}
+    frames, clips = (data[key].shape[:1] for key in ("poses", "clip_names"))
+    shapes = {"poses": (*frames, 3 * NUM_JOINTS), "trans": (*frames, 3), "clip_index": frames}
+    shapes |= {key: clips for key in _CLIP_KEYS.values()}
     for key, shape in shapes.items():
         if data[key].shape != shape:
             raise ValueError(f"{path}: {key}: expected shape {shape}, found {data[key].shape}")
@@ -75,26 +91,52 @@ def read(path: str | Path) -> Mocap:
         if not np.isfinite(data[key]).all():
             raise ValueError(f"{path}: {key} holds numbers that are not finite; leave them out")
     index = data["clip_index"]
-    if frames and not (index.min() >= 0 and index.max() < clips):
-        raise ValueError(f"{path}: clip_index: expected 0 to {clips - 1}, found {index.max()}")
+    if index.dtype.kind not in "iu":
+        raise ValueError(f"{path}: clip_index: expected integers, found {index.dtype}")
+    (count,) = clips
+    unknown = index[(index < 0) | (index >= count)]
+    if len(unknown):
+        raise ValueError(f"{path}: clip_index: expected 0 to {count - 1}, found {unknown[0]}")
     return Mocap(
-        data["poses"].reshape(frames, NUM_JOINTS, 3), data["trans"], index,
+        _as_float(data["poses"]).reshape(-1, NUM_JOINTS, 3),
+        _as_float(data["trans"]),
+        index,
         **{field: data[key] for field, key in _CLIP_KEYS.items()},
-    )  # fmt: skip
+    )
 
 
-def mirror(pose_6d: Array) -> Array:
-    """Poses [..., 144] reflected left to right (x to -x), in the body's and the camera's frame."""
+def _as_float(array: np.ndarray) -> np.ndarray:
+    """Turns whole numbers into fractions, which rotations of them need."""
+    return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+
+def mirror(pose_6d: Float[Array, "*N 144"]) -> Float[Array, "*N 144"]:
+    """Reflects poses left to right (x to -x), in the body's and the camera's frame.
+
+    Args:
+        pose_6d: [..., 144] poses in 6D.
+    Returns:
+        [..., 144].
+    """
     joints = pose_6d.reshape(*pose_6d.shape[:-1], NUM_JOINTS, 6)
     mirrored = joints[..., np.array(MIRROR), :] * _MIRROR_SIGNS.astype(pose_6d.dtype)
     return mirrored.reshape(pose_6d.shape)
 
 
-def jitter(key: Array, pose_6d: Array, sigma: float) -> Array:
-    """Poses [..., 144] with every joint turned at random, sigma radians about each axis.
+def jitter(
+    key: Key[Array, ""], pose_6d: Float[Array, "*N 144"], sigma: Number
+) -> Float[Array, "*N 144"]:
+    """Turns every joint at random.
 
-    Captured joints lie on their source's rig: hinges that bend about one axis exactly, spines
-    that share a turn in fixed parts. People do not, so a prior should not know it.
+    Captured joints obey the rig that they were captured with: hinges bend about one axis exactly,
+    spines share a turn in fixed parts. People do not, so a prior should not know it.
+
+    Args:
+        key: PRNG key.
+        pose_6d: [..., 144] poses in 6D.
+        sigma: standard deviation about each axis, radians.
+    Returns:
+        [..., 144].
     """
     columns = pose_6d.reshape(*pose_6d.shape[:-1], NUM_JOINTS, 2, 3)
     turn = axis_angle_to_matrix(sigma * jax.random.normal(key, (*columns.shape[:-2], 3)))
@@ -102,20 +144,29 @@ def jitter(key: Array, pose_6d: Array, sigma: float) -> Array:
     return turned.reshape(pose_6d.shape).astype(pose_6d.dtype)
 
 
-def rotate_root(rotation: Array, pose_6d: Array) -> Array:
-    """Poses [..., 144] seen from a frame turned by rotations [..., 3, 3]."""
+def rotate_root(
+    rotation: Float[Array, "*N 3 3"], pose_6d: Float[Array, "*N 144"]
+) -> Float[Array, "*N 144"]:
+    """Changes the frame that poses are seen from.
+
+    Args:
+        rotation: [..., 3, 3] from the old frame to the new one.
+        pose_6d: [..., 144] poses in 6D.
+    Returns:
+        [..., 144]; but for the root, nothing is changed.
+    """
     columns = pose_6d[..., :6].reshape(*pose_6d.shape[:-1], 2, 3)
     turned = jnp.einsum("...ij,...cj->...ci", rotation, columns)
     return jnp.concatenate([turned.reshape(*turned.shape[:-2], 6), pose_6d[..., 6:]], axis=-1)
 
 
 def camera_rotations(
-    key: Array,
+    key: Key[Array, ""],
     shape: tuple[int, ...],
     pitch: tuple[float, float] = (-15.0, 30.0),
     roll: float = 5.0,
-) -> Array:
-    """Rotations from a world with y up to cameras with y down, held about as people hold them.
+) -> Float[Array, "*N 3 3"]:
+    """Draws rotations from a world with y up to cameras with y down, held as people hold them.
 
     Args:
         key: PRNG key.
@@ -138,8 +189,15 @@ def camera_rotations(
         return about(2, tip) @ about(0, np.pi + tilt) @ about(1, yaw)
 
 
-def augment(key: Array, pose_6d: Array) -> Array:
-    """Poses [N, 144] with y up, each before a camera of its own; half of them are mirrored."""
+def augment(key: Key[Array, ""], pose_6d: Float[Array, "N 144"]) -> Float[Array, "N 144"]:
+    """Puts each pose before a camera of its own and mirrors half of them.
+
+    Args:
+        key: PRNG key.
+        pose_6d: [N, 144] poses in 6D, y up.
+    Returns:
+        [N, 144] in the cameras' frames.
+    """
     key_camera, key_mirror = jax.random.split(key)
     shape = pose_6d.shape[:-1]
     flip = jax.random.bernoulli(key_mirror, shape=(*shape, 1))

@@ -1,4 +1,4 @@
-"""Poses together with what a simulated regression network would say of them."""
+"""Training pairs: a pose, and a simulated regression network's estimate of it."""
 
 from functools import partial
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Key
 
 from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
@@ -18,11 +19,17 @@ from scorehmr_jax.types import Array
 _CHUNK = 512  # frames simulated at a time
 
 
-def random_regressors(key: Array, count: int) -> Regressor:
-    """Networks of many strengths, [count] each, from nearly perfect to about 60 mm of PA-MPJPE.
+def random_regressors(key: Key[Array, ""], count: int) -> Regressor:
+    """Draws networks of many strengths, from nearly perfect to about 60 mm of PA-MPJPE.
 
-    How well the estimate reprojects varies too, so that conditioning on it does not rely on one
+    Their reprojection errors vary too, so that conditioning on an estimate does not rely on one
     network's habits.
+
+    Args:
+        key: PRNG key.
+        count: of networks.
+    Returns:
+        One whose numbers are arrays [count].
     """
     keys = jax.random.split(key, 5)
 
@@ -43,9 +50,9 @@ def random_regressors(key: Array, count: int) -> Regressor:
 
 
 def simulate_pairs(
-    key: Array, skeleton: Skeleton, poses: np.ndarray, per_frame: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Poses before random cameras, and estimates of them by random networks.
+    key: Key[Array, ""], skeleton: Skeleton, poses: Float[np.ndarray, "N 24 3"], per_frame: int
+) -> tuple[Float[np.ndarray, "M 144"], Float[np.ndarray, "M 144"]]:
+    """Puts poses before random cameras and simulates estimates of them by random networks.
 
     Args:
         key: PRNG key.
@@ -75,13 +82,24 @@ def _simulate(key: Array, skeleton: Skeleton, poses: Array) -> tuple[Array, Arra
     )
     one = partial(jax.tree.map, lambda x: x[:, None])
     estimate = jax.vmap(simulate_estimates, in_axes=(0, None, 0, 0, 0, 0, 0))(
-        jax.random.split(key_estimate, count), skeleton, *one((pose, betas, translation, camera)),
+        jax.random.split(key_estimate, count),
+        skeleton,
+        *one((pose, betas, translation, camera)),
         random_regressors(key_network, count),
-    )  # fmt: skip
+    )
     return rotations_to_x(pose), rotations_to_x(estimate.pose[:, 0])
 
 
-def augment_pairs(key: Array, true: Array, estimated: Array) -> tuple[Array, Array]:
-    """Pairs [N, 144] of which half are mirrored, the person and the camera together."""
+def augment_pairs(
+    key: Key[Array, ""], true: Float[Array, "N 144"], estimated: Float[Array, "N 144"]
+) -> tuple[Float[Array, "N 144"], Float[Array, "N 144"]]:
+    """Mirrors half of the pairs, the person and the camera together.
+
+    Args:
+        key: PRNG key.
+        true, estimated: [N, 144] poses in 6D.
+    Returns:
+        The same two, mirrored in some rows.
+    """
     flip = jax.random.bernoulli(key, shape=(len(true), 1))
     return jnp.where(flip, mirror(true), true), jnp.where(flip, mirror(estimated), estimated)

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Key
 
 from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
@@ -21,26 +22,26 @@ _Y_DOWN = np.diag([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True)
 class Placement:
-    """Where cameras stand. Ranges are uniform."""
+    """The places of cameras. Ranges are uniform."""
 
     focal: tuple[float, float] = (1.0, 1.5)  # over the image's longer side
     size: tuple[float, float] = (0.4, 0.65)  # a standing person over sqrt(width * height)
     pitch: tuple[float, float] = (-8.0, 25.0)  # degrees; a positive one looks down on the person
     roll: float = 3.0  # standard deviation, degrees
-    shift: tuple[float, float] = (0.12, 0.04)  # of the person off centre, sd over width, height
+    shift: tuple[float, float] = (0.12, 0.04)  # of the person off centre: sd over width, height
 
 
 @partial(jax.jit, static_argnames=("config",))
 def place_before_camera(
-    key: Array,
+    key: Key[Array, ""],
     skeleton: Skeleton,
-    pose: Array,
-    betas: Array,
-    translation: Array,
-    clip_index: Array | None = None,
-    yaw: Array | None = None,
+    pose: Float[Array, "N 24 3 3"],
+    betas: Float[Array, "N B"],
+    translation: Float[Array, "N 3"],
+    clip_index: Int[Array, " N"] | None = None,
+    yaw: Float[Array, " N"] | None = None,
     config: Placement = Placement(),
-) -> tuple[Array, Array, Camera]:
+) -> tuple[Float[Array, "N 24 3 3"], Float[Array, "N 3"], Camera]:
     """Puts people before cameras: random yaw, pitch, a small roll, focal length and distance.
 
     The camera stands still during a clip, looks about at the middle of the path, and is so far
@@ -55,6 +56,7 @@ def place_before_camera(
         clip_index: [N] equal for the frames of one clip, which are contiguous and in order; None
             gives every frame its own camera.
         yaw: [N] radians about the world's y, instead of a random one.
+        config: the ranges to draw from.
     Returns:
         Pose [N, 24, 3, 3] with the root in the camera frame, translation [N, 3] to the camera
         frame, and the camera [N].
@@ -90,18 +92,19 @@ def place_before_camera(
 
 
 def place_before_cameras(
-    key: Array,
+    key: Key[Array, ""],
     skeleton: Skeleton,
-    pose: Array,
-    betas: Array,
-    translation: Array,
+    pose: Float[Array, "N 24 3 3"],
+    betas: Float[Array, "N B"],
+    translation: Float[Array, "N 3"],
     views: int = 4,
     config: Placement = Placement(),
-) -> tuple[Array, Array, Array, Camera]:
+) -> tuple[Float[Array, "M 24 3 3"], Float[Array, "M B"], Float[Array, "M 3"], Camera]:
     """Puts each person before several cameras around, about equally spaced.
 
     Args:
-        views: cameras for each sample; the others are as for `place_before_camera`.
+        key, skeleton, pose, betas, translation, config: as for `place_before_camera`.
+        views: cameras for each sample.
     Returns:
         Pose [N * views, 24, 3, 3], betas [N * views, 10], translation [N * views, 3] and camera;
         the views of one sample are neighbours.
@@ -119,13 +122,15 @@ def place_before_cameras(
     return pose, betas, translation, camera
 
 
-def _turn(angle: Array, axis: int) -> Array:
-    """Rotations [N, 3, 3] by angles [N] about a coordinate axis."""
+def _turn(angle: Float[Array, " N"], axis: int) -> Float[Array, "N 3 3"]:
+    """Makes rotations about a coordinate axis."""
     return axis_angle_to_matrix(angle[:, None] * jnp.eye(3, dtype=angle.dtype)[axis])
 
 
-def _path(points: Array, clip_index: Array | None) -> tuple[Array, Array]:
-    """The middle [N, 3] of each clip's points and how far [N] they get from it."""
+def _path(
+    points: Float[Array, "N 3"], clip_index: Int[Array, " N"] | None
+) -> tuple[Float[Array, "N 3"], Float[Array, " N"]]:
+    """Finds the middle of each clip's points, and the distance of the farthest from it."""
     if clip_index is None:
         return points, jnp.zeros(points.shape[0], points.dtype)
     clip = clip_starts(clip_index)

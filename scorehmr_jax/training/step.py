@@ -1,7 +1,7 @@
 """The training step: noise a pose, predict the noise, step the weights and their average."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from scorehmr_jax.types import Array
 Metrics = dict[str, Array]
 
 
+@runtime_checkable
 class Model(Protocol):
     """What is asked of a denoiser: `Denoiser`, or anything that predicts noise as it does."""
 
