@@ -121,7 +121,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(
                 f"{files.weights} needs image features: please give --features and --feature-stats"
             )
-        width = prior.config.condition_dim
+        width = prior.network.condition_dim
         parts = read_features(files.features, files.feature_stats, width, lengths, args.precision)
         features = np.concatenate(parts)
     samples = concatenate(groups)

@@ -21,7 +21,6 @@ import importlib.util
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +31,9 @@ import optax
 import body_model
 import configs
 from scorehmr_jax import cluster
-from scorehmr_jax.checkpoint import save_npz
+from scorehmr_jax import checkpoint
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
 from scorehmr_jax.training.run import make_advance
@@ -118,14 +115,13 @@ def main() -> None:
     layout.check_batch(config.batch, config.share_level)
     data = data_of(config, args, layout)
 
-    denoiser = Denoiser(config.denoiser)
+    network = config.denoiser
     optimizer = optimizer_of(config, args.steps)
     constants = schedule(cosine_betas())
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
     update = make_update(
-        DirectDenoiser(config.denoiser), constants, optimizer, config.ema, config.p2_gamma,
-        config.precision,
-    )  # fmt: skip
+        network, constants, optimizer, config.ema, config.p2_gamma, config.precision
+    )
     step = make_step(
         update, constants.num_steps, levels, config.share_level, config.condition_dropout
     )
@@ -133,16 +129,18 @@ def main() -> None:
     sampled = args.pictures or (config.condition_on != "none" and config.run.samples)
     body = body_model.load(args.body) if args.body else body_model.open_body() if sampled else None
     validate = Validator(
-        denoiser, constants, data.validation, layout, condition_on=config.condition_on, body=body,
+        network, constants, data.validation, layout, condition_on=config.condition_on, body=body,
         samples=config.run.samples,
     )  # fmt: skip
-    description = {**asdict(config.denoiser), "condition_on": config.condition_on}
+    description = checkpoint.description(
+        network, condition_on=config.condition_on, betas_range=data.betas_range
+    )
     saved_config = configs.flat(config) | data.facts | {"steps": args.steps}
     if data.betas_range is not None:
-        description["betas_range"] = saved_config["betas_range"] = data.betas_range
+        saved_config["betas_range"] = data.betas_range
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
-    state = layout.make(partial(init_state, denoiser, optimizer), key_init)
+    state = layout.make(partial(init_state, network, optimizer), key_init)
     with ExitStack() as stack:
         store = stack.enter_context(
             RunStore(args.workdir, saved_config, config.run.keep, best="val_loss")
@@ -170,7 +168,7 @@ def main() -> None:
                 store.save(state, key, figures)
                 half = jax.tree.map(lambda x: x.astype(np.float16), layout.gather(state.ema))
                 if cluster.is_main():
-                    save_npz(args.workdir / "weights.npz", half, description)
+                    checkpoint.save_npz(args.workdir / "weights.npz", half, description)
                 if args.pictures:
                     validate.draw(args.workdir / f"samples/{done}.png", state.ema, key_validation)
             log.write({"step": done, **means, **speed, **figures})

@@ -32,8 +32,7 @@ from scorehmr_jax.datasets.feed import open_feed
 from scorehmr_jax.datasets.samples import SampleReader, Samples
 from scorehmr_jax.datasets.statistics import Statistics
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
-from scorehmr_jax.training.direct import DirectDenoiser
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.step import (
     init_state,
     make_step,
@@ -118,12 +117,10 @@ def resident(folder: str, _: float) -> dict[str, Any]:
 
 def training(folder: str, _: float, steps: int = 40) -> dict[str, Any]:
     feed = open_feed({folder: 1.0}, features=FEATURES)
-    denoiser, optimizer = Denoiser(DenoiserConfig()), released_optimizer()
-    step = make_step(
-        make_update(DirectDenoiser(denoiser.config), schedule(cosine_betas()), optimizer), 1000
-    )
+    network, optimizer = Denoiser(), released_optimizer()
+    step = make_step(make_update(network, schedule(cosine_betas()), optimizer), 1000)
     step = jax.jit(step, donate_argnums=0)
-    state, key = init_state(denoiser, optimizer, jax.random.key(0)), jax.random.key(1)
+    state, key = init_state(network, optimizer, jax.random.key(0)), jax.random.key(1)
     stream = feed.stream(0, BATCH)
     first = jax.device_put(next(stream))
     figures: dict[str, float] = {}

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.train import PlainDenoiser
 from body_model import SMPL
 from body_model.joints import OPENPOSE_25, PARENTS, SMPL_45
 from scorehmr_jax.guidance import KEYPOINT_WEIGHT
@@ -52,11 +51,11 @@ def refine(
     Returns:
         Pose [N, 24, 3, 3] and translation [N, 3].
     """
-    denoiser, table = PlainDenoiser(prior.config), jax.tree.map(jnp.asarray, prior.schedule)
+    table = jax.tree.map(jnp.asarray, prior.schedule)
     times = jnp.arange(0, config.start + 1, config.step)
 
     def predict_noise(x: Array, t: Array) -> Array:
-        return denoiser.apply({"params": prior.params}, x, jnp.full(len(x), t), features)
+        return prior.network.noise(prior.params, x, jnp.full(len(x), t), features)
 
     def predict_x_0(x: Array, t: Array, noise: Array) -> Array:
         return table.sqrt_recip[t] * x - table.sqrt_recip_minus_one[t] * noise

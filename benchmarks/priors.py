@@ -11,7 +11,7 @@ normal distribution with the training poses' mean and covariance.
 
 import argparse
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ import jax.numpy as jnp
 from benchmarks import report
 from body_model import Skeleton, open_body
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.diffusion import Schedule, cosine_betas, schedule
+from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.load import load_prior, shipped_priors
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import simulate_pairs
@@ -36,25 +36,26 @@ SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class Gaussian:
-    """The normal distribution, in the place of a denoiser."""
+class Gaussian(Network):
+    """The normal distribution, in the place of a network: its noise is known exactly."""
 
-    mean: Array
-    spectrum: tuple[Array, Array]  # eigenvalues and eigenvectors of the covariance
-    schedule: Schedule
-    config: DenoiserConfig = field(default_factory=lambda: DenoiserConfig(features=0))
+    dim = POSE_DIM
+    condition_dim = 0
 
-    @classmethod
-    def of(cls, x: Array, schedule: Schedule) -> "Gaussian":
+    def init(self, key: Array) -> Any:
+        return self.of(jax.random.normal(key, (2 * POSE_DIM, POSE_DIM)))
+
+    @staticmethod
+    def of(x: Array) -> dict[str, Array]:
+        """The distribution with the mean and the covariance of poses [N, 144]."""
         values, vectors = jnp.linalg.eigh(jnp.cov(x, rowvar=False))
-        return cls(x.mean(0), (jnp.maximum(values, 0), vectors), schedule)
+        return {"mean": x.mean(0), "values": jnp.maximum(values, 0), "vectors": vectors}
 
-    def apply(self, variables: Any, x: Array, t: Array, features: Array | None) -> Array:
-        del variables, features
-        values, vectors = self.spectrum
-        a = jnp.asarray(self.schedule.alphas_cumprod)[t][..., None]
-        centred = (x - jnp.sqrt(a) * self.mean) @ vectors
-        return jnp.sqrt(1 - a) * (centred / (a * values + 1 - a)) @ vectors.T
+    def noise(self, params: Any, x: Array, t: Array, features: Array | None) -> Array:
+        a = jnp.asarray(schedule(cosine_betas()).alphas_cumprod)[t][..., None]
+        centred = (x - jnp.sqrt(a) * params["mean"]) @ params["vectors"]
+        variance = a * params["values"] + 1 - a
+        return jnp.sqrt(1 - a) * (centred / variance) @ params["vectors"].T
 
 
 def main() -> None:
@@ -70,20 +71,19 @@ def main() -> None:
         poses = clips.select(split, without).poses
         return rotations_to_x(axis_angle_to_matrix(jnp.asarray(poses)))
 
-    gaussian = Gaussian.of(mocap.augment(key_camera, upright("train", ("deepmimic",))), constants)
+    gaussian = Gaussian.of(mocap.augment(key_camera, upright("train", ("deepmimic",))))
     skeleton = Skeleton.of(open_body())
     rows = []
     for split in SPLITS:
         plain = Batch(mocap.augment(key_camera, upright(split)), None)
         pairs = simulate_pairs(key_pairs, skeleton, clips.select(split).poses, 1)
         losses = partial(band_losses, schedule=constants, key=key_noise)
-        rows.append(row("gaussian", split, losses(gaussian, params=None, batch=plain)))
+        rows.append(row("gaussian", split, losses(Gaussian(), params=gaussian, batch=plain)))
         for name in shipped_priors():
             prior = load_prior(name)
             batch = plain if prior.condition_on == "none" else Batch(*map(jnp.asarray, pairs))
-            denoiser = Denoiser(prior.config)
-            rows.append(row(name, split, losses(denoiser, params=prior.params, batch=batch)))
-            error = inversion_error(denoiser, constants, prior.params, batch)
+            rows.append(row(name, split, losses(prior.network, params=prior.params, batch=batch)))
+            error = inversion_error(prior.network, constants, prior.params, batch)
             rows[-1]["inversion_error"] = float(error)
     for each in rows:
         print(json.dumps(each))

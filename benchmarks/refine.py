@@ -28,7 +28,7 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.guidance import keypoints_2d
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig, make_refiner
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
@@ -51,7 +51,7 @@ class Problem:
     camera: Camera  # [N]
 
 
-def problem(batch: int, sizes: DenoiserConfig) -> Problem:
+def problem(batch: int, sizes: Denoiser) -> Problem:
     """N people of the stand-in body, 10 m away, estimated some 9 degrees off per joint."""
     rng = np.random.default_rng(0)
     prior = Prior(_random_params(sizes, rng), schedule(cosine_betas()), None, sizes)
@@ -83,10 +83,9 @@ def problem(batch: int, sizes: DenoiserConfig) -> Problem:
     )
 
 
-def _random_params(sizes: DenoiserConfig, rng: np.random.Generator) -> Any:
+def _random_params(sizes: Denoiser, rng: np.random.Generator) -> Any:
     """Weights of ordinary size; by numpy, since compiling the initialisers takes seconds."""
-    inputs = jnp.zeros((1, sizes.dim)), 0, jnp.zeros((1, sizes.features))
-    shapes = jax.eval_shape(Denoiser(sizes).init, jax.random.key(0), *inputs)["params"]
+    shapes = jax.eval_shape(sizes.init, jax.random.key(0))
 
     def draw(path: Any, leaf: Any) -> Array:
         values = rng.normal(size=leaf.shape) * leaf.shape[0] ** -0.5
@@ -124,7 +123,7 @@ def plain_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
     return lambda: compiled(p.prior, images)
 
 
-def measure(batches: Sequence[int], sizes: DenoiserConfig, config: RefineConfig) -> list[dict]:
+def measure(batches: Sequence[int], sizes: Denoiser, config: RefineConfig) -> list[dict]:
     """One row of figures for each batch.
 
     The fast loop comes first, small batches before large: the peak of memory only ever rises.
@@ -182,7 +181,7 @@ def main() -> None:
     if min(options.batch) < 1:
         parser.error("--batch: expected positive numbers")
 
-    sizes, config = DenoiserConfig(), RefineConfig()
+    sizes, config = Denoiser(), RefineConfig()
     # Others' work on the machine counts against the seconds; the load tells how much there is.
     load = os.getloadavg()[0]
     rows = measure(options.batch, sizes, config)

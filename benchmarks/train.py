@@ -11,19 +11,16 @@ import argparse
 import json
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from benchmarks import report
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, sinusoid
-from scorehmr_jax.training.direct import DirectDenoiser
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.step import (
     Batch,
@@ -38,35 +35,11 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class PlainDenoiser:
-    """What `Denoiser` computes, from the same weights, without any shortcut."""
+class PlainDenoiser(Denoiser):
+    """The denoiser trained as its definition says, without any shortcut."""
 
-    config: DenoiserConfig
-
-    def apply(self, variables: Any, x: Array, t: Array, features: Array) -> Array:
-        p = variables["params"]["pose"]
-        time_code = _linear(p["time2"], _gelu(_linear(p["time1"], sinusoid(t, POSE_DIM))))
-        h = _linear(p["input"], x)
-        for i in range(self.config.blocks):
-            block = p[f"blocks_{i}"]
-            scale, shift = jnp.split(_linear(block["time"], jax.nn.silu(time_code)), 2, axis=-1)
-            h = h * (scale + 1) + shift
-            inner = jnp.concatenate([h, features], axis=-1)
-            inner = _gelu(_linear(block["linear1"], _norm(block["norm1"], inner)))
-            h = h + _gelu(_linear(block["linear2"], _norm(block["norm2"], inner)))
-        return _linear(p["output"], h)
-
-
-def _linear(p: Any, x: Array) -> Array:
-    return x @ p["kernel"] + p["bias"]
-
-
-def _norm(p: Any, x: Array) -> Array:
-    centred = x - x.mean(-1, keepdims=True)
-    return p["scale"] * centred * jax.lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) + p["bias"]
-
-
-_gelu = partial(jax.nn.gelu, approximate=False)
+    def training_noise(self, params: Any, x: Array, t: Array, features: Array | None) -> Array:
+        return self.noise(params, x, t, features)
 
 
 def main() -> None:
@@ -78,25 +51,25 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="of products, as in configs/")
     options = parser.parse_args()
 
-    config = DenoiserConfig()
+    denoiser = Denoiser()
     constants = schedule(cosine_betas())
     plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4, 0.9, 0.99))
     keys = jax.random.split(jax.random.key(0), 4)
     data = Batch(
-        jax.random.normal(keys[0], (BATCH, config.dim)),
-        jax.random.normal(keys[1], (BATCH, config.features)),
+        jax.random.normal(keys[0], (BATCH, denoiser.dim)),
+        jax.random.normal(keys[1], (BATCH, denoiser.features)),
     )
     best: dict[str, float] = {}
     runs, states = {}, {}
-    for name, denoiser, optimizer in (
-        ("", DirectDenoiser(config), released_optimizer()),
-        ("plain_", PlainDenoiser(config), plain),
+    for name, network, optimizer in (
+        ("", denoiser, released_optimizer()),
+        ("plain_", PlainDenoiser(), plain),
     ):
         step = make_step(
-            make_update(denoiser, constants, optimizer, precision=options.precision), 1000
+            make_update(network, constants, optimizer, precision=options.precision), 1000
         )
         runs[name] = make_run(step, lambda key, step, data: data, options.steps)
-        states[name] = init_state(Denoiser(config), optimizer, keys[2])
+        states[name] = init_state(network, optimizer, keys[2])
     norms: dict[str, np.ndarray] = {}
     for turn in range(options.turns + 1):
         for name, run in runs.items():
@@ -117,8 +90,8 @@ def main() -> None:
         "speedup": best["plain_"] / best[""],
         "gradient_difference": float(np.max(np.abs(norms[""] / norms["plain_"] - 1))),
         "batch": BATCH,
-        "features": config.features,
-        "hidden": config.hidden,
+        "features": denoiser.features,
+        "hidden": denoiser.hidden,
         "precision": options.precision,
         **report.machine(),
     }

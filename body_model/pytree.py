@@ -19,18 +19,24 @@ def pytree(cls: type[T]) -> type[T]:
     """Makes a class a frozen dataclass and a pytree.
 
     Every field is a child, unless it is declared as `field(metadata={"static": True})`; static
-    fields must be hashable. Trees are put together without `__init__`, so that `jax.tree.map` may
-    fill a field with anything: shapes, shardings, None.
+    fields must be hashable. The metadata of one that JSON cannot hold has two functions, `to_json`
+    and `from_json`, that turn it into what JSON can hold and back. Trees are put together without
+    `__init__`, so that `jax.tree.map` may fill a field with anything: shapes, shardings, None.
 
     Args:
         cls: a class with annotated fields.
     Returns:
         The class. Its values can be arguments and results of a function that `jax.export` writes
-        to a file, as long as its static fields are what JSON can hold.
+        to a file, as long as JSON can hold its static fields.
     """
     frozen = dataclasses.dataclass(frozen=True)(cls)
     fields = dataclasses.fields(frozen)  # type: ignore[arg-type]
     static = tuple(f.name for f in fields if f.metadata.get("static"))
+    as_json = [
+        (f.metadata.get("to_json", _same), f.metadata.get("from_json", _same))
+        for f in fields
+        if f.metadata.get("static")
+    ]
     children = tuple(f.name for f in fields if not f.metadata.get("static"))
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in children)
 
@@ -48,23 +54,27 @@ def pytree(cls: type[T]) -> type[T]:
         vars(value).update(zip(static, rest, strict=True))
         return value
 
+    def to_bytes(rest: tuple) -> bytes:
+        values = zip(as_json, rest, strict=True)
+        return json.dumps([encode(value) for (encode, _), value in values]).encode()
+
+    def from_bytes(data: bytes) -> tuple:
+        values = zip(as_json, _hashable(json.loads(data.decode())), strict=True)
+        return tuple(decode(value) for (_, decode), value in values)
+
     jax.tree_util.register_pytree_with_keys(frozen, flatten_with_keys, unflatten, flatten)
     export.register_pytree_node_serialization(
         frozen,
         serialized_name=f"{cls.__module__}.{cls.__qualname__}",
-        serialize_auxdata=_to_bytes,
-        deserialize_auxdata=_from_bytes,
+        serialize_auxdata=to_bytes,
+        deserialize_auxdata=from_bytes,
         from_children=unflatten,  # type: ignore[arg-type]
     )
     return frozen
 
 
-def _to_bytes(static: tuple) -> bytes:
-    return json.dumps(static).encode()
-
-
-def _from_bytes(data: bytes) -> tuple:
-    return _hashable(json.loads(data.decode()))
+def _same(value: Any) -> Any:
+    return value
 
 
 def _hashable(value: Any) -> Any:

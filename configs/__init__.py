@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.training.ema import Ema
 
 
@@ -27,7 +27,7 @@ class RunConfig:
 class TrainConfig:
     """A training run, but for its data folder, its length and where it writes."""
 
-    denoiser: DenoiserConfig
+    denoiser: Network
     batch: int = 128
     share_level: int = 1  # neighbours in the batch with the same noise level
     low_share: float = 0.0  # share of levels drawn below 100; 0 draws all levels equally

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     b,
-    denoiser=DenoiserConfig(features=2048),
+    denoiser=Denoiser(features=2048),
     mixture=tuple(MIXTURES["scorehmr-a"].items()),
 )

@@ -8,10 +8,10 @@ DIR holds the sets that `scorehmr build-data scorehmr-b --data-root data --out D
 
 from configs import TrainConfig
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 
 config = TrainConfig(
-    denoiser=DenoiserConfig(),
+    denoiser=Denoiser(),
     schedule="constant",
     mixture=tuple(MIXTURES["scorehmr-b"].items()),
     condition_on="image",

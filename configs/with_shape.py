@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     b,
-    denoiser=DenoiserConfig(shape_features=1536),
+    denoiser=Denoiser(shape_features=1536),
     mixture=tuple(MIXTURES["scorehmr-b-shape"].items()),
 )

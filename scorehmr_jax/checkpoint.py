@@ -1,55 +1,119 @@
-"""A prior on disk: parameters and sizes of a denoiser, as an Orbax directory or one .npz.
+"""A prior on disk: the weights of a network, and the description that they belong to.
 
-`read` takes either, and the released model's files. What is given to `save` appears whole under
-its name or not at all.
+Three forms hold the same: an Orbax directory, an .npz and a .safetensors file. `write` chooses by
+the name, `read` takes each of them and the released model's files. What is written appears whole
+under its name or not at all.
+
+The description is a dict that JSON can hold:
+
+    network, features, hidden, ...  name in `networks/registry.py`, and the network's own fields
+    schedule                        {"kind": "cosine", "steps": 1000} of the noise
+    condition_on                    as `Prior.condition_on`
+    betas_range                     [2, 10] of the training data, of a prior with shape
+    written_by                      versions of the software and its commit, added by the writer
+
+Older files lack some of these: the paper's denoiser and the cosine schedule of 1000 levels are
+meant.
 """
 
 import json
-import os
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+from numpy.typing import ArrayLike
 
-from body_model.io import read_npz, write_npz
-from scorehmr_jax.convert.denoiser import (
-    flatten,
-    is_float,
-    parameter_shapes,
-    released_denoiser,
-    unflatten,
-)
+from body_model.files import building, folder_exists, local_path, put_folder, read_npz, write_npz
+from scorehmr_jax.convert.denoiser import released_denoiser
+from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch
+from scorehmr_jax.convert.write_released import CONFIG_KEY
+from scorehmr_jax.networks.parameters import flatten, unflatten
+from scorehmr_jax.networks.protocol import Network
+from scorehmr_jax.networks.registry import describe, network_of
+from scorehmr_jax.provenance import versions
 
 Params = dict[str, Any]
 Config = dict[str, Any]
 
-_SIZES = ("features", "hidden", "blocks", "shape_features", "shape_blocks")
+DEFAULT_SCHEDULE = {"kind": "cosine", "steps": 1000}  # of files that name none
 MARK = "_CHECKPOINT_METADATA"  # Orbax writes it into every directory it has finished
+SUFFIXES = (".npz", ".safetensors", "")
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 _KINDS = (
-    "an Orbax directory or .npz written by scorehmr_jax, or the released model-<n>.pt or its "
-    "weights as .npz"
+    "an Orbax directory, .npz or .safetensors written by scorehmr_jax, or the released "
+    "model-<n>.pt or its weights as .npz"
 )
 
 
-def read(path: str | Path) -> tuple[Params, Config]:
-    """Read a prior from any kind of file there is.
+def description(
+    network: Network,
+    *,
+    schedule: tuple[str, int] = ("cosine", 1000),
+    condition_on: str | None = None,
+    betas_range: ArrayLike | None = None,
+) -> Config:
+    """Describes a prior, for a checkpoint to keep beside the weights.
 
     Args:
-        path: a directory of `save`, an .npz of `save_npz`, the released model-<n>.pt (also .xz),
-            or an .npz of the released denoiser's state_dict.
+        network: of a class in `networks/registry.py`.
+        schedule: kind and number of levels of the noise schedule (`diffusion.SCHEDULES`).
+        condition_on: as `Prior.condition_on`; by default "features" for a network that takes
+            some, else "none".
+        betas_range: [2, 10] least and greatest shape numbers of the training data, of a prior
+            with shape.
     Returns:
-        Nested dicts of numpy arrays, and the sizes (`DenoiserConfig`'s fields) with whatever else
-        was saved beside them.
+        What JSON can hold.
+    Raises:
+        ValueError: if the network is not registered.
+    """
+    if condition_on is None:
+        condition_on = "features" if network.condition_dim else "none"
+    kind, steps = schedule
+    found: Config = {
+        **describe(network),
+        "schedule": {"kind": kind, "steps": steps},
+        "condition_on": condition_on,
+    }
+    if betas_range is not None:
+        found["betas_range"] = np.asarray(betas_range, float).tolist()
+    return found
+
+
+def write(path: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Writes a prior in the form that the name asks for, in place of one of that name.
+
+    Args:
+        path: .npz, .safetensors, or without a suffix an Orbax directory.
+        params: nested dicts of arrays of float16, bfloat16, float32 or float64, which they stay.
+        config: as `description` gives it, and anything else that JSON can hold.
+    Raises:
+        ValueError: if the suffix is another, or as `save`.
+    """
+    writers = {".npz": save_npz, ".safetensors": _save_safetensors, "": save}
+    suffix = local_path(path).suffix
+    if suffix not in writers:
+        raise ValueError(f"{path}: expected .npz, .safetensors or no suffix, found {suffix}")
+    writers[suffix](path, params, config)
+
+
+def read(path: str | Path) -> tuple[Params, Config]:
+    """Reads a prior from any kind of file there is.
+
+    Args:
+        path: what `write` wrote, the released model-<n>.pt (also .xz), or the released denoiser's
+            state_dict as .npz or .safetensors. The content decides, not the suffix.
+    Returns:
+        Nested dicts of numpy arrays in the precision that the file has, and the description with
+        whatever else was saved beside them.
     Raises:
         ValueError: naming the file and the reason, if it is missing, truncated or anything else.
     """
-    path = Path(path)
-    if path.is_dir():
+    path = local_path(path)
+    if folder_exists(path) and path.is_dir():
         return load(path)
     try:
         with path.open("rb") as file:
@@ -57,73 +121,67 @@ def read(path: str | Path) -> tuple[Params, Config]:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {_KINDS}") from None
     if _is_torch(path, start):
-        return released_denoiser(_mapping(path, load_torch(path)), str(path))
+        loaded = load_torch(path)
+        if not isinstance(loaded, Mapping):
+            raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
+        return _from_released(path, loaded, loaded.get(CONFIG_KEY))
     if start[:2] == b"PK":
-        arrays = read_npz(path)
-        if "config" in arrays:
-            return _from_arrays(path, arrays)
-        return released_denoiser(arrays, str(path))
+        arrays = dict(read_npz(path))
+        return _from_npz(path, arrays) if "config" in arrays else _from_released(path, arrays)
+    if path.suffix == ".safetensors" or is_safetensors(path):
+        arrays, metadata = load_safetensors(path)
+        if "config" not in metadata:
+            return _from_released(path, arrays)
+        return _checked(path, arrays, _json(path, metadata["config"]))
     raise ValueError(f"{path}: not a checkpoint; expected {_KINDS}")
 
 
 def save(directory: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Write a prior as an Orbax directory, replacing a checkpoint of that name.
+    """Writes a prior as an Orbax directory, in place of a checkpoint of that name.
 
     Args:
         directory: new, empty, or an earlier checkpoint.
-        params: nested dicts of arrays, as under "params" of the denoiser's variables.
-        config: fields of `DenoiserConfig`, and anything else that JSON can hold.
+        params, config: as `write`.
     Raises:
-        ValueError: if params and config do not belong together, or the directory holds
-            something else.
+        ValueError: if params and config do not belong together, the directory holds something
+            else, or the name is an address.
     """
     import orbax.checkpoint as ocp
 
-    target = Path(directory).absolute()
-    _check(target, params, config)
-    if target.exists() and not (target / MARK).exists():
+    target = local_path(directory).absolute()
+    flat, complete = _prepared(target, params, config)
+    if folder_exists(target) and not (target / MARK).exists():
         if not target.is_dir() or any(target.iterdir()):
             raise ValueError(f"{target}: exists and is no checkpoint; choose another name")
         target.rmdir()
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the last step is a rename.
-    work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with building(target.parent) as work:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(
                 work / "new",
                 args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(unflatten(flatten(params))),
-                    config=ocp.args.JsonSave(dict(config)),
+                    params=ocp.args.PyTreeSave(unflatten(flat)),
+                    config=ocp.args.JsonSave(complete),
                 ),
             )
-        _replace(work / "new", target, aside=work / "old")
-    finally:
-        # After an error Orbax's threads may still be writing there.
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _replace(new: Path, target: Path, aside: Path) -> None:
-    if target.exists():
-        os.rename(target, aside)
-    try:
-        os.rename(new, target)
-    except OSError:
-        if aside.exists():
-            os.rename(aside, target)
-        raise
+        put_folder(work / "new", target)
 
 
 def load(directory: str | Path) -> tuple[Params, Config]:
-    """Read what `save` wrote, on any number of devices; arrays come as numpy's.
+    """Reads what `save` wrote, on any number of devices; arrays come as numpy's.
 
     Raises:
         ValueError: if it is no whole checkpoint of a prior.
     """
     import orbax.checkpoint as ocp
 
-    path = Path(directory).absolute()
+    path = local_path(directory).absolute()
     absent = [n for n in (MARK, "params", "config") if not (path / n).exists()]
+    if (path / "checkpoints").is_dir():
+        raise ValueError(
+            f"{path}: the folder of a training run; its weights are in {path / 'weights.npz'}, "
+            f"and `scorehmr export {path} --out F` writes those of any of its checkpoints"
+        )
     if absent:
         raise ValueError(
             f"{path}: not a whole checkpoint of a prior ({', '.join(absent)} absent); "
@@ -141,70 +199,122 @@ def load(directory: str | Path) -> tuple[Params, Config]:
     # Orbax and its storage library raise many kinds of error for damaged files.
     except Exception as error:
         raise ValueError(
-            f"{path}: damaged checkpoint ({type(error).__name__}: {str(error)[:200]})"
+            f"{path}: cannot be restored ({type(error).__name__}: {str(error)[:200]}); if its "
+            "files are whole and readable, it was written by another version of Orbax"
         ) from error
-    params, config = restored["params"], restored["config"]
-    _check(path, params, config)
-    return params, config
+    return _checked(path, flatten(restored["params"]), restored["config"])
 
 
 def save_npz(path: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Write a prior as one .npz: paths like pose/blocks_0/linear1/kernel, and config as JSON.
+    """Writes a prior as one .npz: paths like pose/blocks_0/linear1/kernel, and config as JSON.
 
-    Args and errors: as `save`. float16 parameters stay so in the file.
+    Args and errors: as `save`. bfloat16, which numpy's files cannot hold, is written as the bits
+    of it, and named in the config.
     """
-    _check(Path(path), params, config)
-    write_npz(path, {**flatten(params), "config": np.array(json.dumps(dict(config)))})
+    flat, complete = _prepared(Path(path), params, config)
+    narrow = [name for name, array in flat.items() if array.dtype.name == "bfloat16"]
+    if narrow:
+        flat |= {name: flat[name].view(np.uint16) for name in narrow}
+        complete["bfloat16"] = narrow
+    write_npz(path, {**flat, "config": np.array(json.dumps(complete))})
 
 
 def load_npz(path: str | Path) -> tuple[Params, Config]:
-    """Read what `save_npz` wrote; float16 comes as float32.
+    """Reads what `save_npz` wrote.
 
     Raises:
         ValueError: if it is missing, truncated or of another kind.
     """
-    return _from_arrays(Path(path), read_npz(path))
+    return _from_npz(Path(path), dict(read_npz(path)))
 
 
-def _from_arrays(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Params, Config]:
+def _save_safetensors(
+    path: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+    flat, complete = _prepared(Path(path), params, config)
+    save_safetensors(path, flat, {"config": json.dumps(complete)})
+
+
+def _from_npz(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Params, Config]:
+    if "config" not in arrays:
+        raise ValueError(f"{path}: no key 'config'; expected {_KINDS}")
+    config = _json(path, str(arrays.pop("config")))
+    for name in config.pop("bfloat16", []):
+        if name not in arrays or arrays[name].dtype != np.uint16:
+            raise ValueError(f"{path}: parameter '{name}': expected the bits of bfloat16 as uint16")
+        arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
+    return _checked(path, arrays, config)
+
+
+def _from_released(
+    path: Path, weights: Mapping[str, Any], own: Any = None
+) -> tuple[Params, Config]:
+    """Weights under the released names, with the description that our own export adds."""
+    params, sizes = released_denoiser(weights, str(path))
+    config = {} if own is None else _json(path, own)
+    return _checked(path, flatten(params), {**config, **sizes})
+
+
+def _json(path: Path, text: Any) -> Config:
     try:
-        config = json.loads(str(arrays.pop("config")))
-    except (KeyError, ValueError):
-        raise ValueError(f"{path}: no key 'config' with JSON; expected {_KINDS}") from None
-    flat = {k: a.astype(np.float32) if a.dtype == np.float16 else a for k, a in arrays.items()}
-    _check(path, flat, config)
-    return unflatten(flat), config
+        config = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: config: expected JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: config: expected names and values, found {config!r}"[:300])
+    return config
 
 
-def _check(path: Path, params: Mapping[str, Any], config: Any) -> None:
-    """That the parameters, nested or flat, are finite and a denoiser's of the stated sizes."""
-    sizes = [config.get(k) for k in _SIZES] if isinstance(config, Mapping) else [None]
-    if not all(isinstance(n, int) and n >= 0 for n in sizes):
-        raise ValueError(f"{path}: config: expected whole numbers for {', '.join(_SIZES)}")
+def _prepared(
+    path: Path, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], Config]:
+    """What to write: parameters by their paths, and the whole description."""
+    nested, checked = _checked(path, flatten(params), config)
+    defaults = {**describe(network_of(checked)), "schedule": DEFAULT_SCHEDULE}
+    return flatten(nested), {**defaults, **checked, "written_by": versions()}
+
+
+def _checked(
+    path: Path, flat: Mapping[str, np.ndarray], config: Any
+) -> tuple[Params, Config]:
+    """Checks that the parameters are finite floats, and those of the network described.
+
+    Returns:
+        They as nested dicts, in the byte order of this machine, and the description.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{path}: config: expected names and values, found {config!r}"[:300])
     try:
-        json.dumps(config)
+        json.dumps(dict(config))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: config: expected what JSON can hold ({error})") from None
-    flat = flatten(params)
-    if max(config["blocks"], config["shape_blocks"]) > len(flat):
-        raise ValueError(
-            f"{path}: config: {config['blocks']} and {config['shape_blocks']} blocks of only "
-            f"{len(flat)} parameters"
-        )
-    expected = parameter_shapes(config)
-    found = {k: a.shape for k, a in flat.items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            wanted, got = expected.get(key), found.get(key)
+    try:
+        network = network_of(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: config: {error}") from None
+    # A damaged number can ask for shapes of any amount of memory.
+    count = sum(array.size for array in flat.values())
+    for name, value in vars(network).items():
+        if isinstance(value, int) and value > count:
+            raise ValueError(f"{path}: config: {name} {value} of only {count} parameters")
+    expected = network.parameter_shapes()
+    found = {name: array.shape for name, array in flat.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
             raise ValueError(
-                f"{path}: parameter '{key}': expected {_shape(wanted)}, found {_shape(got)} "
-                f"(config {dict(zip(_SIZES, sizes, strict=True))})"
+                f"{path}: parameter '{name}': expected {_shape(expected.get(name))}, "
+                f"found {_shape(found.get(name))} ({network})"
             )
-    for key, array in flat.items():
-        if not is_float(array):
-            raise ValueError(f"{path}: parameter '{key}': expected floats, found {array.dtype}")
+    for name, array in flat.items():
+        if array.dtype.name not in _FLOATS:
+            raise ValueError(
+                f"{path}: parameter '{name}': expected one of {', '.join(_FLOATS)}, "
+                f"found {array.dtype}"
+            )
         if not np.isfinite(array).all():
-            raise ValueError(f"{path}: parameter '{key}' holds values that are NaN or infinite")
+            raise ValueError(f"{path}: parameter '{name}' holds values that are NaN or infinite")
+    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in flat.items()}
+    return unflatten(native), dict(config)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -229,9 +339,3 @@ def _is_torch(path: Path, start: bytes) -> bool:
     # A damaged archive can fail in any way; read as .npz, it says what is wrong.
     except Exception:
         return False
-
-
-def _mapping(path: Path, loaded: Any) -> Mapping[str, Any]:
-    if not isinstance(loaded, Mapping):
-        raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
-    return loaded

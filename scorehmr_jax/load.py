@@ -1,20 +1,22 @@
 """From files to a `Prior`: shipped weights by name, our checkpoints, the released ones."""
 
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from body_model.io import read_npz
 from scorehmr_jax import checkpoint, diffusion
-from scorehmr_jax.networks.denoiser import DenoiserConfig
-from scorehmr_jax.prior import Prior
+from scorehmr_jax.networks.protocol import Network
+from scorehmr_jax.networks.registry import network_of
+from scorehmr_jax.prior import CONDITIONS, Prior
 
 _SHIPPED = Path(__file__).parent / "weights"
-_CONDITIONS = ("image", "estimate", "none")
+_OLDER_NAMES = {"image": "features"}  # of `condition_on`, in older files
 
 
 def shipped_priors() -> tuple[str, ...]:
@@ -23,45 +25,82 @@ def shipped_priors() -> tuple[str, ...]:
 
 
 def load_prior(
-    source: str | Path, *, betas_stats: str | Path | None = None, dtype: str = "float32"
+    source: str | Path,
+    *,
+    betas_stats: str | Path | None = None,
+    dtype: DTypeLike = "float32",
 ) -> Prior:
     """Loads a trained prior.
 
     Args:
-        source: the name of a shipped prior (`shipped_priors()`), a directory or .npz of ours,
-            or the released model-<n>.pt.
+        source: the name of a shipped prior (`shipped_priors()`); a directory, .npz, .safetensors
+            or .pt that this package wrote; or the released model-<n>.pt.
         betas_stats: for a prior with shape that does not carry it, the .npz with betas_min and
             betas_max [10] of its training data. A range that the prior carries comes first.
-        dtype: of the parameters; float64 needs jax's x64 mode.
+        dtype: floating-point type of the weights, whatever it is in the file; float64 needs jax's
+            x64 mode. Half precision saves memory; the arithmetic stays float32 at least.
     Returns:
-        A prior with the cosine schedule of 1000 levels that all of these were trained on.
+        A prior with the network and the noise schedule that the file names. A file that names
+        none is older than the names, or the released code's: the paper's denoiser, and the cosine
+        schedule of 1000 levels.
     Raises:
-        ValueError: if the file is missing, foreign or damaged, or statistics are missing.
+        ValueError: if the file is missing, foreign or damaged, statistics are missing, or the type
+            is no floating-point type that jax has at present.
     """
+    dtype = _checked_dtype(dtype)
     path = _SHIPPED / f"{source}.npz" if str(source) in shipped_priors() else Path(source)
     if not path.exists():
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
     params, config = checkpoint.read(path)
-    sizes = DenoiserConfig(**{f.name: config[f.name] for f in fields(DenoiserConfig)})
-    condition_on = config.get("condition_on", "image" if sizes.condition_dim else "none")
-    if condition_on not in _CONDITIONS:
-        raise ValueError(
-            f"{path}: condition_on: expected one of {_CONDITIONS}, found {condition_on}"
-        )
+    try:
+        network = network_of(config)
+        tables = diffusion.named_schedule(**config.get("schedule", checkpoint.DEFAULT_SCHEDULE))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
     return Prior(
         params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
-        schedule=diffusion.schedule(diffusion.cosine_betas()),
-        betas_range=_betas_range(path, sizes, config.get("betas_range"), betas_stats, dtype),
-        config=sizes,
-        condition_on=condition_on,
+        schedule=jax.tree.map(jnp.asarray, tables),
+        betas_range=_betas_range(path, network, config.get("betas_range"), betas_stats, dtype),
+        network=network,
+        condition_on=_condition_on(path, network, config),
     )
 
 
+def _checked_dtype(dtype: DTypeLike) -> np.dtype:
+    found = jnp.dtype(dtype)
+    if not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"dtype: expected a floating-point type, found {found.name}")
+    if jax.dtypes.canonicalize_dtype(found) != found:
+        raise ValueError(
+            f"dtype: {found.name} needs jax's x64 mode: jax.config.update('jax_enable_x64', True)"
+        )
+    return found
+
+
+def _condition_on(path: Path, network: Network, config: Mapping[str, Any]) -> str:
+    condition_on = config.get("condition_on", "features" if network.condition_dim else "none")
+    condition_on = _OLDER_NAMES.get(condition_on, condition_on)
+    if condition_on not in CONDITIONS:
+        raise ValueError(
+            f"{path}: condition_on: expected one of {', '.join(CONDITIONS)}, found {condition_on!r}"
+        )
+    if (condition_on == "none") != (network.condition_dim == 0):
+        raise ValueError(
+            f"{path}: condition_on: the network takes {network.condition_dim} features, "
+            f"found {condition_on!r}"
+        )
+    return condition_on
+
+
 def _betas_range(
-    path: Path, sizes: DenoiserConfig, own: Any, betas_stats: str | Path | None, dtype: str
+    path: Path,
+    network: Network,
+    own: Any,
+    betas_stats: str | Path | None,
+    dtype: np.dtype,
 ) -> jax.Array | None:
-    if not sizes.with_shape:
+    if not network.with_shape:
         return None
     if own is not None:
         carried = np.asarray(own, float)
@@ -69,8 +108,10 @@ def _betas_range(
             raise ValueError(f"{path}: betas_range: expected [2, 10], the least below the greatest")
         return jnp.asarray(carried, dtype)
     if betas_stats is None:
-        raise ValueError(f"{path}: this prior models shape; give betas_stats, the .npz with "
-                         "betas_min and betas_max of its training data")  # fmt: skip
+        raise ValueError(
+            f"{path}: this prior models shape; give betas_stats, the .npz with betas_min and "
+            "betas_max of its training data"
+        )
     arrays = read_npz(betas_stats)
     for key in ("betas_min", "betas_max"):
         if key not in arrays:

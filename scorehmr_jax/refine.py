@@ -17,7 +17,7 @@ from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim_step, predict_x_0
 from scorehmr_jax.guidance import Term, as_terms
-from scorehmr_jax.networks.denoiser import POSE_DIM, FoldedDenoiser
+from scorehmr_jax.networks.protocol import POSE_DIM, Prepared
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.screening import (
     OK,
@@ -123,7 +123,7 @@ def refine(
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
     with jax.default_matmul_precision("float32"):
-        network = prior.fold()
+        network = prior.prepare()
         return _refine(prior, network, skeleton, estimate, features, as_terms(terms), config, mask)
 
 
@@ -137,13 +137,13 @@ def make_refiner(
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
 
     with jax.default_matmul_precision("float32"):
-        network = jax.jit(prior.fold)()
+        network = jax.jit(prior.prepare)()
     rest = replace(prior, params=None)
 
     @jax.jit
     def compiled(
         prior: Prior,
-        network: FoldedDenoiser,
+        network: Prepared,
         skeleton: Skeleton,
         estimate: Estimate,
         features: Array | None,
@@ -163,7 +163,7 @@ def make_refiner(
 
 def _refine(
     prior: Prior,
-    network: FoldedDenoiser,
+    network: Prepared,
     skeleton: Skeleton,
     estimate: Estimate,
     features: Array | None,
@@ -191,7 +191,7 @@ def _refine(
 
 def _loop(
     prior: Prior,
-    network: FoldedDenoiser,
+    network: Prepared,
     skeleton: Skeleton,
     estimate: Estimate,
     features: Array | None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from body_model import Skeleton
 from scorehmr_jax.guidance import Term
-from scorehmr_jax.networks.denoiser import POSE_DIM
+from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
 

@@ -20,7 +20,7 @@ from scorehmr_jax import diffusion
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
@@ -188,13 +188,9 @@ def small_prior(
     shape_features: int = 0,
 ) -> Prior:
     """A prior with random weights."""
-    config = DenoiserConfig(features, hidden, blocks, shape_features)
-    row = jnp.zeros((1, config.condition_dim), dtype) if features else None
-    shapes = jax.eval_shape(
-        lambda key: Denoiser(config).init(key, jnp.zeros((1, config.dim)), jnp.zeros(1, int), row),
-        jax.random.key(0),
-    )["params"]
+    network = Denoiser(features, hidden, blocks, shape_features)
     rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = jax.tree.map(lambda s: _weights(rng, s.shape).astype(dtype), shapes)
     schedule = diffusion.schedule(diffusion.cosine_betas())
     betas_range = np.stack([np.full(10, -3, dtype), np.full(10, 3, dtype)])
@@ -202,8 +198,8 @@ def small_prior(
         params,
         schedule,
         betas_range if shape_features else None,
-        config,
-        "image" if features else "none",
+        network,
+        "features" if features else "none",
     )
 
 

@@ -10,10 +10,10 @@ import pytest
 from benchmarks import refine
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.refine import RefineConfig
 
-TINY = DenoiserConfig(features=8, hidden=16, blocks=2)
+TINY = Denoiser(features=8, hidden=16, blocks=2)
 
 
 def test_the_plain_mesh_has_the_skeletons_keypoints():
@@ -33,7 +33,7 @@ def test_the_plain_loop_has_the_same_result_and_the_benchmark_its_file(
     tmp_path, monkeypatch, capsys
 ):
     config = RefineConfig(iterations=1)
-    monkeypatch.setattr(refine, "DenoiserConfig", lambda: TINY)
+    monkeypatch.setattr(refine, "Denoiser", lambda: TINY)
     monkeypatch.setattr(refine, "RefineConfig", lambda: config)
     monkeypatch.setattr(sys, "argv", ["refine", "--batch", "2", "--json", str(tmp_path / "f.json")])
     refine.main()

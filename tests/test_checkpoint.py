@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from scorehmr_jax import checkpoint
-from scorehmr_jax.convert.denoiser import flatten, parameter_shapes, to_released, unflatten
+from scorehmr_jax.convert.denoiser import to_released
 from scorehmr_jax.load import load_prior
+from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.parameters import flatten, unflatten
 
 CONFIG = {"features": 6, "hidden": 8, "blocks": 2, "shape_features": 4, "shape_blocks": 1}
 
@@ -19,7 +21,7 @@ CONFIG = {"features": 6, "hidden": 8, "blocks": 2, "shape_features": 4, "shape_b
 @pytest.fixture
 def params():
     rng = np.random.default_rng(0)
-    shapes = parameter_shapes(CONFIG)
+    shapes = Denoiser(**CONFIG).parameter_shapes()
     return unflatten({k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()})
 
 

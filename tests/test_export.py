@@ -144,7 +144,7 @@ def test_a_run_becomes_a_prior(run, tmp_path, name):
     export(folder, tmp_path / name, step=70)
     params, config = checkpoint.read(tmp_path / name)
     jax.tree.map(np.testing.assert_array_equal, params, state.ema)
-    assert config == SIZES | {"condition_on": "none"} and config["hidden"] == TINY.config.hidden
+    assert config == SIZES | {"condition_on": "none"} and config["hidden"] == TINY.hidden
 
 
 def test_safetensors_hold_every_weight(run, tmp_path):

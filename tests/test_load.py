@@ -14,7 +14,7 @@ def test_shipped_priors_load_by_name():
     for name in shipped_priors():
         prior = load_prior(name)
         assert prior.dim == 144 and prior.condition_on in ("none", "estimate")
-        features = prior.config.condition_dim or None
+        features = prior.network.condition_dim or None
         row = np.zeros((1, features), np.float32) if features else None
         noise = jax.jit(Prior.noise)(prior, np.zeros((1, 144), np.float32), np.array(50), row)
         assert np.isfinite(noise).all()

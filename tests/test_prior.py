@@ -3,6 +3,8 @@
 import dataclasses
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -14,7 +16,7 @@ from bodies import close, compilations, dot, golden_prior, random_like, slope, s
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import diffusion
 from scorehmr_jax.load import load_prior, shipped_priors
-from scorehmr_jax.networks.denoiser import DenoiserConfig
+from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.simulation import mocap
 
@@ -22,42 +24,56 @@ rng = np.random.default_rng(0)
 MODES = rng.uniform(-0.8, 0.8, (3, 144))
 SHARE = np.array([0.5, 0.3, 0.2])
 SPREAD = 0.05
+SCHEDULE = diffusion.schedule(diffusion.cosine_betas())
 
 
-class Mixture(Prior):
-    """A prior whose network is exact: a mixture of Gaussians about known modes."""
+@dataclass(frozen=True)
+class Mixture(Network):
+    """A network that is exact: of a mixture of Gaussians, whose modes are its weights."""
 
-    modes, share, spread = MODES, SHARE, SPREAD
+    spread: float = SPREAD
+    dim = 144
+    condition_dim = 0
 
-    def parts(self, x, t):
-        signal = jnp.asarray(self.schedule.sqrt, x.dtype)[t][..., None]
-        noise = jnp.asarray(self.schedule.sqrt_one_minus, x.dtype)[t][..., None]
-        variance = (signal * self.spread) ** 2 + noise**2
-        away = x[..., None, :] - signal[..., None] * jnp.asarray(self.modes, x.dtype)
-        log_share = jnp.log(jnp.asarray(self.share)) - (away**2).sum(-1) / (2 * variance)
-        return noise, variance, away, log_share
+    def init(self, key):
+        return {"modes": jax.random.normal(key, (3, 144)), "share": jnp.ones(3) / 3}
 
-    def log_density(self, x, t):
-        _, variance, _, log_share = self.parts(x, t)
-        return jax.nn.logsumexp(log_share, axis=-1) - 72 * jnp.log(variance[..., 0])
-
-    def noise(self, x, t, features=None):
-        noise, variance, away, log_share = self.parts(x, jnp.asarray(t))
+    def noise(self, params, x, t, features):
+        noise, variance, away, log_share = self.parts(params, x, t)
         share = jax.nn.softmax(log_share, axis=-1)
         return noise / variance * (share[..., None] * away).sum(-2)
 
-    def _at_one_level(self, features):
-        return self.noise
+    def log_density(self, params, x, t):
+        _, variance, _, log_share = self.parts(params, x, t)
+        return jax.nn.logsumexp(log_share, axis=-1) - 72 * jnp.log(variance[..., 0])
+
+    def parts(self, params, x, t):
+        signal = jnp.asarray(SCHEDULE.sqrt, x.dtype)[t][..., None]
+        noise = jnp.asarray(SCHEDULE.sqrt_one_minus, x.dtype)[t][..., None]
+        variance = (signal * self.spread) ** 2 + noise**2
+        away = x[..., None, :] - signal[..., None] * params["modes"]
+        log_share = jnp.log(params["share"]) - (away**2).sum(-1) / (2 * variance)
+        return noise, variance, away, log_share
 
 
-class Gaussian(Mixture):
-    modes, share, spread = MODES[:1], SHARE[:1] / SHARE[0], 0.3
+MIXTURE, GAUSSIAN = Mixture(), Mixture(spread=0.3)
 
 
-def exact(kind, dtype=np.float32):
-    schedule = diffusion.schedule(diffusion.cosine_betas())
-    config = DenoiserConfig(features=0)
-    return kind(np.zeros(1, dtype), schedule, None, config, "none")
+def exact(network, dtype=np.float32):
+    modes, share = (MODES, SHARE) if network is MIXTURE else (MODES[:1], np.ones(1))
+    params = {"modes": modes.astype(dtype), "share": share.astype(dtype)}
+    return Prior(params, SCHEDULE, None, network, "none")
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return exact(MIXTURE)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A prior with random weights that takes eight features."""
+    return small_prior()
 
 
 # Score and mean.
@@ -65,15 +81,16 @@ def exact(kind, dtype=np.float32):
 
 def test_score_is_the_gradient_of_the_log_density():
     with jax.enable_x64(True):
-        prior = exact(Mixture)
+        prior = exact(MIXTURE, np.float64)
         x = jnp.asarray(MODES[[0, 1, 2]] + 0.3 * rng.standard_normal((3, 144)))
         t = jnp.array([50, 400, 900])
-        wanted = jax.vmap(jax.grad(prior.log_density))(x, t)
+        log_density = partial(prior.network.log_density, prior.params)
+        wanted = jax.vmap(jax.grad(log_density))(x, t)
         close("score", prior.score(x, t), wanted, atol=1e-9)
 
 
-def test_score_and_mean_follow_from_the_noise():
-    prior, t = small_prior(), np.array([0, 50, 999])
+def test_score_and_mean_follow_from_the_noise(small):
+    prior, t = small, np.array([0, 50, 999])
     x, c = (rng.standard_normal((3, n)).astype(np.float32) for n in (144, 8))
 
     @jax.jit
@@ -95,7 +112,7 @@ def test_score_and_mean_follow_from_the_noise():
 
 def test_energy_of_a_gaussian_is_its_negative_log_density():
     with jax.enable_x64(True):
-        prior = exact(Gaussian, np.float64)
+        prior = exact(GAUSSIAN, np.float64)
         away = np.array([0.0, 0.1, 0.3, 0.5])[:, None] * rng.choice([-1, 1], (4, 144))
         x = jnp.asarray(MODES[0] + away)
         run = jax.jit(lambda k: prior.energy(x, k, draws=64))
@@ -109,9 +126,8 @@ def test_energy_of_a_gaussian_is_its_negative_log_density():
         close("-log p", found - found[0], square / (2 * 0.09), rtol=0.15, atol=0.5)
 
 
-def test_energy_falls_toward_the_modes():
-    prior = exact(Mixture)
-    run = jax.jit(lambda x, k: prior.energy(x, k))
+def test_energy_falls_toward_the_modes(mixture):
+    run = jax.jit(lambda x, k: mixture.energy(x, k))
     steps = np.linspace(0, 0.5, 4)[:, None]
     between = MODES[0] + steps * (MODES[1] - MODES[0])
     energy = run(jnp.asarray(between, jnp.float32), jax.random.key(0))
@@ -167,14 +183,14 @@ def test_energy_has_a_gradient_by_the_weights():
 
 def test_energy_looks_where_it_is_told():
     # Strata between two neighbouring levels can only take the upper.
-    class Recorder(Gaussian):
-        def noise(self, x, t, features=None):
+    class Recorder(Mixture):
+        def noise(self, params, x, t, features):
             jax.debug.callback(lambda t: seen.append(int(t)), t)
-            return super().noise(x, t, features)
+            return super().noise(params, x, t, features)
 
     for low, high in ((10, 500), (1, 2), (300, 999)):
         seen: list[int] = []
-        exact(Recorder).energy(jnp.zeros(144), jax.random.key(0), levels=(low, high), draws=32)
+        exact(Recorder(0.3)).energy(jnp.zeros(144), jax.random.key(0), levels=(low, high), draws=32)
         jax.effects_barrier()
         assert len(seen) == 32 and low <= min(seen) and max(seen) <= high
         log_snr = np.log((a := np.cumprod(1 - diffusion.cosine_betas())) / (1 - a))
@@ -200,9 +216,8 @@ def test_levels_outside_the_schedule_are_refused(levels):
 # Sampling and inversion.
 
 
-def test_samples_recover_the_modes():
-    prior = exact(Mixture)
-    sample = jax.jit(lambda key: prior.sample(key, shape=(2, 500), step=20))
+def test_samples_recover_the_modes(mixture):
+    sample = jax.jit(lambda key: mixture.sample(key, shape=(2, 500), step=20))
     found = np.asarray(sample(jax.random.key(0)))
     assert found.shape == (2, 500, 144)
     away = np.linalg.norm(found.reshape(-1, 1, 144) - MODES, axis=-1)
@@ -217,13 +232,12 @@ def test_samples_recover_the_modes():
     np.testing.assert_array_equal(sample(jax.random.key(0)), found)
 
 
-def test_samples_stay_in_bounds():
-    prior = small_prior()
+def test_samples_stay_in_bounds(small):
     c = rng.standard_normal((3, 8)).astype(np.float32)
 
     @jax.jit
     def sample(key, c):
-        return [prior.sample(key, c, shape=(4, 3), step=250, clip=clip) for clip in (1.0, None)]
+        return [small.sample(key, c, shape=(4, 3), step=250, clip=clip) for clip in (1.0, None)]
 
     found, free = map(np.asarray, sample(jax.random.key(0), c))
     assert found.shape == (4, 3, 144) and found.dtype == np.float32
@@ -232,20 +246,19 @@ def test_samples_stay_in_bounds():
     assert np.abs(free).max() > 1
 
 
-def test_decode_undoes_encode():
-    prior = exact(Mixture)
+def test_decode_undoes_encode(mixture):
     x = jnp.asarray(MODES + SPREAD * rng.standard_normal((3, 144)), jnp.float32)
     for start, limit in ((50, 3e-3), (300, 5e-3)):
-        latent = prior.encode(x, start=start)
+        latent = mixture.encode(x, start=start)
         assert np.abs(latent - x).max() > 0.01
-        error = np.abs(prior.decode(latent, start=start) - x)
+        error = np.abs(mixture.decode(latent, start=start) - x)
         print(f"inversion to level {start} and back: {error.mean():.1e} per dimension")
         assert error.mean() < limit
 
 
 def test_latents_are_noisier_higher_up():
     # Of a draw from the prior the latent is a draw of x_t.
-    prior = exact(Gaussian)
+    prior = exact(GAUSSIAN)
     x = jnp.asarray(MODES[0] + 0.3 * rng.standard_normal((50, 144)), jnp.float32)
     a = prior.schedule.alphas_cumprod[300]
     latent = np.asarray(prior.encode(x, start=300))
@@ -391,7 +404,7 @@ def test_inversion_returns_held_out_poses(open_data, name):
     turn = mocap.camera_rotations(jax.random.key(0), (len(frames),))
     pose_6d = mocap.rotate_root(turn, world)
     prior = load_prior(name)
-    features = pose_6d if prior.config.features else None
+    features = pose_6d if prior.network.condition_dim else None
 
     @jax.jit
     def there_and_back(prior, x, features):

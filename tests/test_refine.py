@@ -658,7 +658,7 @@ def test_only_the_network_may_be_less_precise(prior, skeleton, people):
     (pinned,) = exact
     lowered = sum(fast.values()) - fast[pinned]
     # Each block's two products, the first and the last layer, on the way up and on the way down.
-    assert lowered == 2 * (2 * prior.config.blocks + 2)
+    assert lowered == 2 * (2 * prior.network.blocks + 2)
 
 
 # Differentiation.

@@ -39,7 +39,7 @@ def compare(loop: GoldenLoop, found, exact: bool) -> None:
     refined, info, joints = found
     g, suffix = loop.arrays, "_f64" if exact else ""
     x_0 = refined.pose_6d
-    if loop.prior.config.with_shape:
+    if loop.prior.network.with_shape:
         low, high = np.asarray(loop.prior.betas_range)
         x_0 = np.concatenate([x_0, 2 * (refined.betas - low) / (high - low) - 1], axis=-1)
     close("x_0", x_0, g["x_0" + suffix], atol=1e-6 if exact else X_0)

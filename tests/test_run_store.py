@@ -15,7 +15,7 @@ from training_runs import (
     toy_step,
 )
 
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.run_store import RunStore
@@ -115,7 +115,7 @@ def test_changed_fields_are_named(tmp_path, states):
 def test_another_network_is_refused(tmp_path, states):
     with store(tmp_path) as each:
         each.save(states[0], KEY)
-        wider = Denoiser(DenoiserConfig(features=0, hidden=24, blocks=1))
+        wider = Denoiser(features=0, hidden=24, blocks=1)
         like = jax.eval_shape(partial(init_state, wider, OPTIMIZER), KEY)
         with pytest.raises(
             ValueError,

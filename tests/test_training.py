@@ -18,7 +18,7 @@ from training_runs import (
 )
 
 from body_model import Skeleton, stand_in
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run
@@ -213,7 +213,7 @@ def test_validation_of_a_denoiser_that_sees_no_noise():
 
 
 def test_samples_are_measured_and_the_best_of_many_is_nearer():
-    denoiser = Denoiser(DenoiserConfig(features=6, hidden=8, blocks=1))
+    denoiser = Denoiser(features=6, hidden=8, blocks=1)
     params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (3, 24))
     batch = Batch(upright, jnp.ones((3, 6)))

@@ -8,7 +8,7 @@ import pytest
 from training_runs import SCHEDULE
 
 from body_model import stand_in
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.step import Batch, init_state
 from scorehmr_jax.training.validator import Validator
@@ -18,7 +18,7 @@ from scorehmr_jax.training.validator import Validator
 def test_a_run_is_measured_and_drawn(tmp_path, condition_on):
     image = pytest.importorskip("matplotlib.image")
     conditioned = condition_on == "estimate"
-    denoiser = Denoiser(DenoiserConfig(features=144 if conditioned else 0, hidden=8, blocks=1))
+    denoiser = Denoiser(features=144 if conditioned else 0, hidden=8, blocks=1)
     params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (12, 24))
     batch = Batch(upright, upright if conditioned else None)

@@ -14,9 +14,8 @@ import numpy as np
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser, DenoiserConfig
+from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import rotations_to_x
-from scorehmr_jax.training.direct import DirectDenoiser
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.run import make_stream_run
@@ -33,7 +32,7 @@ from scorehmr_jax.training.step import (
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = schedule(cosine_betas())
-TINY = Denoiser(DenoiserConfig(features=0, hidden=16, blocks=1))
+TINY = Denoiser(features=0, hidden=16, blocks=1)
 OPTIMIZER = released_optimizer(3e-3)
 
 
@@ -54,14 +53,14 @@ def released_run(golden: Path, variant: str):
         jnp.asarray(data["t"]),
         jnp.asarray(data["noise"]),
     )
-    return Denoiser(DenoiserConfig(**sizes)), params, batches, data
+    return Denoiser(**sizes), params, batches, data
 
 
 def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
     """The twelve steps through the production step, against the released code's."""
     denoiser, params, batches, data = released_run(golden, variant)
     optimizer = released_optimizer()
-    update = make_update(DirectDenoiser(denoiser.config), SCHEDULE, optimizer)
+    update = make_update(denoiser, SCHEDULE, optimizer)
     run = make_stream_run(lambda state, batch, _: update(state, batch), layout)
     first = layout.make(partial(start_state, optimizer=optimizer), params)
     state, metrics = run(first, layout.put_rows(batches, axis=1), jax.random.key(0))
@@ -81,7 +80,7 @@ def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
     close(state.ema["pose"]["input"]["kernel"].T, "ema_init_mlp_weight")
     for weights, key in ((state.params, "probe_out"), (state.ema, "probe_out_ema")):
         weights = layout.gather(weights)
-        out = denoiser.apply({"params": weights}, data["noise"][0], data["probe_t"], data["feats"])
+        out = denoiser.noise(weights, data["noise"][0], data["probe_t"], data["feats"])
         close(out, key)
     assert state.step == 12
 
@@ -92,7 +91,7 @@ def draw_toy(key, step, data):
 
 @cache
 def toy_step():
-    update = make_update(DirectDenoiser(TINY.config), SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
+    update = make_update(TINY, SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
     return make_step(update, 1000, low_levels, share_level=4)
 
 

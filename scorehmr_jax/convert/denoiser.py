@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.parameters import flatten, is_float, unflatten
+
 # The one table: our module -> the released one's name. {s} is the stream, {i} the block.
 _STREAMS = {"pose": "", "shape": "_betas"}
 _WIDTHS = {"pose": 144, "shape": 10}
@@ -38,7 +41,7 @@ def released_denoiser(
         name: of the file, for messages.
     Returns:
         Nested dicts of numpy arrays, float32 (float64 where they were), as
-        `Denoiser(config).init` gives under "params"; and the fields of `DenoiserConfig`.
+        `Denoiser(**config).init` gives; and the fields of `Denoiser`.
     Raises:
         ValueError: naming a key that is missing or not expected, or a shape that does not fit.
     """
@@ -47,6 +50,10 @@ def released_denoiser(
         found = _listed([key for key in state if isinstance(key, str)])
         raise ValueError(f"{name}: no weights of a denoiser (init_mlp.weight); found keys {found}")
     config = _config(weights, name)
+    try:
+        shapes = Denoiser(**config).parameter_shapes()
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     keys = {key: (path, transpose) for path, key, transpose in _table(config)}
     missing, unexpected = sorted(keys.keys() - weights), sorted(weights.keys() - keys)
     if missing or unexpected:
@@ -54,7 +61,7 @@ def released_denoiser(
             f"{name}: not the released denoiser's keys; missing: {_listed(missing)}; "
             f"not expected: {_listed(unexpected)}"
         )
-    shapes, flat = parameter_shapes(config), {}
+    flat = {}
     for key, (path, transpose) in keys.items():
         array = weights[key]
         if not isinstance(array, np.ndarray):
@@ -83,56 +90,6 @@ def to_released(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {
         key: flat[path].T if transpose else flat[path] for path, key, transpose in _table(config)
     }
-
-
-def parameter_shapes(config: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter, by its path, of a denoiser of the sizes in `config`."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path, _, _ in _table(config):
-        stream, *_, module, leaf = path.split("/")
-        width, hidden = _WIDTHS[stream], config["hidden"]
-        both = width + config["features" if stream == "pose" else "shape_features"]
-        inputs, outputs = {
-            "time1": (width, 4 * width),
-            "time2": (4 * width, 4 * width),
-            "input": (width, width),
-            "output": (width, width),
-            "time": (4 * width, 2 * width),
-            "linear1": (both, hidden),
-            "linear2": (hidden, width),
-            "norm1": (0, both),
-            "norm2": (0, hidden),
-        }[module]
-        shapes[path] = (inputs, outputs) if leaf == "kernel" else (outputs,)
-    return shapes
-
-
-def is_float(array: np.ndarray) -> bool:
-    """Whether the numbers are floats, numpy's own or bfloat16."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
-def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    """Nested dicts of arrays as one dict with paths like pose/blocks_0/linear1/kernel."""
-    flat: dict[str, np.ndarray] = {}
-    for name, node in params.items():
-        if isinstance(node, Mapping):
-            flat |= flatten(node, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = np.asarray(node)
-    return flat
-
-
-def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Undoes `flatten`."""
-    params: dict[str, Any] = {}
-    for path, array in flat.items():
-        *modules, leaf = path.split("/")
-        node = params
-        for module in modules:
-            node = node.setdefault(module, {})
-        node[leaf] = array
-    return params
 
 
 def _select(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,29 @@ tensor names its storage, and one member of raw numbers for each storage. `torch
 `weights_only=True` too, and our own `load_torch` read it.
 """
 
-import os
 import pickle
 import struct
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from body_model.files import local_path, writing
+
+# numpy's name of a type -> PyTorch's of its storage.
 _STORAGES = {
-    "f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "i4": "Int", "i2": "Short",
-    "i1": "Char", "u1": "Byte", "b1": "Bool",
-}  # fmt: skip
+    "float32": "Float",
+    "float64": "Double",
+    "float16": "Half",
+    "bfloat16": "BFloat16",
+    "int64": "Long",
+    "int32": "Int",
+    "int16": "Short",
+    "int8": "Char",
+    "uint8": "Byte",
+    "bool": "Bool",
+}
 # PyTorch maps storages into memory where they lie at such multiples.
 _ALIGNMENT = 64
 _HEADER = 30  # bytes of a zip member before its name
@@ -29,38 +38,30 @@ def save_torch(path: str | Path, value: Any) -> None:
 
     Args:
         path: of the file, usually ending in .pt.
-        value: nested dicts, lists and tuples of numbers, strings, None and numpy arrays. Arrays
+        value: nested dicts, lists and tuples of numbers, strings, None and arrays. Arrays
             come back as tensors of the same type and shape.
     Raises:
-        ValueError: naming what it is, if it holds anything else, or an array of a type that
-            PyTorch lacks.
+        ValueError: naming what it is, if it holds anything else, or an array of another type
+            than floats, whole numbers of up to 64 bits and truth values.
     """
-    path = Path(path).absolute()
+    path = local_path(path)
     description = _Description(str(path))
     description.write(value, "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+    with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
 
-            def add(name: str, content: bytes) -> None:
-                member = _member(f"{path.stem}/{name}", file.tell())
-                archive.writestr(member, content)
+        def add(name: str, content: bytes) -> None:
+            member = _member(f"{path.stem}/{name}", file.tell())
+            archive.writestr(member, content)
 
-            add("data.pkl", description.pickled())
-            add("byteorder", b"little")
-            for number, array in enumerate(description.storages):
-                add(f"data/{number}", array.tobytes())
-            add("version", b"3\n")
-        os.chmod(part, 0o644)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+        add("data.pkl", description.pickled())
+        add("byteorder", b"little")
+        for number, array in enumerate(description.storages):
+            add(f"data/{number}", array.tobytes())
+        add("version", b"3\n")
 
 
 def _member(name: str, offset: int) -> zipfile.ZipInfo:
-    """A member that is not compressed, its content at a multiple of the alignment."""
+    """Describes a member of the zip that is not compressed and lies at such a multiple."""
     info = zipfile.ZipInfo(name)  # with a fixed date: equal content gives equal files
     # An extra field "FB" of zeros fills the gap; its own head takes four bytes.
     gap = -(offset + _HEADER + len(name.encode()) + 4) % _ALIGNMENT
@@ -69,7 +70,7 @@ def _member(name: str, offset: int) -> zipfile.ZipInfo:
 
 
 class _Description:
-    """A pickle in the making. Python's own pickler could only name classes that it can import."""
+    """A pickle that grows. Python's own pickler could only name classes that it can import."""
 
     def __init__(self, where: str) -> None:
         self.storages: list[np.ndarray] = []
@@ -82,7 +83,7 @@ class _Description:
     def write(self, value: Any, name: str) -> None:
         """Adds a value; its name is for messages."""
         put = self._out.append
-        if isinstance(value, np.ndarray | np.generic):
+        if hasattr(value, "__array__"):  # numpy's, or JAX's
             self._write_tensor(np.asarray(value), name)
         elif isinstance(value, dict):
             put(pickle.EMPTY_DICT + pickle.MARK)
@@ -110,11 +111,12 @@ class _Description:
             raise self._error(name, f"expected numbers or arrays, found {type(value).__name__}")
 
     def _write_tensor(self, array: np.ndarray, name: str) -> None:
-        kind = _STORAGES.get(array.dtype.str[1:])
+        kind = _STORAGES.get(array.dtype.name)
         if kind is None:
-            raise self._error(name, f"PyTorch has no numbers of type {array.dtype}")
+            kinds = ", ".join(_STORAGES)
+            raise self._error(name, f"expected numbers of {kinds}, found {array.dtype}")
         number, put = len(self.storages), self._out.append
-        self.storages.append(array.astype(array.dtype.newbyteorder("<")))
+        self.storages.append(array.astype(array.dtype.newbyteorder("<"), copy=False))
         # One for each axis: how far apart in the storage its neighbours are.
         strides = [int(np.prod(array.shape[i + 1 :])) for i in range(array.ndim)]
 

@@ -1,5 +1,6 @@
 """Our training state as the released code's checkpoint {step, model, opt, ema}."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from scorehmr_jax.convert.denoiser import to_released
 from scorehmr_jax.diffusion import cosine_betas
+
+CONFIG_KEY = "scorehmr_jax"  # our description in JSON; the released code passes it over
 
 # The order of parameters() in the released denoiser, by which its optimiser numbers them.
 _FIRST = ("time_mlp", "init_mlp", "blocks", "final_mlp")
@@ -20,8 +23,9 @@ def released_checkpoint(
     step: int = 0,
     moments: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None,
     learning_rate: float = 1e-4,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What the released code reads, to evaluate or to train on.
+    """Makes what the released code reads, to evaluate or to train on.
 
     Args:
         params: the weights, nested dicts of arrays.
@@ -29,6 +33,7 @@ def released_checkpoint(
         step: steps taken.
         moments: Adam's first and second, as trees like params; zeros by default.
         learning_rate: written beside them.
+        config: our own description of the prior, kept for `checkpoint.read`.
     Returns:
         Nested dicts of numpy arrays and numbers, for `save_torch`.
     """
@@ -45,16 +50,26 @@ def released_checkpoint(
         },
         "param_groups": [
             {
-                "lr": learning_rate, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0,
-                "amsgrad": False, "maximize": False, "foreach": None, "capturable": False,
-                "differentiable": False, "fused": None, "decoupled_weight_decay": False,
+                "lr": learning_rate,
+                "betas": (0.9, 0.99),
+                "eps": 1e-8,
+                "weight_decay": 0,
+                "amsgrad": False,
+                "maximize": False,
+                "foreach": None,
+                "capturable": False,
+                "differentiable": False,
+                "fused": None,
+                "decoupled_weight_decay": False,
                 "params": list(range(len(online))),
             }
         ],
-    }  # fmt: skip
+    }
     counters = {"initted": np.bool_(True), "step": np.int64(step)}
+    described = {} if config is None else {CONFIG_KEY: json.dumps(dict(config))}
     return {
         "step": step,
+        **described,
         "model": model,
         "opt": optimizer,
         "ema": counters
@@ -64,7 +79,7 @@ def released_checkpoint(
 
 
 def _weights(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """By the released names, in the released order, in float32."""
+    """Weights by the released names, in the released order, in float32."""
     released = to_released(params)
     return {key: np.asarray(released[key], np.float32) for key in sorted(released, key=_place)}
 

@@ -1,24 +1,24 @@
-"""What a run has learned, or any prior, as a file for others.
+"""A prior in another form: of a training run, or of any file that `load_prior` reads.
 
     scorehmr export runs/scorehmr-b --out model-100.pt
 
 The name decides what is written: model-<n>.pt for the released PyTorch code, optimiser included
-and, of a prior with shape, betas_stats.npz beside it;
-.npz for `load_prior`; .safetensors; and without a suffix an Orbax directory.
+and, of a prior with shape, betas_stats.npz beside it; .npz or .safetensors; and without a suffix
+an Orbax directory. `load_prior` reads each of them.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from body_model.io import write_npz
+from body_model.files import local_path, write_npz
 from scorehmr_jax import checkpoint
-from scorehmr_jax.convert.denoiser import flatten
-from scorehmr_jax.convert.safetensors import save_safetensors
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
+from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.registry import describe, network_of
+from scorehmr_jax.provenance import versions
 
 
 def export(source: str | Path, out: str | Path, step: int | None = None) -> None:
@@ -29,34 +29,38 @@ def export(source: str | Path, out: str | Path, step: int | None = None) -> None
         out: the file or directory to write.
         step: which of a run's checkpoints; the newest by default.
     Raises:
-        ValueError: if there is nothing to read, or the suffix is none of the above.
+        ValueError: if there is nothing to read, the suffix is none of the above, a step is asked
+            of what is no run, or the released code has no such network.
     """
-    source, out = Path(source), Path(out)
-    if out.suffix not in (".pt", ".npz", ".safetensors", ""):
+    source, out = local_path(source), local_path(out)
+    if out.suffix not in (".pt", *checkpoint.SUFFIXES):
         raise ValueError(
             f"{out}: expected .pt, .npz, .safetensors or no suffix, found {out.suffix}"
         )
     run = read_run(source, step) if (source / "checkpoints").is_dir() else None
     if run is not None:
-        ema, config = run["ema"], _sizes(run["run"]["config"])
+        ema, config = run["ema"], _description(run["run"])
+    elif step is not None:
+        raise ValueError(f"{source}: no training run, so there is no step {step} to choose")
     else:
         ema, config = checkpoint.read(source)
+    # The writer tells its own versions; those of the software that trained must not be lost.
+    if "written_by" in config:
+        config.setdefault("exported_from", config["written_by"])
     if out.suffix == ".pt":
-        save_torch(out, _released(run, ema))
-        if config.get("betas_range"):
-            low, high = np.asarray(config["betas_range"], np.float32)
-            write_npz(out.with_name("betas_stats.npz"), {"betas_min": low, "betas_max": high})
-    elif out.suffix == ".npz":
-        checkpoint.save_npz(out, ema, config)
-    elif out.suffix == ".safetensors":
-        save_safetensors(out, flatten(ema), {"config": json.dumps(config)})
+        _write_released(out, run, ema, config)
     else:
-        checkpoint.save(out, ema, config)
+        checkpoint.write(out, ema, config)
 
 
 def read_run(workdir: Path, step: int | None = None) -> dict[str, Any]:
-    """A run's checkpoint as numpy arrays: `train`, `ema` and `run`, as `RunStore` wrote them.
+    """Reads a run's checkpoint as `RunStore` wrote it.
 
+    Args:
+        workdir: the run's folder.
+        step: of the checkpoint; the newest by default.
+    Returns:
+        `train` and `ema`, nested dicts of numpy arrays, and `run`, of what JSON can hold.
     Raises:
         ValueError: if the step is not there, or cannot be read.
     """
@@ -66,9 +70,8 @@ def read_run(workdir: Path, step: int | None = None) -> dict[str, Any]:
     steps = sorted(int(m.parent.name) for m in marks if m.parent.name.isdecimal())
     step = steps[-1] if steps and step is None else step
     if step not in steps:
-        raise ValueError(
-            f"{workdir}: expected a checkpoint of step {step}, found {steps or 'none'}"
-        )
+        wanted = "a checkpoint" if step is None else f"a checkpoint of step {step}"
+        raise ValueError(f"{workdir}: expected {wanted}, found {steps or 'none'}")
     path = (workdir / "checkpoints" / str(step)).absolute()
     try:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
@@ -83,33 +86,50 @@ def read_run(workdir: Path, step: int | None = None) -> dict[str, Any]:
     # Orbax and its storage library raise many kinds of error for damaged files.
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error)[:200]}"
-        raise ValueError(f"{path}: damaged checkpoint ({reason})") from error
+        raise ValueError(f"{path}: cannot be restored ({reason})") from error
     return {name: restored[name] for name in ("train", "ema", "run")}
 
 
-def _released(run: dict[str, Any] | None, ema: dict[str, Any]) -> dict[str, Any]:
+def _write_released(
+    out: Path, run: dict[str, Any] | None, ema: dict[str, Any], config: dict[str, Any]
+) -> None:
+    network = network_of(config)
+    if not isinstance(network, Denoiser):
+        raise ValueError(
+            f"{out}: the released code has the paper's denoiser alone, no {type(network).__name__}; "
+            "choose .npz, .safetensors or no suffix"
+        )
+    config = {**describe(network), **config, "written_by": versions()}
     if run is None:
-        return released_checkpoint(ema, ema)
-    train = run["train"]
-    return released_checkpoint(
-        train["params"],
-        ema,
-        step=int(np.asarray(train["step"])),
-        moments=(_find(train["opt_state"], "mu"), _find(train["opt_state"], "nu")),
-        learning_rate=run["run"]["config"]["learning_rate"],
-    )
+        released = released_checkpoint(ema, ema, config=config)
+    else:
+        train = run["train"]
+        released = released_checkpoint(
+            train["params"],
+            ema,
+            step=int(np.asarray(train["step"])),
+            moments=(_find(train["opt_state"], "mu"), _find(train["opt_state"], "nu")),
+            learning_rate=run["run"]["config"]["learning_rate"],
+            config=config,
+        )
+    save_torch(out, released)
+    if config.get("betas_range"):
+        low, high = np.asarray(config["betas_range"], np.float32)
+        write_npz(out.with_name("betas_stats.npz"), {"betas_min": low, "betas_max": high})
 
 
 def _find(tree: Any, name: str) -> Any:
-    """The part of that name in an optimiser's state."""
+    """Finds the part of that name in an optimiser's state."""
     if isinstance(tree, dict) and name in tree:
         return tree[name]
     children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
     return next((found for child in children if (found := _find(child, name)) is not None), None)
 
 
-def _sizes(config: dict[str, Any]) -> dict[str, Any]:
-    """As beside the weights, of a run's flat configuration."""
-    sizes = {k.removeprefix("denoiser."): v for k, v in config.items() if k.startswith("denoiser.")}
-    also = {k: config[k] for k in ("condition_on", "betas_range") if k in config}
-    return sizes | also
+def _description(run: dict[str, Any]) -> dict[str, Any]:
+    """Describes the prior of a run, from what `RunStore` keeps beside the weights."""
+    config = run["config"]
+    prefix = "denoiser."
+    found = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
+    found |= {k: config[k] for k in ("condition_on", "betas_range") if k in config}
+    return found | {k: run[k] for k in ("written_by",) if k in run}

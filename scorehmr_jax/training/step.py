@@ -1,7 +1,7 @@
 """The training step: noise a pose, predict the noise, step the weights and their average."""
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,12 @@ import optax
 from body_model.pytree import pytree
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule, add_noise
-from scorehmr_jax.networks.denoiser import POSE_DIM, Denoiser, DenoiserConfig, row_sum
+from scorehmr_jax.networks.layers import row_sum
+from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.training.ema import Ema, Params
 from scorehmr_jax.types import Array
 
 Metrics = dict[str, Array]
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What is asked of a denoiser: `Denoiser`, or anything that predicts noise as it does."""
-
-    @property
-    def config(self) -> DenoiserConfig: ...
-
-    @property
-    def apply(self) -> Callable[..., Any]:
-        """({"params": ...}, x [..., D], t [...], features [..., F] or None) -> [..., D]."""
 
 
 @pytree
@@ -49,16 +38,9 @@ class TrainState:
     step: Array  # [] steps taken
 
 
-def init_state(
-    denoiser: Denoiser, optimizer: optax.GradientTransformation, key: Array
-) -> TrainState:
+def init_state(network: Network, optimizer: optax.GradientTransformation, key: Array) -> TrainState:
     """A fresh state with PyTorch's initial distribution of weights."""
-    c = denoiser.config
-    features = jnp.zeros((1, c.condition_dim)) if c.condition_dim else None
-    params = denoiser.init(jnp.asarray(key), jnp.zeros((1, c.dim)), jnp.zeros(1, int), features)[
-        "params"
-    ]
-    return start_state(params, optimizer)
+    return start_state(network.init(key), optimizer)
 
 
 def start_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
@@ -117,7 +99,7 @@ def low_levels(quantile: Array, num_steps: int, *, below: int = 100, share: floa
 
 
 def noise_loss(
-    denoiser: Model,
+    network: Network,
     schedule: Schedule,
     params: Params,
     batch: Noised,
@@ -127,7 +109,7 @@ def noise_loss(
     """Squared error of the predicted noise (Ho et al., 2020, Eq. 14), one number per sample.
 
     The mean over the pose's 144 numbers, plus the mean over the shape's 10, weighted by
-    (1 / (1 - a_t)) ** -p2_gamma (P2 weighting with k = 1; Choi et al., 2022). The denoiser's
+    (1 / (1 - a_t)) ** -p2_gamma (P2 weighting with k = 1; Choi et al., 2022). The network's
     products have the given precision, as `jax.default_matmul_precision` names it; all else stays
     in the precision of the weights.
 
@@ -136,10 +118,10 @@ def noise_loss(
     """
     x_t = add_noise(schedule, batch.x_0, batch.t, batch.noise)
     with jax.default_matmul_precision(precision):
-        predicted = denoiser.apply({"params": params}, x_t, batch.t, batch.features)
+        predicted = network.training_noise(params, x_t, batch.t, batch.features)
     error = (predicted - batch.noise) ** 2
     loss = error[..., :POSE_DIM].mean(-1)
-    if denoiser.config.with_shape:
+    if network.with_shape:
         loss = loss + error[..., POSE_DIM:].mean(-1)
     if p2_gamma:
         spread = jnp.asarray(schedule.sqrt_one_minus, loss.dtype)[batch.t]
@@ -148,7 +130,7 @@ def noise_loss(
 
 
 def make_update(
-    denoiser: Model,
+    network: Network,
     schedule: Schedule,
     optimizer: optax.GradientTransformation,
     ema: Ema = Ema(),  # noqa: B008 (frozen)
@@ -162,7 +144,7 @@ def make_update(
 
     def update(state: TrainState, batch: Noised) -> tuple[TrainState, Metrics]:
         def mean_loss(params: Params) -> Array:
-            return noise_loss(denoiser, schedule, params, batch, p2_gamma, precision).mean()
+            return noise_loss(network, schedule, params, batch, p2_gamma, precision).mean()
 
         loss, gradient = jax.value_and_grad(mean_loss)(state.params)
         change, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -1,4 +1,4 @@
-"""What a denoiser is worth on poses it has not seen.
+"""What a network is worth on poses it has not seen.
 
 Loss by noise level, DDIM inversion, and for a conditioned one how near its samples come.
 """
@@ -10,10 +10,10 @@ from body_model.skeleton import Skeleton
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.evaluation.metrics import mpjpe, pa_mpjpe
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.training.ema import Params
-from scorehmr_jax.training.step import Model, Noised, noise_loss
+from scorehmr_jax.training.step import Noised, noise_loss
 from scorehmr_jax.types import Array
 
 # Refinement runs at levels up to 50 or 100; beyond are whole samples and coarse energies.
@@ -21,7 +21,7 @@ BANDS = ((0, 10), (10, 50), (50, 100), (100, 300), (300, 1000))
 
 
 def band_losses(
-    denoiser: Model, schedule: Schedule, params: Params, batch: Batch, key: Array
+    network: Network, schedule: Schedule, params: Params, batch: Batch, key: Array
 ) -> Array:
     """Mean noise-prediction loss in each of BANDS, [5]; every pose at one level of each band."""
     size = len(batch.x_0)
@@ -32,7 +32,7 @@ def band_losses(
         t = jax.random.permutation(key_t, low + (jnp.arange(size) * (high - low)) // size)
         noise = jax.random.normal(key_noise, batch.x_0.shape, batch.x_0.dtype)
         noised = Noised(batch.x_0, batch.features, t, noise)
-        return noise_loss(denoiser, schedule, params, noised).mean()
+        return noise_loss(network, schedule, params, noised).mean()
 
     bands = jnp.asarray(BANDS)
     return jax.lax.map(
@@ -41,7 +41,7 @@ def band_losses(
 
 
 def inversion_error(
-    denoiser: Denoiser, schedule: Schedule, params: Params, batch: Batch, top: int = 50,
+    network: Network, schedule: Schedule, params: Params, batch: Batch, top: int = 50,
     stride: int = 2,
 ) -> Array:  # fmt: skip
     """Mean absolute error per number of x_0 after DDIM inversion and unguided sampling back.
@@ -52,14 +52,14 @@ def inversion_error(
     Returns:
         [].
     """
-    prior = Prior(params, schedule, None, denoiser.config)
+    prior = Prior(params, schedule, None, network)
     latent = prior.encode(batch.x_0, batch.features, start=top, step=stride)
     x_0 = prior.decode(latent, batch.features, start=top, step=stride)
     return jnp.abs(x_0 - batch.x_0).mean()
 
 
 def sample_errors(
-    denoiser: Denoiser, schedule: Schedule, skeleton: Skeleton, samples: int, params: Params,
+    network: Network, schedule: Schedule, skeleton: Skeleton, samples: int, params: Params,
     batch: Batch, key: Array,
 ) -> dict[str, Array]:  # fmt: skip
     """How near DDIM samples come to the poses whose features they are given.
@@ -73,7 +73,7 @@ def sample_errors(
         `sample_mpjpe` and `sample_pa_mpjpe` of one sample; `best_mpjpe` and `best_pa_mpjpe` of
         each pose's best of `samples`.
     """
-    prior = Prior(params, schedule, None, denoiser.config)
+    prior = Prior(params, schedule, None, network)
     drawn = prior.sample(key, batch.features, shape=(samples, len(batch.x_0)))
 
     def joints(x: Array) -> Array:

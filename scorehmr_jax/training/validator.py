@@ -11,7 +11,7 @@ from body_model import SMPL, Skeleton
 from scorehmr_jax import cluster
 from scorehmr_jax.datasets.batch import Batch
 from scorehmr_jax.diffusion import Schedule
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
@@ -26,7 +26,7 @@ class Validator:
     """Measures averaged weights on a batch; programs are compiled once.
 
     Args:
-        denoiser, schedule: of the run.
+        network, schedule: of the run.
         batch: validation poses.
         layout: of the run.
         condition_on: as `Prior.condition_on`.
@@ -35,12 +35,12 @@ class Validator:
     """
 
     def __init__(
-        self, denoiser: Denoiser, schedule: Schedule, batch: Batch, layout: Layout, *,
+        self, network: Network, schedule: Schedule, batch: Batch, layout: Layout, *,
         condition_on: str = "none", body: SMPL | None = None, samples: int = 0,
     ) -> None:  # fmt: skip
         self._layout, self._body, self._condition_on = layout, body, condition_on
-        self._losses = jax.jit(partial(band_losses, denoiser, schedule))
-        self._inversion = jax.jit(partial(inversion_error, denoiser, schedule))
+        self._losses = jax.jit(partial(band_losses, network, schedule))
+        self._inversion = jax.jit(partial(inversion_error, network, schedule))
         self._batch = layout.put(batch)
         apart = max(1, len(batch.x_0) // SAMPLED)  # neighbours are alike
         some = jax.tree.map(lambda x: np.asarray(x)[::apart][:SAMPLED], batch)
@@ -48,12 +48,12 @@ class Validator:
         self._errors = None
         if body is not None and samples and condition_on != "none":
             skeleton = Skeleton.of(body)
-            self._errors = jax.jit(partial(sample_errors, denoiser, schedule, skeleton, samples))
+            self._errors = jax.jit(partial(sample_errors, network, schedule, skeleton, samples))
         shown = jax.tree.map(lambda x: x[:: max(1, len(x) // _DRAWN)][:_DRAWN], some)
         self._shown, self._features = shown, layout.put(shown).features
 
         def samples_of(params: Any, features: Array | None, key: Array) -> Array:
-            prior = Prior(params, schedule, None, denoiser.config)
+            prior = Prior(params, schedule, None, network)
             shape = (_GRID, 1) if features is None else (6, len(features))
             return prior.sample(key, features, shape=shape)
 
