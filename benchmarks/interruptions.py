@@ -38,7 +38,7 @@ def start(workdir: Path, devices: int) -> subprocess.Popen:
     }
     command = [
         sys.executable, "train.py", "tiny", "--workdir", str(workdir), "--steps", str(STEPS),
-        "--data", str(workdir.parent), "--denoiser.hidden", "16",
+        "--data", str(workdir.parent), "--network.hidden", "16",
         "--run.steps-per-call", str(EVERY), "--run.save-every", str(4 * EVERY),
     ]  # fmt: skip
     # To a file: a pipe that nobody reads would fill up and stop the run.

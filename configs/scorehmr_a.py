@@ -14,6 +14,6 @@ from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     b,
-    denoiser=Denoiser(features=2048),
+    network=Denoiser(features=2048),
     mixture=tuple(MIXTURES["scorehmr-a"].items()),
 )

@@ -11,8 +11,8 @@ from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.networks.denoiser import Denoiser
 
 config = TrainConfig(
-    denoiser=Denoiser(),
+    network=Denoiser(),
     schedule="constant",
     mixture=tuple(MIXTURES["scorehmr-b"].items()),
-    condition_on="image",
+    condition_on="features",
 )

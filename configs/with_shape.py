@@ -15,6 +15,6 @@ from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     b,
-    denoiser=Denoiser(shape_features=1536),
+    network=Denoiser(shape_features=1536),
     mixture=tuple(MIXTURES["scorehmr-b-shape"].items()),
 )

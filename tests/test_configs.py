@@ -17,26 +17,26 @@ def test_every_experiment_names_its_command(name):
     doc = sys.modules[f"configs.{name.replace('-', '_')}"].__doc__
     assert f"python train.py {name} --workdir runs/{name} --steps " in doc
     assert configs.get(name.replace("-", "_")) == config
-    assert (config.denoiser.condition_dim > 0) == (config.condition_on != "none")
+    assert (config.network.condition_dim > 0) == (config.condition_on != "none")
 
 
 def test_sizes_and_mixtures_are_the_papers():
     a, b, shape = map(configs.get, ("scorehmr-a", "scorehmr-b", "with-shape"))
-    assert (a.denoiser.condition_dim, b.denoiser.condition_dim) == (2048, 3072)
-    assert shape.denoiser.condition_dim == 4608 and shape.denoiser.dim == 154
+    assert (a.network.condition_dim, b.network.condition_dim) == (2048, 3072)
+    assert shape.network.condition_dim == 4608 and shape.network.dim == 154
     for config in (a, b, shape):
         assert [share for _, share in config.mixture] == [0.5, 0.3, 0.2]
         assert (config.batch, config.learning_rate, config.schedule) == (128, 1e-4, "constant")
-        assert config.condition_on == "image"
+        assert config.condition_on == "features"
 
 
 def test_fields_are_overridden_by_name():
     config = configs.get("tiny", ["--learning-rate", "1e-5", "--ema.decay", "0.5",
-                                  "--denoiser.hidden", "8", "--leave-out", "a", "b"])  # fmt: skip
-    assert (config.learning_rate, config.ema.decay, config.denoiser.hidden) == (1e-5, 0.5, 8)
+                                  "--network.hidden", "8", "--leave-out", "a", "b"])  # fmt: skip
+    assert (config.learning_rate, config.ema.decay, config.network.hidden) == (1e-5, 0.5, 8)
     assert config.leave_out == ("a", "b")
     tiny = configs.get("tiny")
-    assert config.denoiser == replace(tiny.denoiser, hidden=8) and config.batch == tiny.batch
+    assert config.network == replace(tiny.network, hidden=8) and config.batch == tiny.batch
 
 
 def test_what_is_no_experiment_or_no_field_is_told(capsys, monkeypatch):
@@ -55,11 +55,11 @@ def test_values_that_make_no_sense_are_told():
     tiny = configs.get("tiny")
     with pytest.raises(ValueError, match=r"condition_dropout: expected \[0, 1\), found 1"):
         replace(tiny, condition_dropout=1)
-    with pytest.raises(ValueError, match=r"condition_on: expected .* with 0 features .*'estimate'"):
+    with pytest.raises(ValueError, match=r"condition_on: expected none, .* 0 features; found 'est"):
         replace(tiny, condition_on="estimate")
-    seen = replace(tiny.denoiser, features=9)
+    seen = replace(tiny.network, features=9)
     with pytest.raises(ValueError, match="condition_on: motion capture has no images"):
-        replace(tiny, condition_on="image", denoiser=seen)
+        replace(tiny, condition_on="features", network=seen)
     with pytest.raises(ValueError, match="mixture: expected every set once, found a, a"):
         replace(configs.get("scorehmr-b"), mixture=(("a", 1.0), ("a", 0.5)))
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
@@ -72,7 +72,7 @@ def test_values_that_make_no_sense_are_told():
 
 def test_only_what_decides_the_result_is_compared():
     flat = configs.flat(configs.get("tiny"))
-    assert flat["ema.decay"] == 0.995 and flat["denoiser.hidden"] == 32
+    assert flat["ema.decay"] == 0.995 and flat["network.hidden"] == 32
     assert not any(name.startswith("run") for name in flat)
 
 

@@ -1,4 +1,4 @@
-"""Priors written for others: the released .pt layout, safetensors."""
+"""Priors written for others: the released .pt placement, safetensors."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
 from scorehmr_jax.training.export import export
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run_store import RunStore
 
 SIZES = dict(zip(("features", "hidden", "blocks", "shape_features", "shape_blocks"),
@@ -106,7 +106,7 @@ def test_parameters_have_the_released_order_with_shape_too(golden):
 def run(tmp_path_factory):
     """A run's folder, and its state: weights, average and moments all differ."""
     folder = tmp_path_factory.mktemp("export") / "run"
-    state = toy_state(Layout.of(jax.devices()[:1]))
+    state = toy_state(Placement.of(jax.devices()[:1]))
     config = {f"denoiser.{name}": size for name, size in SIZES.items()}
     adam = state.opt_state[1][0]
     adam = adam._replace(mu=jax.tree.map(lambda x: x + 2, adam.mu),

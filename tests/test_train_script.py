@@ -19,7 +19,7 @@ from scorehmr_jax.training.stop import EXIT_CODE
 
 STEPS = 24
 SMALL = (
-    "--denoiser.hidden", "16", "--run.steps-per-call", "2", "--run.save-every", "8",
+    "--network.hidden", "16", "--run.steps-per-call", "2", "--run.save-every", "8",
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
 
 SMALL = (
-    "--denoiser.hidden", "8", "--denoiser.blocks", "1", "--batch", "8", "--run.samples", "0",
+    "--network.hidden", "8", "--network.blocks", "1", "--batch", "8", "--run.samples", "0",
     "--run.steps-per-call", "2", "--run.save-every", "4",
 )  # fmt: skip
 
@@ -71,7 +71,7 @@ finally:
     trained = command("train.py", "scorehmr-b", *options, *SMALL)
     last = json.loads(trained.stdout.splitlines()[-1])
     assert last["step"] == 4 and np.isfinite(last["val_loss"])
-    assert load_prior(workdir / "weights.npz").condition_on == "image"
+    assert load_prior(workdir / "weights.npz").condition_on == "features"
 
 
 def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):
@@ -100,7 +100,7 @@ def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
     sets, workdir = tmp_path / "sets", tmp_path / "run"
     main(["build-data", "scorehmr-b-shape", "--data-root", str(data), "--out", str(sets),
           "--quiet"])  # fmt: skip
-    run(monkeypatch, "with-shape", sets, workdir, "--denoiser.shape-blocks", "1", steps=2)
+    run(monkeypatch, "with-shape", sets, workdir, "--network.shape-blocks", "1", steps=2)
     prior = load_prior(workdir / "weights.npz")
     betas = np.load(data / "datasets/h36m_train_mosh.npz")["betas"]
     low, high = prior.betas_range
@@ -128,7 +128,7 @@ def test_sets_train_a_prior_on_estimates(monkeypatch, data, tmp_path):
     build("coco/eft_none", data, tmp_path, given, quiet=True)
     run(
         monkeypatch, "scorehmr-b", tmp_path, tmp_path / "run", "--mixture", "coco/eft_none", "1.0",
-        "--condition-on", "estimate", "--denoiser.features", "144", steps=2,
+        "--condition-on", "estimate", "--network.features", "144", steps=2,
     )  # fmt: skip
     assert load_prior(tmp_path / "run/weights.npz").condition_on == "estimate"
 
@@ -137,7 +137,7 @@ def test_what_does_not_fit_is_named(monkeypatch, sets, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere/h36m/mosh_pare: expected one training set"):
         run(monkeypatch, "scorehmr-b", tmp_path / "nowhere", tmp_path / "a")
     with pytest.raises(ValueError, match=r"expected 2048 numbers of features .* found 3072"):
-        run(monkeypatch, "scorehmr-b", sets, tmp_path / "b", "--denoiser.features", "2048")
+        run(monkeypatch, "scorehmr-b", sets, tmp_path / "b", "--network.features", "2048")
     shard = next((sets / "coco").rglob("*array_record*"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])

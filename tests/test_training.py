@@ -20,11 +20,11 @@ from training_runs import (
 from body_model import Skeleton, stand_in
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.ema import Ema
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run
 from scorehmr_jax.training.step import (
-    Batch,
     Noised,
+    TrainingBatch,
     init_state,
     low_levels,
     make_step,
@@ -36,18 +36,18 @@ from scorehmr_jax.training.step import (
 )
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 
-ONE = Layout.of(jax.devices()[:1])
+ONE = Placement.of(jax.devices()[:1])
 
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from training_runs import check_released_steps
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 
 for shard, variant in ((False, "pare"), (True, "betas")):
-    layout = Layout.of(shard_parameters=shard)
-    check_released_steps(Path(sys.argv[1]), variant, layout)
-print(json.dumps(layout.devices))
+    placement = Placement.of(shard_parameters=shard)
+    check_released_steps(Path(sys.argv[1]), variant, placement)
+print(json.dumps(placement.devices))
 """
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"batch: expected a multiple of 4 \(1 devices x share"):
-        ONE.check_batch(6, share_level=4)
+        ONE.check_batch(6, level_group=4)
 
 
 def test_dropped_conditions_are_zeros_and_leave_the_noise_alone():
@@ -95,10 +95,10 @@ def test_dropped_conditions_are_zeros_and_leave_the_noise_alone():
         seen["features"], seen["noise"] = batch.features, batch.noise
         return state, {}
 
-    batch = Batch(jnp.zeros((400, 144)), jnp.ones((400, 6)))
+    batch = TrainingBatch(jnp.zeros((400, 144)), jnp.ones((400, 6)))
     noises = []
     for share in (0.0, 0.25):
-        step = make_step(update, 1000, share_level=2, condition_dropout=share)
+        step = make_step(update, 1000, level_group=2, condition_dropout=share)
         step(None, batch, jax.random.key(0))
         kept = seen["features"].reshape(400, 6)
         assert set(np.unique(kept)) <= {0, 1} and (kept == kept[:, :1]).all()
@@ -194,17 +194,17 @@ def test_training_lowers_the_loss():
 
 def test_batch_that_levels_cannot_share_is_refused():
     update = make_update(TINY, SCHEDULE, released_optimizer())
-    step = make_step(update, 1000, share_level=4)
+    step = make_step(update, 1000, level_group=4)
     state = init_state(TINY, released_optimizer(), jax.random.key(0))
-    with pytest.raises(ValueError, match="batch size 6 is no multiple of share_level 4"):
-        step(state, Batch(jnp.zeros((6, 144)), None), jax.random.key(1))
+    with pytest.raises(ValueError, match="batch: expected a multiple of level_group 4, found 6"):
+        step(state, TrainingBatch(jnp.zeros((6, 144)), None), jax.random.key(1))
 
 
 def test_validation_of_a_denoiser_that_sees_no_noise():
     params = jax.tree.map(
         jnp.zeros_like, init_state(TINY, optax.sgd(0.0), jax.random.key(0)).params
     )
-    batch = Batch(jax.random.normal(jax.random.key(1), (64, 144)), None)
+    batch = TrainingBatch(jax.random.normal(jax.random.key(1), (64, 144)), None)
     losses = band_losses(TINY, SCHEDULE, params, batch, jax.random.key(2))
     assert losses.shape == (len(BANDS),)
     np.testing.assert_allclose(losses, 1, atol=0.05)
@@ -216,7 +216,7 @@ def test_samples_are_measured_and_the_best_of_many_is_nearer():
     denoiser = Denoiser(features=6, hidden=8, blocks=1)
     params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (3, 24))
-    batch = Batch(upright, jnp.ones((3, 6)))
+    batch = TrainingBatch(upright, jnp.ones((3, 6)))
     skeleton = Skeleton.of(stand_in())
 
     measure = jax.jit(partial(sample_errors, denoiser, SCHEDULE, skeleton, 6))

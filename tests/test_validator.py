@@ -9,8 +9,8 @@ from training_runs import SCHEDULE
 
 from body_model import stand_in
 from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training.layout import Layout
-from scorehmr_jax.training.step import Batch, init_state
+from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.step import TrainingBatch, init_state
 from scorehmr_jax.training.validator import Validator
 
 
@@ -21,9 +21,9 @@ def test_a_run_is_measured_and_drawn(tmp_path, condition_on):
     denoiser = Denoiser(features=144 if conditioned else 0, hidden=8, blocks=1)
     params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (12, 24))
-    batch = Batch(upright, upright if conditioned else None)
+    batch = TrainingBatch(upright, upright if conditioned else None)
     validate = Validator(
-        denoiser, SCHEDULE, batch, Layout.of(jax.devices()[:1]), condition_on=condition_on,
+        denoiser, SCHEDULE, batch, Placement.of(jax.devices()[:1]), condition_on=condition_on,
         body=stand_in(), samples=2,
     )  # fmt: skip
     found = validate(params, jax.random.key(1))

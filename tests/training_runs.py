@@ -17,11 +17,11 @@ from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.ema import Ema
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import make_stream_run
 from scorehmr_jax.training.step import (
-    Batch,
     Noised,
+    TrainingBatch,
     init_state,
     low_levels,
     make_step,
@@ -56,16 +56,16 @@ def released_run(golden: Path, variant: str):
     return Denoiser(**sizes), params, batches, data
 
 
-def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
+def check_released_steps(golden: Path, variant: str, placement: Placement) -> None:
     """The twelve steps through the production step, against the released code's."""
     denoiser, params, batches, data = released_run(golden, variant)
     optimizer = released_optimizer()
     update = make_update(denoiser, SCHEDULE, optimizer)
-    run = make_stream_run(lambda state, batch, _: update(state, batch), layout)
-    first = layout.make(partial(start_state, optimizer=optimizer), params)
-    state, metrics = run(first, layout.put_rows(batches, axis=1), jax.random.key(0))
+    run = make_stream_run(lambda state, batch, _: update(state, batch), placement)
+    first = placement.make(partial(start_state, optimizer=optimizer), params)
+    state, metrics = run(first, placement.put_rows(batches, axis=1), jax.random.key(0))
     assert first.step.is_deleted()  # its buffers were taken over
-    assert state.step.sharding.device_set == set(layout.mesh.devices.flat)
+    assert state.step.sharding.device_set == set(placement.mesh.devices.flat)
 
     def close(found, key):
         """Largest difference against the largest number."""
@@ -79,28 +79,28 @@ def check_released_steps(golden: Path, variant: str, layout: Layout) -> None:
     close(pose["output"]["kernel"].T, "final_final_mlp_weight")
     close(state.ema["pose"]["input"]["kernel"].T, "ema_init_mlp_weight")
     for weights, key in ((state.params, "probe_out"), (state.ema, "probe_out_ema")):
-        weights = layout.gather(weights)
+        weights = placement.gather(weights)
         out = denoiser.noise(weights, data["noise"][0], data["probe_t"], data["feats"])
         close(out, key)
     assert state.step == 12
 
 
 def draw_toy(key, step, data):
-    return Batch(data[jax.random.randint(key, (32,), 0, len(data))], None)
+    return TrainingBatch(data[jax.random.randint(key, (32,), 0, len(data))], None)
 
 
 @cache
 def toy_step():
     update = make_update(TINY, SCHEDULE, OPTIMIZER, Ema(0.9, 2, 0))
-    return make_step(update, 1000, low_levels, share_level=4)
+    return make_step(update, 1000, low_levels, level_group=4)
 
 
 def toy_data():
     return np.random.default_rng(0).standard_normal((50, 144), np.float32)
 
 
-def toy_state(layout):
-    return layout.make(partial(init_state, TINY, OPTIMIZER), jax.random.key(1))
+def toy_state(placement):
+    return placement.make(partial(init_state, TINY, OPTIMIZER), jax.random.key(1))
 
 
 def environment(devices: int = 1) -> dict[str, str]:

@@ -89,7 +89,7 @@ def _pairs(
     path: Path, split: str, poses: Float[np.ndarray, "N 72"], estimates_per_frame: int
 ) -> TrainingBatch:
     """Reads simulated estimates of poses; the first process makes them if they are not there."""
-    digest = hashlib.sha256(np.ascontiguousarray(poses)).hexdigest()[:16]
+    digest = hashlib.sha256(poses.tobytes()).hexdigest()[:16]
     made_from = f"{digest}, {estimates_per_frame} per frame"
     if cluster.is_main() and not (path.exists() and _are_of(path, made_from)):
         print(f"simulating a regression network on the {split} split", flush=True)
