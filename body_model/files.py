@@ -259,6 +259,12 @@ def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
     )
 
 
+def npz_keys(path: str | os.PathLike[str]) -> list[str]:
+    """Lists the keys of an .npz without reading it; errors as of `read_npz`."""
+    with open_npz(path, ()) as archive:
+        return _keys(archive, None)
+
+
 def is_npz(path: str | os.PathLike[str]) -> bool:
     """Returns whether a file begins as an .npz does, whatever its suffix.
 

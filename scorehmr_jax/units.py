@@ -19,7 +19,8 @@ nothing is seen, have no say.
     check_person_size   refuses bodies of more than 20 m or less than 2 cm in the image (depth in
                         mm, cm; focal length not in pixels); warns of more than 5 m
     check_betas         refuses more than 50, warns of more than 10
-    check_box_sides     refuses at most 12 pixels (sides over 200)
+    check_boxes         refuses sides of at most 12 pixels (sides over 200) and centers within 2
+                        pixels of the corner (normalised)
     check_joints        refuses joints that are more than 20 m apart (mm, cm)
 
 All take numpy arrays with any leading axes and a text `where` that begins the message: file and
@@ -303,19 +304,33 @@ def check_betas(betas: Real[np.ndarray, "... B"], where: str) -> None:
         _warn(text)
 
 
-def check_box_sides(side: Real[np.ndarray, "..."], where: str) -> None:
-    """Refuses sides of boxes that are divided by 200, as some data sets have them.
+def check_boxes(
+    center: Real[np.ndarray, "... 2"], side: Real[np.ndarray, "..."], where: str
+) -> None:
+    """Refuses boxes whose sides are divided by 200, as some data sets have them, or normalised.
 
+    Args:
+        center: of square boxes, pixels.
+        side: pixels.
+        where: begins the message, before `center` or `scale`.
     Raises:
-        ValueError: if they are at most 12 pixels.
+        ValueError: if sides are at most 12 pixels, or centers within 2 pixels of the corner.
     """
     sides = np.asarray(side, float).ravel()
     rows = np.isfinite(sides) & (sides > 0)
     _refuse(
         rows & (sides <= _OVER_200),
         rows,
-        f"{where}: expected the box's side in pixels, found {_first(sides, rows)}; multiply sides "
-        "over 200 by 200, normalised ones by the image's size",
+        f"{where}scale: expected the box's side in pixels, found {_first(sides, rows)}; multiply "
+        "sides over 200 by 200, normalised ones by the image's size",
+    )
+    centers = np.asarray(center, float).reshape(-1, 2)
+    rows = np.isfinite(centers).all(-1)
+    _refuse(
+        rows & (np.abs(centers) <= _NORMALISED).all(-1),
+        rows,
+        f"{where}center: expected the box's center in pixels, found {_first(centers, rows)}; "
+        "multiply by the image's width and height",
     )
 
 

@@ -29,7 +29,7 @@ def annotations(n=3, **changes):
         "imgname": np.array([f"{i}.png" for i in range(n)]),
         "center": np.full((n, 2), 100.0),
         "scale": np.full(n, 80.0),
-        "body_keypoints_2d": rng.uniform(size=(n, 25, 3)),
+        "body_keypoints_2d": rng.uniform([60, 60, 0], [140, 140, 1], (n, 25, 3)),
         "extra_keypoints_3d": rng.uniform(size=(n, 19, 4)),
     }
     return without(data | changes)
@@ -38,7 +38,7 @@ def annotations(n=3, **changes):
 def predictions(n=3, **changes):
     data = {
         "pred_pose": np.tile(np.eye(3), (n, 24, 1, 1)),
-        "pred_betas": np.arange(10.0 * n).reshape(n, 10),
+        "pred_betas": np.arange(10.0 * n).reshape(n, 10) / 8,
         "pred_cam": np.tile([0.9, 0.1, -0.2], (n, 1)),
         "pred_cam_t": np.tile([0.1, 0.2, 12.0], (n, 1)),
     }
@@ -163,8 +163,12 @@ def test_a_box_with_two_sides_counts_by_the_larger(tmp_path):
         ({}, {"pred_betas": np.zeros((2, 10))}, r"\(2, 10\); expected \(3, 10\)"),
         ({}, {"pred_pose": np.zeros((3, 72))}, r"\(3, 72\); expected \(3, 24, 3, 3\)"),
         ({"body_keypoints_2d": np.zeros((3, 17, 3))}, {}, r"expected \(3, 25, 3\)"),
-        ({"body_keypoints_2d": np.full((3, 25, 3), -0.1)}, {}, "confidence -0.1 .*expected 0"),
-        ({"body_keypoints_2d": np.full((3, 25, 3), 87.0)}, {}, "confidence 87 .*Divide by"),
+        (
+            {"body_keypoints_2d": np.full((3, 25, 3), -0.1)},
+            {},
+            r"body_keypoints_2d: .* found -0.1 at \[0, 0\] \(75 such",
+        ),
+        ({"body_keypoints_2d": np.full((3, 25, 3), 87.0)}, {}, "found 87 at .*Divide by"),
         ({"center": np.array([["a", "b"]] * 3)}, {}, "expected numbers"),
         ({"imgname": np.array([], str)}, {}, "imgname is empty"),
     ],
@@ -214,7 +218,7 @@ def test_matrices_that_are_no_rotations_are_reported(tmp_path):
     pose = predictions()["pred_pose"]
     pose[1, 5] *= 2
     pose[2, 7] = np.diag([1, 1, -1])
-    with pytest.warns(UserWarning, match=r"pred_pose .* no rotations in 2 of 3 rows \(1, 2\)"):
+    with pytest.warns(UserWarning, match=r"pred_pose: row 1 \(2 of 3 in all\) .* no rotations"):
         read(tmp_path, preds=predictions(pred_pose=pose))
 
 
@@ -235,7 +239,9 @@ def test_keypoints_that_were_not_seen_may_be_nan(tmp_path):
 def test_confidences_a_little_above_one_are_taken_as_one(tmp_path):
     data = annotations()
     data["body_keypoints_2d"][0, 3, 2] = 1.25
-    with pytest.warns(UserWarning, match=r"1 confidences above 1, up to 1.25"):
+    with pytest.warns(
+        UserWarning, match=r"body_keypoints_2d: 1 confidences are above 1, up to 1.25"
+    ):
         (group,) = read(tmp_path, data)
     assert group.keypoints.confidence.max() == 1
 
@@ -313,3 +319,64 @@ def test_nothing_warns_on_good_files(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "preds", "message"),
+    [
+        ({"body_pose": np.full((3, 72), 40.0)}, {}, "data.npz: body_pose: .* found degrees"),
+        ({"body_keypoints_2d": np.full((3, 25, 3), 0.5)}, {}, "body_keypoints_2d: .* normalised"),
+        ({"extra_keypoints_2d": np.full((3, 19, 3), 0.5)}, {}, "extra_keypoints_2d: .* normalised"),
+        ({"scale": np.full(3, 1.5)}, {"pred_cam_t": None}, "data.npz: scale: .* over 200 by 200"),
+        ({"center": np.full((3, 2), 0.5)}, {"pred_cam_t": None}, "data.npz: center: .* in pixels"),
+        ({"extra_keypoints_3d": 9e2 * np.eye(19, 4)[None].repeat(3, 0) + 1}, {}, "divide by 1000"),
+        ({"betas": np.full((3, 10), 99.0)}, {}, "data.npz: betas: expected SMPL's shape"),
+        ({}, {"pred_betas": np.full((3, 10), 99.0)}, "preds.npz: pred_betas: expected SMPL's"),
+        ({}, {"pred_pose": np.zeros((3, 24, 3, 3))}, "preds.npz: pred_pose: row 0 .3 of 3 in all"),
+        ({}, {"pred_cam_t": np.full((3, 3), 12e4)}, "preds.npz: pred_cam_t.* found millimetres"),
+    ],
+)
+def test_another_unit_is_refused_by_name(tmp_path, data, preds, message):
+    known = {"has_body_pose": np.ones(3), "has_betas": np.ones(3)}
+    (tmp_path / "size.json").write_text("[200, 200]")
+    with pytest.raises(ValueError, match=message):
+        read(
+            tmp_path,
+            annotations(**known | data),
+            predictions(**preds),
+            image_sizes=tmp_path / "size.json",
+        )
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pkl"])
+def test_keys_that_are_not_read_are_named_and_known_ones_are_not(tmp_path, suffix):
+    known = annotations(gender=np.array(["m"] * 3), personid=np.arange(3))
+    preds = predictions(pose_feats=np.zeros((3, 4)))
+    groups = [[data] for data in (known, preds)] if suffix == ".pkl" else [known, preds]
+    read(tmp_path, *groups, suffix)
+    for odd in (known, preds):
+        odd["focal_length"] = np.ones(3)
+        name = "data" if odd is known else "preds"
+        with pytest.warns(UserWarning, match=rf"{name}{suffix}: not read: focal_length; known are"):
+            read(tmp_path, *groups, suffix)
+        del odd["focal_length"]
+
+
+def test_keys_beside_features_and_sizes_are_named(tmp_path):
+    path = save(tmp_path / "f.npz", {"features": np.zeros((3, 5)), "feature": np.zeros(3)})
+    with pytest.warns(UserWarning, match=r"f.npz: not read: feature \(features\?\); known are"):
+        (found,) = read_features(path, None, 5, [3])
+    assert found.shape == (3, 5)
+    path = save(tmp_path / "s.npz", {"img_size_wh": SIZES, "img_size_hw": SIZES})
+    with pytest.warns(UserWarning, match=r"s.npz: not read: img_size_hw \(img_size_wh\?\)"):
+        image_size.from_file(path, NAMES)
+
+
+def test_a_box_without_a_side_leaves_its_own_row_alone(tmp_path):
+    (tmp_path / "size.json").write_text("[200, 200]")
+    data = annotations(scale=np.array([80.0, 0, 80]))
+    (group,) = read(
+        tmp_path, data, predictions(pred_cam_t=None), image_sizes=tmp_path / "size.json"
+    )
+    found = np.isfinite(group.estimate.translation).all(axis=1)
+    np.testing.assert_array_equal(found, [True, False, True])

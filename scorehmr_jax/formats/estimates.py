@@ -3,7 +3,6 @@
 `scorehmr refine` reads such a file and writes another, which can be refined again.
 """
 
-import difflib
 import os
 import warnings
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
 from scorehmr_jax.camera import DEFAULT_FOCAL
+from scorehmr_jax.formats.tables import warn_of_unread
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 READ = (
@@ -66,7 +66,7 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
             other units.
     """
     arrays = read_npz(path)
-    _name_unknown(arrays)
+    warn_of_unread(arrays.path, {*arrays, *arrays.objects}, READ, _WRITTEN_ONLY)
     betas = _numbers(arrays, "betas")
     if betas.ndim < 2:
         raise ValueError(f"{path}: betas: expected shape (N, B), found {betas.shape}")
@@ -78,12 +78,12 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     confidence = units.checked_confidence(keypoints[..., 2], f"{path}: keypoints")
     focal, center, image_size = _camera(arrays, lead)
     units.check_betas(betas, f"{path}: betas")
-    units.check_translation(translation, f"{path}: translation")
     units.check_camera(focal, center, image_size, f"{path}: camera")
     units.check_keypoints(xy, confidence, image_size, f"{path}: keypoints")
     units.check_person_size(
         xy, confidence, translation, focal, f"{path}: keypoints, translation, focal"
     )
+    units.check_translation(translation, f"{path}: translation")
     features = None
     if "features" in arrays:
         features = _key(arrays, "features", (*lead, None))
@@ -146,24 +146,6 @@ def _plain(array: Any) -> np.ndarray:
     """An array of numpy's own types: files cannot hold bfloat16."""
     array = np.asarray(array)
     return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
-
-
-def _name_unknown(arrays: Npz) -> None:
-    known = (*READ, *_WRITTEN_ONLY)
-    unknown = sorted({*arrays, *arrays.objects} - {*known})
-    if not unknown:
-        return
-    named = [f"{key} ({_meant(key)}?)" if _meant(key) else key for key in unknown]
-    warnings.warn(
-        f"{arrays.path}: not read: {', '.join(named)}; known are {', '.join(known)}", stacklevel=3
-    )
-
-
-def _meant(key: str) -> str | None:
-    """The key that is read and that another may have been meant for."""
-    within = [each for each in READ if each in key.lower()]
-    close = difflib.get_close_matches(key.lower(), READ, 1, cutoff=0.7)
-    return next(iter([*close, *within]), None)
 
 
 def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:

@@ -50,6 +50,9 @@ BACKBONES = {
 # Keys whose statistics are called `mean` and `std`, without the key before them.
 _PLAIN_STATISTICS = ("img_feats", OWN)
 
+# Estimates of the same network, which its files may hold too.
+_BESIDE = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
+
 
 def all_keys() -> tuple[str, ...]:
     """Returns every key under which a file may hold features."""
@@ -130,7 +133,7 @@ def read_features(
     Raises:
         ValueError: if file, statistics, counts and checkpoint do not belong together.
     """
-    tables = read_tables(path, all_keys())
+    tables = read_tables(path, all_keys(), _BESIDE)
     if len(tables) != len(counts):
         raise ValueError(
             f"{path}: expected features of {len(counts)} group(s), found {len(tables)}; features "
@@ -139,7 +142,8 @@ def read_features(
     keys = feature_keys(tables[0], width)
     standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
     if statistics is not None:
-        table = read_tables(statistics)[0]
+        known = [each for key in all_keys() for each in statistics_keys(key)]
+        table = read_tables(statistics, dict.fromkeys(known), ())[0]
         standardise = {
             key: feature_statistics(table, key, tables[0][key].shape[1:]) for key in keys
         }

@@ -9,6 +9,7 @@ import numpy as np
 
 from body_model.files import is_npy, is_npz, local_path, read_npy, read_npz
 from body_model.pickles import load_pickle
+from scorehmr_jax.formats.tables import warn_of_unread
 
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height when the image is shown
@@ -116,6 +117,8 @@ def _read(path: Path) -> Any:
     if is_npz(path):
         arrays = read_npz(path)
         key = min(arrays) if len(arrays) == 1 else "img_size_wh"
+        if key in arrays:
+            warn_of_unread(str(path), {*arrays, *arrays.objects}, (key,))
         if key not in arrays:
             raise ValueError(
                 f"{path}: expected the key 'img_size_wh' [N, 2], found {sorted(arrays)}"

@@ -17,16 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
+from scorehmr_jax import units
 from scorehmr_jax.camera import DEFAULT_FOCAL, crop_to_full, pinhole
 from scorehmr_jax.formats import image_size
+from scorehmr_jax.formats.features import all_keys
 from scorehmr_jax.formats.tables import Table, read_tables
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
 # Annotators disagree with the body about OpenPose's limbs; the released code drops them in 3D.
 _UNTRUSTED_3D = slice(1, 15)
-# Detectors that interpolate heat maps overshoot 1 (OpenPose up to 1.4); far beyond, it is a score
-# of another kind.
-_MAX_CONFIDENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,9 @@ def read_groups(
     focal: float = DEFAULT_FOCAL,
     dtype: DTypeLike = np.float32,
 ) -> list[Group]:
-    """What is known of every image before refinement; features apart.
+    """Reads what is known of every image before refinement; features apart.
+
+    Units are checked (`scorehmr_jax.units`), and a key that is not read is named in a warning.
 
     Args:
         annotations: .npz of images, or .pkl with a list of groups.
@@ -74,8 +75,8 @@ def read_groups(
     Raises:
         ValueError: naming file, key, expected and found shape, and the fix.
     """
-    tables = read_tables(annotations)
-    estimates = read_tables(predictions, _PREDICTION_KEYS)
+    tables = read_tables(annotations, _ANNOTATION_KEYS, _OTHER_ANNOTATIONS)
+    estimates = read_tables(predictions, _PREDICTION_KEYS, _FEATURE_KEYS)
     if len(tables) != len(estimates):
         raise ValueError(
             f"{predictions}: {len(estimates)} group(s), but {annotations} has {len(tables)}; both "
@@ -116,7 +117,20 @@ def concatenate(groups: Sequence[Group]) -> Group:
     return Group(names=tuple(name for group in groups for name in group.names), **arrays)
 
 
+_KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
+_KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
+_ANNOTATION_KEYS = (
+    "imgname", "center", "scale", "body_pose", "has_body_pose", "betas", "has_betas",
+    *(key for key, _ in (*_KEYPOINTS_2D, *_KEYPOINTS_3D)),
+)  # fmt: skip
+# Of persons and hands, in files of this format that other code reads.
+_OTHER_ANNOTATIONS = (
+    "personid", "person_id", "extra_info", "gender", "genders", "hand_pose", "has_hand_pose",
+    "left_hand_keypoints_2d", "left_hand_keypoints_3d", "right_hand_keypoints_2d",
+    "right_hand_keypoints_3d",
+)  # fmt: skip
 _PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
+_FEATURE_KEYS = all_keys()
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -137,57 +151,67 @@ def _group(
 ) -> Group:
     n = len(names)
     detected: Any = np.concatenate(
-        [_keypoints_2d(table, key, (n, k, 3), dtype) for key, k in _KEYPOINTS_2D], axis=1
+        [_keypoints_2d(table, key, (n, k, 3), size, dtype) for key, k in _KEYPOINTS_2D], axis=1
     )
     true = np.concatenate(
-        [table.optional(key, (n, k, 4), dtype) for key, k in _KEYPOINTS_3D], axis=1
+        [_joints_3d(table, key, (n, k, 4), dtype) for key, k in _KEYPOINTS_3D], axis=1
     )
     true[:, _UNTRUSTED_3D, 3] = 0
     known = [table.optional(key, (n,), dtype) > 0 for key in ("has_body_pose", "has_betas")]
+    pose = table.optional("body_pose", (n, 72), dtype).reshape(n, 24, 3)
+    betas = table.optional("betas", (n, 10), dtype)
+    units.check_axis_angle(pose[known[0]], f"{table.where}: body_pose")
+    units.check_betas(betas[known[1]], f"{table.where}: betas")
     camera = None
     if size is not None:
         camera = jax.tree.map(np.asarray, pinhole(jnp.asarray(size.astype(dtype)), focal))
+    estimate = _estimate(table, predictions, n, camera, share_betas, dtype)
+    keypoints = Keypoints2D(detected[..., :2], detected[..., 2])
+    if camera is not None:
+        units.check_person_size(
+            detected[..., :2],
+            detected[..., 2],
+            np.asarray(estimate.translation),
+            np.asarray(camera.focal),
+            f"{predictions.where}: pred_cam_t, and keypoints of {table.where}",
+        )
+    units.check_translation(np.asarray(estimate.translation), f"{predictions.where}: pred_cam_t")
     return Group(
         names=names,
-        estimate=_estimate(table, predictions, n, camera, share_betas, dtype),
-        keypoints=Keypoints2D(detected[..., :2], detected[..., 2]),
+        estimate=estimate,
+        keypoints=keypoints,
         joints_3d=true[..., :3],
         confidence_3d=true[..., 3],
-        pose=table.optional("body_pose", (n, 72), dtype).reshape(n, 24, 3),
-        betas=table.optional("betas", (n, 10), dtype),
+        pose=pose,
+        betas=betas,
         has_body=known[0] & known[1],
         camera=camera,
     )
 
 
-_KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
-_KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
-
-
-def _keypoints_2d(table: Table, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+def _keypoints_2d(
+    table: Table,
+    key: str,
+    shape: tuple[int, ...],
+    image_size: np.ndarray | None,
+    dtype: DTypeLike,
+) -> Any:
     if key not in table:
         return np.zeros(shape, dtype)
     keypoints = table.unchecked(key, shape, dtype)
-    confidence = keypoints[..., 2]
-    wrong = np.argwhere((confidence < 0) | (confidence > _MAX_CONFIDENCE))
-    if len(wrong):
-        row, joint = wrong[0]
-        raise ValueError(
-            f"{table.where}: {key} has confidence {confidence[row, joint]:g} (image {row}, "
-            f"keypoint {joint}); expected 0 (not seen) to 1. Divide by your detector's largest "
-            "score, and set what it did not see to 0"
-        )
-    if (confidence > 1).any():
-        warnings.warn(
-            f"{table.where}: {key} has {np.sum(confidence > 1)} confidences above 1, up to "
-            f"{np.nanmax(confidence):.3g}; they are taken as 1",
-            stacklevel=2,
-        )
-        keypoints[..., 2] = np.minimum(confidence, 1)
+    confidence = units.checked_confidence(keypoints[..., 2], f"{table.where}: {key}")
+    keypoints[..., 2] = confidence
     # Some tools write NaN for what they did not see; times 0 that would still be NaN.
     keypoints[..., :2] = np.where(confidence[..., None] == 0, 0, keypoints[..., :2])
     table.warn_of_rows(key, keypoints)
+    units.check_keypoints(keypoints[..., :2], confidence, image_size, f"{table.where}: {key}")
     return keypoints
+
+
+def _joints_3d(table: Table, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    joints = table.optional(key, shape, dtype)
+    units.check_joints(joints[..., :3], joints[..., 3], f"{table.where}: {key}")
+    return joints
 
 
 def _estimate(
@@ -203,8 +227,9 @@ def _estimate(
     # Some data sets have the box's width and height; the released code takes the larger.
     side = table.array("scale", (n, *scale.shape[1:]), dtype).reshape(n, -1).max(axis=1)
     pose = predictions.array("pred_pose", (n, 24, 3, 3), dtype)
-    predictions.warn_of_rotations("pred_pose", pose)
+    units.check_rotations(pose, f"{predictions.where}: pred_pose")
     betas = predictions.array("pred_betas", (n, 10), dtype)
+    units.check_betas(betas, f"{predictions.where}: pred_betas")
     # Without the rows that are NaN: one bad image must not spoil its group.
     good = np.isfinite(betas).all(axis=1)
     if share_betas and good.any():
@@ -217,7 +242,10 @@ def _estimate(
             "work it out from pred_cam"
         )
     else:
+        units.check_boxes(center, side, f"{table.where}: ")
         weak = predictions.array("pred_cam", (n, 3), dtype)
+        # A box without a side says nothing of the distance.
+        side = np.where(side > 0, side, np.nan)
         translation = np.asarray(
             crop_to_full(weak, center, side, camera.image_size, camera.focal), dtype
         )

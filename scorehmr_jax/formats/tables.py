@@ -1,7 +1,8 @@
 """Columns of numbers by name, from an .npz or from a pickled list of dicts, checked as read."""
 
+import difflib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from body_model.files import is_npz, local_path, read_npz
+from body_model.files import is_npz, local_path, npz_keys, read_npz
 from body_model.pickles import load_pickle
-from scorehmr_jax.units import not_rotations
 
 
 @dataclass(frozen=True)
 class Table:
-    """One dict of a file, that knows where it came from."""
+    """Columns of one dict of a file, with the file's name for messages."""
 
     where: str
     columns: Mapping[str, Any]
@@ -25,7 +25,7 @@ class Table:
         return key in self.columns
 
     def __getitem__(self, key: str) -> Any:
-        """A column as a numpy array.
+        """Returns a column as a numpy array.
 
         Raises:
             ValueError: naming the file and the keys it has, if this one is missing.
@@ -37,7 +37,7 @@ class Table:
         return np.asarray(self.columns[key])
 
     def numbers(self, key: str) -> Any:
-        """As `[key]`, of any shape.
+        """Returns a column of numbers of any shape.
 
         Raises:
             ValueError: if it is missing or holds no numbers.
@@ -48,7 +48,7 @@ class Table:
         return value
 
     def array(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """A column of numbers, as a numpy array of its own; warns of rows that are not finite.
+        """Returns a copy of a column of numbers, and warns of rows that are not finite.
 
         Args:
             key: its name.
@@ -62,7 +62,7 @@ class Table:
         return value
 
     def unchecked(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """As `array`, without a look at the numbers."""
+        """Returns the same as `array` without a look at the numbers."""
         value = self.numbers(key)
         if value.shape != shape:
             raise ValueError(
@@ -82,36 +82,56 @@ class Table:
                 stacklevel=3,
             )
 
-    def warn_of_rotations(self, key: str, value: np.ndarray) -> None:
-        """Warns if rows of a column [N, ..., 3, 3] are numbers, but no rotations."""
-        bad = np.flatnonzero(not_rotations(value))
-        if len(bad):
-            warnings.warn(
-                f"{self.where}: {key} holds matrices that are no rotations in {len(bad)} of "
-                f"{len(value)} rows ({_some(bad)}); expected R^T R = 1 and det R = 1",
-                stacklevel=3,
-            )
-
     def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
-        """As `array`; zeros where the column is missing."""
+        """Returns the same as `array`, or zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
+
+
+def warn_of_unread(
+    where: str, held: Iterable[Any], read: Collection[str], others: Collection[str] = ()
+) -> None:
+    """Warns of keys that a file holds and that nothing reads, and guesses what they were meant for.
+
+    Args:
+        where: begins the message.
+        held: the file's keys.
+        read: the keys that are read.
+        others: keys that such files are known to have, and that are left alone in silence.
+    """
+    unknown = sorted(str(key) for key in {*held} - {*read} - {*others})
+    if not unknown:
+        return
+    named = []
+    for key in unknown:
+        close = difflib.get_close_matches(key.lower(), read, 1, cutoff=0.7)
+        meant = [*close, *(each for each in read if each in key.lower())]
+        named.append(f"{key} ({meant[0]}?)" if meant else key)
+    warnings.warn(
+        f"{where}: not read: {', '.join(named)}; known are {', '.join(read)}", stacklevel=3
+    )
 
 
 def _some(rows: np.ndarray) -> str:
     return ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
 
 
-def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[Table]:
-    """The tables of a file: one of an .npz, one per dict of a pickle.
+def read_tables(
+    path: str | Path, keys: Collection[str] | None = None, others: Collection[str] | None = None
+) -> list[Table]:
+    """Reads the tables of a file: one of an .npz, one per dict of a pickle.
 
     Args:
         path: .npz without pickled objects, or a pickle of a dict or a list of dicts.
         keys: which columns of an .npz to read; all by default.
+        others: columns that such files are known to have and that are not read. Any other is named
+            in a warning, unless this is None.
     Raises:
         ValueError: naming the file, if it is missing, damaged, empty or of another kind.
     """
     path = local_path(path)
     if is_npz(path) or path.suffix == ".npz":
+        if others is not None:
+            warn_of_unread(str(path), npz_keys(path), keys or (), others)
         return [Table(str(path), read_npz(path, keys))]
     groups = load_pickle(path)
     groups = [groups] if isinstance(groups, Mapping) else groups
@@ -119,4 +139,6 @@ def read_tables(path: str | Path, keys: tuple[str, ...] | None = None) -> list[T
         raise ValueError(f"{path}: expected a list of dicts, one per sequence or set of views")
     if not groups:
         raise ValueError(f"{path}: an empty list; expected at least one sequence or set of views")
+    if others is not None:
+        warn_of_unread(str(path), {key for group in groups for key in group}, keys or (), others)
     return [Table(f"{path}, group {i}", group) for i, group in enumerate(groups)]
