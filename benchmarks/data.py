@@ -26,7 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks import report
+from benchmarks import machine
 from scorehmr_jax.datasets.builders import Own
 from scorehmr_jax.datasets.feed import open_feed
 from scorehmr_jax.datasets.samples import SampleReader, Samples
@@ -175,10 +175,10 @@ def main() -> None:
             "stream": apart(streaming, path, options.seconds),
             "resident": apart(resident, path, 0.0),
             "training": apart(training, path, 0.0),
-            **report.machine(),
+            **machine.describe(),
         }
     print(json.dumps(result, indent=1))
-    report.write(result, options.json)
+    machine.write(result, options.json)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 import configs
-from benchmarks import report
+from benchmarks import machine
 from benchmarks.priors import Gaussian
 from body_model import Skeleton, open_body
 from body_model.joints import JOINT_NAMES
@@ -291,7 +291,7 @@ def main() -> None:
         sets[f"open-uncond, step {step}, clip {clip}"] = drawn
     found = {"likelihood": rows, "check": check, "samples": compare(sets, train)}
     print(*map(json.dumps, rows + check + found["samples"]), sep="\n")
-    report.write(found, options.json)
+    machine.write(found, options.json)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import report
+from benchmarks import machine
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -119,7 +119,7 @@ def main() -> None:
             })  # fmt: skip
             print(json.dumps(rows[-1]), flush=True)
     print(f"{len(rows)} trials; largest difference {max(r['difference'] for r in rows):.1e}")
-    report.write(rows, options.json)
+    machine.write(rows, options.json)
 
 
 if __name__ == "__main__":

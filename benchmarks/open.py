@@ -28,13 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import body_model
-from benchmarks import report
+from benchmarks import machine
 from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Size, scene
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation import metrics
-from scorehmr_jax.evaluation.protocols import Protocol
+from scorehmr_jax.evaluation.tasks import TASKS
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.refine import make_refiner
 from scorehmr_jax.screening import OK
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = list(check_realism(body, clips.select("val"), size))
     else:
         rows = list(benchmark(body, clips, options.split, size))
-    report.write(rows, options.json)
+    machine.write(rows, options.json)
     return 0 if all(row.get("realistic", True) for row in rows) else 1
 
 
@@ -152,13 +152,11 @@ def benchmark(body: SMPL, clips: mocap.Mocap, split: str, size: Size) -> Iterato
 
 def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
     """`refine` with a shipped prior, as the released code does or as the library does."""
-    protocol = Protocol(setting)
-    compiled = make_refiner(load_prior(name), skeleton, protocol.config(mode))
+    task = TASKS[setting]
+    compiled = make_refiner(load_prior(name), skeleton, task.config(mode))
 
     def method(scene: Scene) -> tuple[Refined, Array]:
-        refined, info = compiled(
-            scene.estimate, None, protocol.terms(scene.keypoints, scene.camera)
-        )
+        refined, info = compiled(scene.estimate, None, task.terms(scene.keypoints, scene.camera))
         return refined, info.status
 
     return method
@@ -166,11 +164,11 @@ def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
 
 def plain_optimiser(skeleton: Skeleton, setting: str) -> Callable[..., tuple[Refined, Array]]:
     """Adam on the terms of a setting: (scene, pull) -> bodies and status."""
-    protocol = Protocol(setting)
+    task = TASKS[setting]
 
     @jax.jit
     def compiled(scene: Scene, pull: float) -> tuple[Refined, Array]:
-        terms = protocol.terms(scene.keypoints, scene.camera)
+        terms = task.terms(scene.keypoints, scene.camera)
         refined, info = adam(skeleton, scene.estimate, terms, pull)
         return refined, info.status
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import report
+from benchmarks import machine
 from body_model import Skeleton, open_body
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.diffusion import cosine_betas, schedule
@@ -89,7 +89,7 @@ def main() -> None:
             rows[-1]["inversion_error"] = float(error)
     for each in rows:
         print(json.dumps(each))
-    report.write(rows, options.json)
+    machine.write(rows, options.json)
 
 
 def row(name: str, split: str, losses: Array) -> dict[str, Any]:

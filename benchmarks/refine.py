@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import plain, report
+from benchmarks import machine, plain
 from body_model import SMPL, Skeleton, stand_in
 from body_model.joints import OPENPOSE_25
 from body_model.open.stand_in import stand_in_regressor
@@ -190,14 +190,14 @@ def main() -> None:
         "load_after": os.getloadavg()[0],
         "dtype": "float32",
         "numpy": np.__version__,
-        **report.machine(),
+        **machine.describe(),
     }
     print(table(rows))
     apart = [row["difference_mm"] for row in rows if row["difference_mm"] is not None]
     if apart:
         print(f"\nfast and plain keypoints differ by at most {max(apart):.5f} mm")
     print(f"load of the machine before and after: {load:.1f}, {setting['load_after']:.1f}")
-    report.write([row | setting for row in rows], options.json)
+    machine.write([row | setting for row in rows], options.json)
 
 
 def table(rows: list[dict]) -> str:

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import optax
 
-from benchmarks import report
+from benchmarks import machine
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.run import make_run
@@ -93,10 +93,10 @@ def main() -> None:
         "features": denoiser.features,
         "hidden": denoiser.hidden,
         "precision": options.precision,
-        **report.machine(),
+        **machine.describe(),
     }
     print(json.dumps(result, indent=1))
-    report.write(result, options.json)
+    machine.write(result, options.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Files written whole or not at all, and read with care; nothing else here opens either.
+"""Files and folders written whole or not at all, and .npz files read with care.
 
-Every place that writes goes through `writing` (a file) or `writing_folder`, and every place that
-reads an .npz through `read_npz`, so that all give the same guarantees and the same messages.
+Every place that writes goes through `writing` (a file) or `building` and `put_folder` (a folder),
+and every place that reads an .npz through `read_npz` or `open_npz`, so that all give the same
+guarantees and the same messages.
 """
 
+import difflib
 import errno
 import json
 import os
@@ -13,9 +15,10 @@ import shutil
 import socket
 import stat
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -265,6 +268,30 @@ def npz_keys(path: str | os.PathLike[str]) -> list[str]:
         return _keys(archive, None)
 
 
+def warn_of_unread(
+    where: str, held: Iterable[Any], read: Collection[str], others: Collection[str] = ()
+) -> None:
+    """Warns of keys that a file holds and that nothing reads, and guesses what they were meant for.
+
+    Args:
+        where: begins the message.
+        held: the file's keys.
+        read: the keys that are read.
+        others: keys that such files are known to have, and that are left alone in silence.
+    """
+    unknown = sorted(str(key) for key in {*held} - {*read} - {*others})
+    if not unknown:
+        return
+    named = []
+    for key in unknown:
+        close = difflib.get_close_matches(key.lower(), read, 1, cutoff=0.7)
+        meant = [*close, *(each for each in read if each in key.lower())]
+        named.append(f"{key} ({meant[0]}?)" if meant else key)
+    warnings.warn(
+        f"{where}: not read: {', '.join(named)}; known are {', '.join(read)}", stacklevel=3
+    )
+
+
 def is_npz(path: str | os.PathLike[str]) -> bool:
     """Returns whether a file begins as an .npz does, whatever its suffix.
 
@@ -334,32 +361,26 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> ValueError:
 
 
 @contextmanager
-def writing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives an empty folder that takes its place when the block ends without error.
+def building(parent: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives an empty folder in `parent` to build in, which is gone afterwards unless it was moved.
 
-    A folder of that name is replaced as a whole, and stays as it was if the block fails. Whether
-    an existing one may be replaced is for the caller to decide beforehand.
+    A folder is written whole or not at all by building it there and then moving it to its place:
+
+        with building(target.parent) as built:
+            ...  # write into `built`
+            put_folder(built, target)
+
+    What builds on this host left in `parent` when they were killed is removed too.
 
     Args:
-        path: of the folder; it is built beside its place, on the same file system.
+        parent: a folder on the file system of the place where the result is to be; made if need be.
     Raises:
-        ValueError: if the path is an address, or a file has that name.
+        ValueError: if it is an address, or a file.
     """
-    target = local_path(path)
-    if target.exists() and not target.is_dir():
-        raise ValueError(f"{target}: is a file; expected the name of a folder to write")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with building(target.parent) as built:
-        yield built
-        put_folder(built, target)
-
-
-@contextmanager
-def building(parent: Path) -> Iterator[Path]:
-    """Gives an empty folder in `parent` to build in; it is gone afterwards unless it was moved.
-
-    What builds on this host left there when they were killed is removed too.
-    """
+    parent = local_path(parent)
+    if parent.exists() and not parent.is_dir():
+        raise ValueError(f"{parent}: is a file; expected a folder")
+    parent.mkdir(parents=True, exist_ok=True)
     # A lock of another host does not show on every network file system.
     prefix = f".building-{socket.gethostname()}-"
     for folder in parent.iterdir():
@@ -394,8 +415,8 @@ def _left_behind(folder: Path) -> bool:
 def put_folder(built: Path, final: Path) -> None:
     """Moves a folder to its place, where another may be; both on one file system.
 
-    Killed between its two renames, it leaves the old folder as "NAME.replaced"; `folder_exists`
-    puts that right.
+    Whether an existing one may be replaced is for the caller to decide beforehand. Killed between
+    its two renames, it leaves the old folder as "NAME.replaced"; `folder_exists` puts that right.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -6,15 +6,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import DTypeLike
 
-from body_model.files import Npz, is_npy, is_npz, local_path, read_npy, read_npz, write_npz
+from body_model.files import (
+    Npz,
+    is_npy,
+    is_npz,
+    local_path,
+    read_npy,
+    read_npz,
+    warn_of_unread,
+    write_npz,
+)
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
 from body_model.pickles import load_pickle
 from body_model.placeholders import Placeholder
 from body_model.smpl import SMPL
 
 KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
+
+_LANDMARK_KEYS = ("landmark_names", "landmark_vertices")
+# Of the files of SMPL, SMPL-H and SMPL-X: how they were made, their textures, faces and fingers.
+_NOT_READ = frozenset(
+    [
+        "J",
+        "J_regressor_prior",
+        "allow_pickle",
+        "bs_style",
+        "bs_type",
+        "dynamic_lmk_bary_coords",
+        "dynamic_lmk_faces_idx",
+        "ft",
+        "gender",
+        "hands_coeffsl",
+        "hands_coeffsr",
+        "hands_componentsl",
+        "hands_componentsr",
+        "hands_meanl",
+        "hands_meanr",
+        "joint2num",
+        "lmk_bary_coords",
+        "lmk_faces_idx",
+        "part2num",
+        "pose_training_info",
+        "vert_sym_idxs",
+        "vt",
+        "weights_prior",
+    ]
+)
+_TALLEST = 20.0  # metres; no body is, but one in centimetres or millimetres
 
 # SMPL-X has its own mesh: where the landmarks of SMPL_LANDMARKS lie on it.
 SMPLX_LANDMARKS = {
@@ -37,24 +78,26 @@ _MAX_SHAPES = 300
 
 
 def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
-    """Read a body model: SMPL, or SMPL-H and SMPL-X as far as SMPL's joints go.
+    """Reads a body model: SMPL, or SMPL-H and SMPL-X as far as SMPL's joints go.
 
     Pickles are read without chumpy or scipy, and nothing they name is run. SMPL-H and SMPL-X give
     the body that they are with hands and face at rest: fingers follow the wrists, jaw and eyes
     the head. The joints left_hand and right_hand sit at the base of the middle finger and turn no
-    vertex. A warning says what is left out.
+    vertex. A warning says what is left out, and names keys that no such file is known to have.
 
     Args:
         path: .npz or .pkl in SMPL's format, also .gz or .xz.
         dtype: of the floating-point arrays; these are numpy arrays.
     Raises:
         ValueError: naming the file, the key, what was expected and what was found, if the file is
-            missing, truncated, of another kind or not an SMPL model.
+            missing, truncated, of another kind, not an SMPL model or not in metres.
     """
     path = local_path(path)
     data = _read(path)
     if not isinstance(data, Mapping):
         raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}; found one array")
+    held = {*data, *(data.objects if isinstance(data, Npz) else ())}
+    warn_of_unread(str(path), held, (*KEYS, *_LANDMARK_KEYS), _NOT_READ)
     model = {key: _array(path, data, key) for key in KEYS}
     parents = _parents(path, model["kintree_table"])
     _check_shapes(path, model, len(parents))
@@ -75,7 +118,15 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
 
 
 def save(path: str | Path, body: SMPL) -> None:
-    """Write a body as .npz with SMPL's keys, and its landmarks; the whole file or nothing."""
+    """Writes a body as .npz with SMPL's keys, and its landmarks; whole or not at all.
+
+    Args:
+        path: of the file; no suffix is added.
+        body: of numpy's or JAX's arrays; `load` gives the same body.
+    Raises:
+        ValueError: if the path is an address or a folder, or numbers are of a type that numpy's
+            files cannot hold (bfloat16).
+    """
     parents = np.array(PARENTS).astype(np.uint32)  # the root's -1 becomes 2^32 - 1, as in SMPL
     write_npz(
         path,
@@ -95,16 +146,18 @@ def save(path: str | Path, body: SMPL) -> None:
 
 def load_regressor(
     path: str | Path, vertices: int | None = None, dtype: DTypeLike = np.float32
-) -> np.ndarray:
-    """Read a matrix that regresses keypoints from vertices, as SMPL_to_J19.pkl.
+) -> Float[np.ndarray, "R V"]:
+    """Reads a matrix that regresses keypoints from vertices, such as SMPL_to_J19.pkl.
 
     Args:
         path: .npy, .npz or .pkl (dense or scipy.sparse) of one matrix.
         vertices: V of the body it is for, checked if given.
+        dtype: of the matrix, which is numpy's.
     Returns:
         [R, V].
     Raises:
-        ValueError: as `load`.
+        ValueError: naming the file, what was expected and what was found, if the file is missing,
+            truncated, of another kind or of another shape.
     """
     path = local_path(path)
     data = _read(path)
@@ -126,7 +179,7 @@ def load_regressor(
 
 
 def _read(path: Path) -> Any:
-    """The content of an .npz, .npy or pickle, told apart by how it begins."""
+    """Reads an .npz, .npy or pickle, told apart by how it begins."""
     if is_npz(path) or path.suffix == ".npz":
         return read_npz(path)
     if is_npy(path) or path.suffix == ".npy":
@@ -165,7 +218,7 @@ def _array(path: Path, data: Mapping, key: str) -> np.ndarray:
 
 
 def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
-    """The parent of every joint, -1 for the root, of a tree that begins as SMPL's does."""
+    """Returns the parent of every joint, -1 for the root; the tree must begin as SMPL's does."""
     if table.ndim != 2 or table.shape[0] != 2 or table.shape[1] not in _MODEL_NAMES:
         raise ValueError(
             f"{path}: key 'kintree_table': expected shape [2, 24] (SMPL), [2, 52] (SMPL-H) or "
@@ -184,9 +237,19 @@ def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
 
 
 def _check_shapes(path: Path, model: dict[str, np.ndarray], joints: int) -> None:
-    vertices = model["v_template"].size // 3
+    template = model["v_template"]
+    if template.ndim != 2 or template.shape[1] != 3 or not len(template):
+        raise ValueError(
+            f"{path}: key 'v_template': expected shape [V, 3], found {list(template.shape)}"
+        )
+    vertices = len(template)
+    extent = np.ptp(template, axis=0).max()
+    if extent > _TALLEST:
+        raise ValueError(
+            f"{path}: key 'v_template': expected metres, found a body of {extent:.4g}; divide "
+            "v_template, shapedirs and posedirs by 1000 if these are millimetres"
+        )
     expected: dict[str, tuple] = {
-        "v_template": (vertices, 3),
         "f": ("F", 3),
         "weights": (vertices, joints),
         "J_regressor": (joints, vertices),
@@ -213,7 +276,7 @@ def _check_shapes(path: Path, model: dict[str, np.ndarray], joints: int) -> None
 
 
 def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, ...]) -> int:
-    """Reduce SMPL-H or SMPL-X to SMPL's 24 joints in place; the number of shape columns to keep.
+    """Reduces SMPL-H or SMPL-X to SMPL's 24 joints in place; returns how many shape columns stay.
 
     A joint at rest moves with its parent, so its skin weights pass to the nearest body joint above
     it; pose correctives of joints at rest are zero. Both are exact.

@@ -70,26 +70,36 @@ def _pinned_derivative(primals: tuple, tangents: tuple) -> tuple:
     pose_dot, rest_dot = tangents
     rotations, positions = forward_kinematics(pose, rest_joints)
     ancestors = _ANCESTORS.astype(pose.dtype)
-    back = jnp.swapaxes(pose, 1, 2)  # rotations times this are the parents' rotations
+    back = _inverse(pose)  # rotations times this are the parents' rotations
     rotations_dot: Array = jnp.zeros_like(rotations)
     positions_dot: Array = jnp.zeros_like(positions)
     if not _is_zero(pose_dot):
-        turn = multiply(
-            multiply(rotations, multiply(back, pose_dot)), jnp.swapaxes(rotations, 1, 2)
-        )
+        turn = multiply(multiply(rotations, multiply(back, pose_dot)), _inverse(rotations))
         turned = jnp.tensordot(ancestors, turn, 1)
         rotations_dot = multiply(turned, rotations)
         positions_dot = rotate(turned, positions) - jnp.tensordot(
             ancestors, rotate(turn, positions), 1
         )
     if not _is_zero(rest_dot):
-        bone_dot = jnp.tensordot(_TO_BONES.astype(pose.dtype), rest_dot, 1)
+        bone_dot = jnp.tensordot(_TO_BONES.astype(rest_dot.dtype), rest_dot, 1)
         moved = rotate(rotations, rotate(back, bone_dot))
         positions_dot = positions_dot + jnp.tensordot(ancestors, moved, 1)
     return (rotations, positions), (rotations_dot, positions_dot)
 
 
 forward_kinematics.defjvp(_derivative, symbolic_zeros=True)
+
+
+@jax.custom_jvp
+def _inverse(rotations: Array) -> Array:
+    """The inverse of rotations [J, 3, 3, ...]: the transpose, which differs in its derivative."""
+    return jnp.swapaxes(rotations, 1, 2)
+
+
+@_inverse.defjvp
+def _inverse_derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    inverse = _inverse(*primals)
+    return inverse, -multiply(multiply(inverse, tangents[0]), inverse)
 
 
 def multiply(a: Array, b: Array) -> Array:

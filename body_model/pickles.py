@@ -1,4 +1,4 @@
-"""Pickles from strangers, read without running anything they name.
+"""Pickles of others, read without running anything they name.
 
 A pickle is a program: it may name any function of any installed package and call it. Body models
 and data sets come as pickles, so this reader looks every name up in a short table and refuses the
@@ -210,8 +210,12 @@ def _check_opcodes(data: bytes) -> None:
 
 
 def read_bytes(source: Source) -> tuple[str, bytes]:
-    """A name for messages and the contents of a file, decompressed if it is gzip or xz.
+    """Reads a file, decompressed if it is gzip or xz.
 
+    Args:
+        source: path, contents or open binary file.
+    Returns:
+        Its name for messages, and its contents.
     Raises:
         ValueError: if there is no such file, or it is truncated, or far larger inside.
     """
@@ -247,7 +251,7 @@ def load_pickle(
     persistent_load: Callable[[Any], Any] | None = None,
     encoding: str = "latin1",
 ) -> Any:
-    """Read a pickle of containers, numbers, text and arrays; nothing it names is run.
+    """Reads a pickle of containers, numbers, text and arrays; nothing it names is run.
 
     scipy sparse matrices become dense arrays, and chumpy arrays plain ones.
 

@@ -163,7 +163,7 @@ class Converter:
         return flat.reshape(shape, order="F" if fortran else "C")
 
     def _dense(self, kind: str, state: dict[str, Any]) -> np.ndarray:
-        """The matrix in full; entries given twice add up, as scipy has it."""
+        """Returns the matrix in full; entries given twice add up, as in scipy."""
         data = state["data"]
         rows, columns = (int(n) for n in state["_shape" if "_shape" in state else "shape"])
         if "coo" in kind:
@@ -205,5 +205,5 @@ def raw_bytes(contents: Any) -> bytes | bytearray:
 
 
 def shown(x: Any) -> str:
-    """A short text of anything for a message; that of lists that share lists has no end."""
+    """Returns a short text of anything for a message, even of lists that contain each other."""
     return (repr(x) if isinstance(x, Placeholder) else reprlib.repr(x))[:80]

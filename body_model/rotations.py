@@ -1,20 +1,49 @@
 """Rotations as axis-angle, quaternion, matrix and 6D, on any leading axes.
 
-Every function has finite gradients everywhere, the singular points included: a `where` on both
-sides of a singularity keeps the branch not taken from sending a NaN back.
+Every function has finite first and second derivatives everywhere, the singular points included: a
+`where` on both sides of a singularity keeps the branch not taken from sending a NaN back. Half
+precision is computed in float32 and rounded at the end; whole numbers are taken as floats.
 """
+
+import functools
+import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Real
 
+from body_model.arithmetic import computing_dtype, result_dtype, same_rank
 from body_model.pytree import Array
 
 # Below this norm a 6D column counts as this long. The released code's constant.
 _MIN_NORM = 1e-12
 
+# Below these squares the closed forms give way to series. Just above, a derivative of order k of
+# a closed form loses k digits for each digit of the angle: at a small border few would be left.
+# Each series ends where its second derivative is exact in float64.
+_SMALL_ANGLE = 0.25
+_SMALL_TANGENT = 0.01
+_SINE = tuple((-1) ** k / math.factorial(2 * k + 1) for k in range(10))  # sin(a) / a
+_COSINE = tuple((-1) ** k / math.factorial(2 * k + 2) for k in range(10))  # (1 - cos(a)) / a^2
+_ARCTANGENT = tuple((-1) ** k / (2 * k + 1) for k in range(11))  # atan(x) / x
 
-def axis_angle_to_matrix(axis_angle: Array) -> Array:
-    """Rotation matrices by Rodrigues' formula.
+
+def _in_floats(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """Makes a function of one array compute in float32 at least, and keep the array's dtype."""
+
+    @functools.wraps(function)
+    def convert(array: Array) -> Array:
+        array = jnp.asarray(array)
+        dtype = result_dtype(array)
+        return function(array.astype(computing_dtype(dtype))).astype(dtype)
+
+    return convert
+
+
+@_in_floats
+def axis_angle_to_matrix(axis_angle: Real[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
+    """Gives rotation matrices by Rodrigues' formula.
 
     Args:
         axis_angle: [..., 3] unit axis times angle in radians.
@@ -22,19 +51,22 @@ def axis_angle_to_matrix(axis_angle: Array) -> Array:
         [..., 3, 3].
     """
     squared = jnp.sum(axis_angle**2, axis=-1)[..., None, None]
-    # Where the angle is small its square root has no useful gradient; the series needs none.
-    small = squared < 1e-6
+    small = squared < _SMALL_ANGLE
     angle = jnp.sqrt(jnp.where(small, 1.0, squared))
-    sine = jnp.where(small, 1 - squared / 6, jnp.sin(angle) / angle)
-    cosine = jnp.where(small, 0.5 - squared / 24, (1 - jnp.cos(angle)) / angle**2)
+    near = jnp.where(small, squared, 0.0)
+    sine = jnp.where(small, _series(_SINE, near), jnp.sin(angle) / angle)
+    # 1 - cos(a) = 2 sin(a / 2)^2, without the cancellation.
+    half = jnp.sin(angle / 2) / angle
+    cosine = jnp.where(small, _series(_COSINE, near), 2 * half**2)
     cross = _cross_matrix(axis_angle)
     outer = axis_angle[..., :, None] * axis_angle[..., None, :]
-    identity = jnp.eye(3, dtype=axis_angle.dtype)
+    identity = _identity_like(outer)
     return identity + sine * cross + cosine * (outer - squared * identity)
 
 
-def matrix_to_axis_angle(matrix: Array) -> Array:
-    """Axis-angle of rotation matrices, of angle in [0, pi].
+@_in_floats
+def matrix_to_axis_angle(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
+    """Gives the axis-angle of rotation matrices, of angle in [0, pi].
 
     Args:
         matrix: [..., 3, 3].
@@ -44,17 +76,18 @@ def matrix_to_axis_angle(matrix: Array) -> Array:
     quaternion = matrix_to_quaternion(matrix)
     w, xyz = quaternion[..., :1], quaternion[..., 1:]
     squared = jnp.sum(xyz**2, axis=-1, keepdims=True)
-    small = squared < 1e-8
-    sine = jnp.sqrt(jnp.where(small, 1.0, squared))
-    # The quaternion has w >= 0, so that near 0 the angle over the sine of its half is 2 / w.
+    small = squared < _SMALL_TANGENT * w**2
+    # The quaternion has w >= 0: the half angle is the arctangent of the vector's length over w.
     safe_w = jnp.where(small, w, 1.0)
-    factor = jnp.where(small, 2 / safe_w - 2 * squared / (3 * safe_w**3),
-                       2 * jnp.arctan2(sine, jnp.where(small, 1.0, w)) / sine)  # fmt: skip
-    return factor * xyz
+    near = _series(_ARCTANGENT, jnp.where(small, squared, 0.0) / safe_w**2) / safe_w
+    sine = jnp.sqrt(jnp.where(small, 1.0, squared))
+    far = jnp.arctan2(sine, jnp.where(small, 1.0, w)) / sine
+    return 2 * jnp.where(small, near, far) * xyz
 
 
-def quaternion_to_matrix(quaternion: Array) -> Array:
-    """Rotation matrices of quaternions, which need not have unit length.
+@_in_floats
+def quaternion_to_matrix(quaternion: Real[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
+    """Gives rotation matrices of quaternions, which need not have unit length.
 
     Args:
         quaternion: [..., 4] as w, x, y, z. A zero quaternion gives the identity.
@@ -70,13 +103,14 @@ def quaternion_to_matrix(quaternion: Array) -> Array:
     scale = jnp.where(zero[..., 0], 0.0, 2.0) / jnp.where(zero[..., 0], 1.0, squared)
     w, xyz = quaternion[..., :1, None], quaternion[..., 1:]
     outer = xyz[..., :, None] * xyz[..., None, :]
-    identity = jnp.eye(3, dtype=quaternion.dtype)
+    identity = _identity_like(outer)
     length = jnp.sum(xyz**2, axis=-1)[..., None, None]
     return identity + scale[..., None, None] * (w * _cross_matrix(xyz) + outer - length * identity)
 
 
-def matrix_to_quaternion(matrix: Array) -> Array:
-    """Unit quaternions of rotation matrices, with w >= 0.
+@_in_floats
+def matrix_to_quaternion(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
+    """Gives unit quaternions of rotation matrices, with w >= 0.
 
     Of the four ways to solve for one component first, the one with the largest component is
     taken, so that nothing is divided by a number under one half.
@@ -118,8 +152,9 @@ def matrix_to_quaternion(matrix: Array) -> Array:
     return jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
 
 
-def matrix_to_6d(matrix: Array) -> Array:
-    """The first two columns of rotation matrices, one after the other.
+@_in_floats
+def matrix_to_6d(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 6"]:
+    """Gives the first two columns of rotation matrices, one after the other.
 
     Args:
         matrix: [..., 3, 3].
@@ -129,8 +164,9 @@ def matrix_to_6d(matrix: Array) -> Array:
     return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)
 
 
-def six_d_to_matrix(six_d: Array) -> Array:
-    """Rotation matrices by Gram-Schmidt (Zhou et al., CVPR 2019).
+@_in_floats
+def six_d_to_matrix(six_d: Real[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
+    """Gives rotation matrices by Gram-Schmidt (Zhou et al., CVPR 2019).
 
     A zero or parallel second column leaves a matrix that is no rotation, as in the released
     code; values and gradients stay finite.
@@ -151,6 +187,18 @@ def _normalize(vector: Array) -> Array:
     zero = squared == 0
     norm = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
     return vector / jnp.maximum(norm, _MIN_NORM)
+
+
+def _series(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:
+    """The polynomial of x with these coefficients, the constant one first."""
+    total = jnp.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        total = coefficient + x * total
+    return total
+
+
+def _identity_like(matrix: Array) -> Array:
+    return same_rank(matrix, jnp.eye(3, dtype=matrix.dtype))[1]
 
 
 def _cross_matrix(vector: Array) -> Array:

@@ -11,33 +11,37 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Real
 
+from body_model.arithmetic import computing_dtype, result_dtype, same_batch
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.kinematics import forward_kinematics, rotate
 from body_model.pytree import Array, pytree
-from body_model.smpl import SMPL, ArrayLike, pose_matrices
+from body_model.smpl import SMPL, moved, pose_matrices
 
 
 @pytree
 class Skeleton:
-    """A body that knows K keypoints and no mesh. Build one with `Skeleton.of`."""
+    """A body that knows K keypoints and no mesh. Build one with `Skeleton.of`.
 
-    rest: ArrayLike  # [24 * 3, 1 + B] rest joints: mean, then per shape number
-    # A pair is a surface keypoint and a bone that reaches it; there are P.
-    local: ArrayLike  # [P * 3, 1 + B + 207] each pair's point, about its bone's joint at rest
-    bone: ArrayLike  # [P, 24] 1 at the pair's bone
-    owner: ArrayLike  # [K, P] 1 at the pair's keypoint
-    joint: ArrayLike  # [K, 24] weight of each joint's position in each keypoint
+    A pair is a surface keypoint and a bone that reaches it; there are P.
+    """
+
+    rest: Float[Array, "72 C"]  # rest joints, metres: the mean, then per shape number (C = 1 + B)
+    local: Float[Array, "X D"]  # each pair's point, about its bone's joint (X = 3 P, D = C + 207)
+    bone: Float[Array, "P 24"]  # 1 at the pair's bone
+    owner: Float[Array, "K P"]  # 1 at the pair's keypoint
+    joint: Float[Array, "K 24"]  # weight of each joint's position in each keypoint
 
     @classmethod
     def of(
         cls,
         body: SMPL,
         names: Sequence[str] = OPENPOSE_25,
-        regressor: np.ndarray | None = None,
+        regressor: Real[Array, "R V"] | None = None,
         num_betas: int = 10,
     ) -> "Skeleton":
-        """Reduces a body.
+        """Reduces a body to keypoints.
 
         Args:
             body: any SMPL body, with concrete arrays.
@@ -59,9 +63,10 @@ class Skeleton:
         rows = np.zeros((len(surface), vertices))
         rows[np.arange(len(surface)), surface] = 1
         if regressor is not None:
-            if regressor.ndim != 2 or regressor.shape[1] != vertices:
-                raise ValueError(f"regressor: expected [R, {vertices}], found {regressor.shape}")
-            rows = np.concatenate([rows, regressor])
+            extra = np.asarray(regressor, np.float64)
+            if extra.ndim != 2 or extra.shape[1] != vertices:
+                raise ValueError(f"regressor: expected [R, {vertices}], found {extra.shape}")
+            rows = np.concatenate([rows, extra])
 
         shape = np.asarray(body.shape_directions, np.float64)[..., :num_betas]
         columns = np.concatenate(
@@ -99,14 +104,24 @@ class Skeleton:
 
     @property
     def num_keypoints(self) -> int:
+        """The number of keypoints, K."""
         return self.joint.shape[0]
 
     @property
     def num_betas(self) -> int:
+        """The number of shape numbers, B."""
         return self.rest.shape[1] - 1
 
-    def __call__(self, pose: Array, betas: Array, translation: Array | None = None) -> Array:
-        """The keypoints of a pose and shape.
+    def __call__(
+        self,
+        pose: Real[Array, "*#batch 24 3 3"] | Real[Array, "*#batch 24 3"],
+        betas: Real[Array, "*#batch n"],
+        translation: Real[Array, "*#batch 3"] | None = None,
+    ) -> Float[Array, "*batch K 3"]:
+        """Places the keypoints of a pose and shape.
+
+        Leading axes of the arguments broadcast against each other. The result has the common
+        dtype of the skeleton and the floating arguments; it is computed in float32 at least.
 
         Args:
             pose: [..., 24, 3, 3] rotation matrices or [..., 24, 3] axis-angle, radians.
@@ -117,28 +132,28 @@ class Skeleton:
         Raises:
             ValueError: if pose or betas have another shape.
         """
-        pose, betas = pose_matrices(pose), jnp.asarray(betas)
-        if betas.shape[-1:] != (self.num_betas,):
+        if np.shape(betas)[-1:] != (self.num_betas,):
             raise ValueError(
                 f"betas: this skeleton has {self.num_betas} shape numbers, found shape "
-                f"{betas.shape}; Skeleton.of(body, num_betas=...) keeps another number"
+                f"{np.shape(betas)}; Skeleton.of(body, num_betas=...) keeps another number"
             )
-        batch = jnp.broadcast_shapes(pose.shape[:-3], betas.shape[:-1])
-        pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
-        betas = jnp.broadcast_to(betas, (*batch, betas.shape[-1]))
+        dtype = result_dtype(self.rest, pose, betas, translation)
+        computing = computing_dtype(dtype)
+        skeleton = jax.tree.map(lambda a: jnp.asarray(a, computing), self)
+        pose, betas = same_batch(
+            (pose_matrices(jnp.asarray(pose, computing)), 3), (jnp.asarray(betas, computing), 1)
+        )
         with jax.default_matmul_precision("float32"):
-            keypoints = self._keypoints(
+            keypoints = skeleton._keypoints(
                 jnp.moveaxis(pose, (-3, -2, -1), (0, 1, 2)), jnp.moveaxis(betas, -1, 0)
             )
-        keypoints = jnp.moveaxis(keypoints, (0, 1), (-2, -1))
-        return keypoints if translation is None else keypoints + translation[..., None, :]
+        return moved(jnp.moveaxis(keypoints, (0, 1), (-2, -1)), translation).astype(dtype)
 
     def _keypoints(self, pose: Array, betas: Array) -> Array:
         """Keypoints [K, 3, ...] of a pose [24, 3, 3, ...] and betas [B, ...]."""
         batch = pose.shape[3:]
-        constant = jnp.ones((1, *batch), betas.dtype)
-        shape = jnp.concatenate([constant, betas])
-        identity = jnp.eye(3, dtype=pose.dtype).reshape(3, 3, *(1,) * len(batch))
+        shape = jnp.concatenate([jnp.ones_like(pose[0, 0, :1]), betas])
+        identity = jnp.eye(3, dtype=pose.dtype).reshape(1, 3, 3, *(1,) * len(batch))
         features = jnp.concatenate([shape, (pose[1:] - identity).reshape(-1, *batch)])
         rest = jnp.tensordot(self.rest, shape, 1).reshape(NUM_JOINTS, 3, *batch)
         points = jnp.tensordot(self.local, features, 1).reshape(-1, 3, *batch)

@@ -1,17 +1,21 @@
 """The SMPL body model (Loper et al., SIGGRAPH Asia 2015): shape -> joints -> pose -> skin."""
 
 from dataclasses import field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Integer, Real
 
+from body_model.arithmetic import computing_dtype, result_dtype, same_batch, same_rank
 from body_model.joints import NUM_JOINTS, SMPL_LANDMARKS
 from body_model.kinematics import forward_kinematics
 from body_model.pytree import Array, pytree
 from body_model.rotations import axis_angle_to_matrix
 
-ArrayLike = Any  # a jax or a numpy array
+# Takes the numbers of all rotations to those of all but the root's.
+_WITHOUT_ROOT = np.eye(9 * NUM_JOINTS, 9 * (NUM_JOINTS - 1), -9)
+_IDENTITIES = np.tile(np.eye(3).ravel(), NUM_JOINTS - 1)
 
 
 @pytree
@@ -20,22 +24,28 @@ class SMPL:
 
     Build one with `body_model.load`, `open_body` or `stand_in`. Body frame: x to the person's
     left, y up, z forward.
+
+    The methods take leading axes of any number, which broadcast against each other. They compute
+    in float32 at least; the result has the common dtype of the body and the floating arguments.
     """
 
-    template: ArrayLike  # [V, 3] vertices of the mean shape in the rest pose, metres
-    shape_directions: ArrayLike  # [V, 3, B] metres per unit of each shape number
-    pose_directions: ArrayLike  # [V, 3, 207] metres per entry of (rotations - identity)
-    joint_regressor: ArrayLike  # [24, V] joints from vertices of the shaped rest pose
-    skin_weights: ArrayLike  # [V, 24] rows sum to 1
-    faces: ArrayLike  # [F, 3] int32, counter-clockwise from outside
+    template: Float[Array, "V 3"]  # vertices of the mean shape in the rest pose, metres
+    shape_directions: Float[Array, "V 3 B"]  # metres per unit of each shape number
+    pose_directions: Float[Array, "V 3 207"]  # metres per entry of (rotations - identity)
+    joint_regressor: Float[Array, "24 V"]  # joints from vertices of the shaped rest pose
+    skin_weights: Float[Array, "V 24"]  # rows sum to 1
+    faces: Integer[Array, "F 3"]  # counter-clockwise from outside
     landmarks: tuple[tuple[str, int], ...] = field(
         default=tuple(SMPL_LANDMARKS.items()), metadata={"static": True}
     )  # name and vertex of each surface keypoint
 
     def vertices(
-        self, pose: Array, betas: Array | None = None, translation: Array | None = None
-    ) -> Array:
-        """The posed mesh (SMPL paper, Eq. 2-10).
+        self,
+        pose: Real[Array, "*#batch 24 3 3"] | Real[Array, "*#batch 24 3"],
+        betas: Real[Array, "*#batch n"] | None = None,
+        translation: Real[Array, "*#batch 3"] | None = None,
+    ) -> Float[Array, "*batch V 3"]:
+        """Places the vertices of the posed mesh (SMPL paper, Eq. 2-10).
 
         Args:
             pose: [..., 24, 3, 3] rotation matrices, or [..., 24, 3] axis-angle in radians; the
@@ -47,47 +57,86 @@ class SMPL:
         Raises:
             ValueError: if pose or betas have another shape.
         """
-        pose = pose_matrices(pose)
+        dtype = result_dtype(self.template, pose, betas, translation)
+        body = self._cast(computing_dtype(dtype))
+        pose = pose_matrices(jnp.asarray(pose, body.template.dtype))
         with jax.default_matmul_precision("float32"):
-            shaped = self.shaped(betas)
-            rest_joints = jnp.einsum("jv,...vc->...jc", self.joint_regressor, shaped)
+            shaped, rest_joints = body._shaped(betas), body._rest_joints(betas)
             rotations, positions = _kinematics(pose, rest_joints)
-            posed = shaped + jnp.einsum(
-                "vcp,...p->...vc", self.pose_directions, pose_features(pose)
-            )
-            vertices = skin(posed, rotations, positions, rest_joints, self.skin_weights)
-        return vertices if translation is None else vertices + translation[..., None, :]
+            correctives = _combine(body.pose_directions, pose_features(pose))
+            posed = jnp.add(*same_rank(shaped, correctives))
+            vertices = skin(posed, rotations, positions, rest_joints, body.skin_weights)
+        return moved(vertices, translation).astype(dtype)
 
     def joints(
-        self, pose: Array, betas: Array | None = None, translation: Array | None = None
-    ) -> Array:
-        """The posed joints of the kinematic tree, without the mesh.
+        self,
+        pose: Real[Array, "*#batch 24 3 3"] | Real[Array, "*#batch 24 3"],
+        betas: Real[Array, "*#batch n"] | None = None,
+        translation: Real[Array, "*#batch 3"] | None = None,
+    ) -> Float[Array, "*batch 24 3"]:
+        """Places the joints of the kinematic tree, without the mesh.
 
         Args and errors: as `vertices`.
         Returns:
             [..., 24, 3] metres.
         """
-        pose = pose_matrices(pose)
+        dtype = result_dtype(self.template, pose, betas, translation)
+        body = self._cast(computing_dtype(dtype))
+        pose = pose_matrices(jnp.asarray(pose, body.template.dtype))
         with jax.default_matmul_precision("float32"):
-            joints = _kinematics(pose, self.rest_joints(betas))[1]
-        return joints if translation is None else joints + translation[..., None, :]
+            joints = _kinematics(pose, body._rest_joints(betas))[1]
+        return moved(joints, translation).astype(dtype)
 
-    def shaped(self, betas: Array | None) -> Array:
-        """The rest-pose mesh of a shape, [..., V, 3] (SMPL paper, Eq. 8)."""
+    def shaped(self, betas: Real[Array, "*batch n"] | None) -> Float[Array, "*batch V 3"]:
+        """Gives the mesh of a shape in the rest pose (SMPL paper, Eq. 8).
+
+        Args:
+            betas: [..., n] the first n <= B shape numbers; the mean shape without.
+        Returns:
+            [..., V, 3] metres.
+        Raises:
+            ValueError: if there are more shape numbers than the body has.
+        """
+        dtype = result_dtype(self.template, betas)
+        with jax.default_matmul_precision("float32"):
+            return self._cast(computing_dtype(dtype))._shaped(betas).astype(dtype)
+
+    def rest_joints(self, betas: Real[Array, "*batch n"] | None) -> Float[Array, "*batch 24 3"]:
+        """Gives the joints of a shape in the rest pose (SMPL paper, Eq. 10).
+
+        Args and errors: as `shaped`.
+        Returns:
+            [..., 24, 3] metres.
+        """
+        dtype = result_dtype(self.template, betas)
+        with jax.default_matmul_precision("float32"):
+            return self._cast(computing_dtype(dtype))._rest_joints(betas).astype(dtype)
+
+    def _cast(self, dtype: np.dtype) -> "SMPL":
+        return SMPL(
+            template=jnp.asarray(self.template, dtype),
+            shape_directions=jnp.asarray(self.shape_directions, dtype),
+            pose_directions=jnp.asarray(self.pose_directions, dtype),
+            joint_regressor=jnp.asarray(self.joint_regressor, dtype),
+            skin_weights=jnp.asarray(self.skin_weights, dtype),
+            faces=self.faces,
+            landmarks=self.landmarks,
+        )
+
+    def _shaped(self, betas: Array | None) -> Array:
         if betas is None:
-            return jnp.asarray(self.template)
+            return self.template
         directions = self.shape_directions[..., : self._checked(betas)]
-        return self.template + jnp.einsum("vcb,...b->...vc", directions, betas)
+        return jnp.add(*same_rank(self.template, _combine(directions, betas)))
 
-    def rest_joints(self, betas: Array | None) -> Array:
-        """The rest-pose joints of a shape, [..., 24, 3] (SMPL paper, Eq. 10)."""
-        joints = jnp.einsum("jv,vc->jc", self.joint_regressor, self.template)
+    def _rest_joints(self, betas: Array | None) -> Array:
+        mean = jnp.einsum("jv,vc->jc", self.joint_regressor, self.template)
         if betas is None:
-            return joints
+            return mean
         directions = self.shape_directions[..., : self._checked(betas)]
         # The regressor first: no batch ever meets the vertex axis.
         per_beta = jnp.einsum("jv,vcb->jcb", self.joint_regressor, directions)
-        return joints + jnp.einsum("jcb,...b->...jc", per_beta, betas)
+        return jnp.add(*same_rank(mean, _combine(per_beta, betas)))
 
     def _checked(self, betas: Array) -> int:
         count, available = betas.shape[-1], self.shape_directions.shape[-1]
@@ -96,48 +145,102 @@ class SMPL:
         return count
 
 
-def pose_matrices(pose: Array) -> Array:
-    """Rotation matrices [..., 24, 3, 3] of a pose in matrices or in axis-angle [..., 24, 3]."""
+def pose_matrices(
+    pose: Real[Array, "*batch 24 3 3"] | Real[Array, "*batch 24 3"],
+) -> Real[Array, "*batch 24 3 3"]:
+    """Gives a pose in rotation matrices, whether it is in matrices or in axis-angle.
+
+    Args:
+        pose: [..., 24, 3, 3] rotation matrices, or [..., 24, 3] axis-angle in radians.
+    Returns:
+        [..., 24, 3, 3].
+    Raises:
+        ValueError: if pose has another shape.
+    """
+    pose = jnp.asarray(pose)
     if pose.shape[-3:] == (NUM_JOINTS, 3, 3):
-        return jnp.asarray(pose)
+        return pose
     if pose.shape[-2:] == (NUM_JOINTS, 3):
-        return axis_angle_to_matrix(jnp.asarray(pose))
+        return axis_angle_to_matrix(pose)
     raise ValueError(
         f"pose: expected [..., {NUM_JOINTS}, 3, 3] matrices or [..., {NUM_JOINTS}, 3] "
         f"axis-angle, found shape {pose.shape}"
     )
 
 
-def pose_features(pose: Array) -> Array:
-    """What drives the pose correctives: [..., 207] entries of (rotations - identity)."""
-    features = pose[..., 1:, :, :] - jnp.eye(3, dtype=pose.dtype)
-    return features.reshape(*pose.shape[:-3], 9 * (NUM_JOINTS - 1))
+def pose_features(pose: Float[Array, "*batch 24 3 3"]) -> Float[Array, "*batch 207"]:
+    """Gives the numbers that drive the pose correctives: rotations minus identity, less the root.
+
+    Args:
+        pose: [..., 24, 3, 3] rotation matrices.
+    Returns:
+        [..., 207].
+    """
+    # A product with ones and zeros, where a slice would do: XLA on the CPU would merge the slice,
+    # and what made the rotations, into the product with the directions of a single pose, and
+    # compute them again for every vertex (a hundred times slower).
+    chosen = jnp.asarray(_WITHOUT_ROOT, pose.dtype)
+    numbers = pose.reshape(*pose.shape[:-3], 9 * NUM_JOINTS)
+    kept = jnp.matmul(numbers, chosen, precision=jax.lax.Precision.HIGHEST)
+    return jnp.subtract(*same_rank(kept, jnp.asarray(_IDENTITIES, pose.dtype)))
 
 
 def skin(
-    posed: Array, rotations: Array, positions: Array, rest_joints: Array, weights: ArrayLike
-) -> Array:
-    """Linear blend skinning (SMPL paper, Eq. 2-4).
+    posed: Float[Array, "*#batch V 3"],
+    rotations: Float[Array, "*#batch 24 3 3"],
+    positions: Float[Array, "*#batch 24 3"],
+    rest_joints: Float[Array, "*#batch 24 3"],
+    weights: Float[Array, "V 24"],
+) -> Float[Array, "*batch V 3"]:
+    """Moves vertices by linear blend skinning (SMPL paper, Eq. 2-4).
 
     Args:
-        posed: [..., V, 3] rest-pose vertices with shape and pose correctives.
-        rotations, positions: [..., 24, 3, 3] and [..., 24, 3] world frames of the joints.
-        rest_joints: [..., 24, 3].
-        weights: [V, 24].
+        posed: [..., V, 3] rest-pose vertices with shape and pose correctives, metres.
+        rotations: [..., 24, 3, 3] world rotations of the joints.
+        positions: [..., 24, 3] world positions of the joints, metres.
+        rest_joints: [..., 24, 3] positions of the joints in the rest pose, metres.
+        weights: [V, 24] share of each joint in each vertex.
     Returns:
-        [..., V, 3].
+        [..., V, 3] metres.
     """
-    offsets = positions - jnp.einsum("...jrc,...jc->...jr", rotations, rest_joints)
-    blended = jnp.einsum("vj,...jrc->...vrc", weights, rotations)
-    moved = jnp.einsum("vj,...jc->...vc", weights, offsets)
-    return jnp.sum(blended * posed[..., None, :], axis=-1) + moved
+    turned = jnp.einsum("...jrc,...jc->...jr", rotations, rest_joints)
+    offsets = jnp.subtract(*same_rank(positions, turned))
+    frames = jnp.concatenate([rotations, offsets[..., None]], axis=-1)
+    flat = frames.reshape(*frames.shape[:-2], 12)
+    blended = jnp.einsum("vj,...jx->...vx", weights, flat)
+    blended = blended.reshape(*blended.shape[:-1], 3, 4)
+    blended, posed = same_rank(blended, posed[..., None, :])
+    return jnp.sum(blended[..., :3] * posed, axis=-1) + blended[..., 3]
+
+
+def moved(
+    points: Float[Array, "*#batch K 3"], translation: Real[Array, "*#batch 3"] | None
+) -> Float[Array, "*batch K 3"]:
+    """Adds a translation, if there is one, to points.
+
+    Args:
+        points: [..., K, 3].
+        translation: [..., 3].
+    Returns:
+        [..., K, 3].
+    """
+    if translation is None:
+        return points
+    step = jnp.asarray(translation, points.dtype)[..., None, :]
+    return jnp.add(*same_rank(points, step))
+
+
+def _combine(directions: Array, numbers: Array) -> Array:
+    """The sum of directions [N, 3, K], each times its number of [..., K]: [..., N, 3]."""
+    rows = directions.reshape(-1, directions.shape[-1])
+    numbers = jnp.asarray(numbers, rows.dtype)
+    product = jnp.tensordot(numbers, rows, ((-1,), (-1,)))
+    return product.reshape(*numbers.shape[:-1], *directions.shape[:-1])
 
 
 def _kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
     """`forward_kinematics` with the batch axes first."""
-    batch = jnp.broadcast_shapes(pose.shape[:-3], rest_joints.shape[:-2])
-    pose = jnp.broadcast_to(pose, (*batch, *pose.shape[-3:]))
-    rest_joints = jnp.broadcast_to(rest_joints, (*batch, *rest_joints.shape[-2:]))
+    pose, rest_joints = same_batch((pose, 3), (rest_joints, 2))
     rotations, positions = forward_kinematics(
         jnp.moveaxis(pose, (-3, -2, -1), (0, 1, 2)), jnp.moveaxis(rest_joints, (-2, -1), (0, 1))
     )

@@ -252,7 +252,7 @@ def _from_released(
     """Weights under the released names, with the description that our own export adds."""
     params, sizes = released_denoiser(weights, str(path))
     config = {} if own is None else _json(path, own)
-    return _checked(path, flatten(params), {**config, **sizes})
+    return _checked(path, flatten(params), {**sizes, **config})
 
 
 def _json(path: Path, text: Any) -> Config:
@@ -274,9 +274,7 @@ def _prepared(
     return flatten(nested), {**defaults, **checked, "written_by": versions()}
 
 
-def _checked(
-    path: Path, flat: Mapping[str, np.ndarray], config: Any
-) -> tuple[Params, Config]:
+def _checked(path: Path, flat: Mapping[str, np.ndarray], config: Any) -> tuple[Params, Config]:
     """Checks that the parameters are finite floats, and those of the network described.
 
     Returns:
@@ -292,11 +290,6 @@ def _checked(
         network = network_of(config)
     except ValueError as error:
         raise ValueError(f"{path}: config: {error}") from None
-    # A damaged number can ask for shapes of any amount of memory.
-    count = sum(array.size for array in flat.values())
-    for name, value in vars(network).items():
-        if isinstance(value, int) and value > count:
-            raise ValueError(f"{path}: config: {name} {value} of only {count} parameters")
     expected = network.parameter_shapes()
     found = {name: array.shape for name, array in flat.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -313,8 +306,11 @@ def _checked(
             )
         if not np.isfinite(array).all():
             raise ValueError(f"{path}: parameter '{name}' holds values that are NaN or infinite")
-    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in flat.items()}
-    return unflatten(native), dict(config)
+    native = {k: a.astype(a.dtype.newbyteorder("="), copy=False) for k, a in flat.items()}
+    config = dict(config)
+    if config.get("condition_on") == "image":  # as older files call it
+        config["condition_on"] = "features"
+    return unflatten(native), config
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

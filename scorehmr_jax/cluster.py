@@ -128,6 +128,15 @@ def all_agree(yes: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(yes)).all())
 
 
+def from_all(array: np.ndarray) -> np.ndarray:
+    """Returns the arrays of all processes [P, ...]; all have to ask, with one shape and dtype."""
+    if jax.process_count() == 1:
+        return array[None]
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(array))
+
+
 def wait_for_all(what: str) -> None:
     """Waits until every process has come here; `what` must be the same in all."""
     if jax.process_count() > 1:

@@ -9,14 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
-from body_model.io import read_npz
+from body_model.files import local_path, read_npz
 from scorehmr_jax import checkpoint, diffusion
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.networks.registry import network_of
 from scorehmr_jax.prior import CONDITIONS, Prior
 
 _SHIPPED = Path(__file__).parent / "weights"
-_OLDER_NAMES = {"image": "features"}  # of `condition_on`, in older files
 
 
 def shipped_priors() -> tuple[str, ...]:
@@ -48,7 +47,8 @@ def load_prior(
             is no floating-point type that jax has at present.
     """
     dtype = _checked_dtype(dtype)
-    path = _SHIPPED / f"{source}.npz" if str(source) in shipped_priors() else Path(source)
+    shipped = str(source) in shipped_priors()
+    path = _SHIPPED / f"{source}.npz" if shipped else local_path(source)
     if not path.exists():
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
@@ -80,7 +80,6 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype:
 
 def _condition_on(path: Path, network: Network, config: Mapping[str, Any]) -> str:
     condition_on = config.get("condition_on", "features" if network.condition_dim else "none")
-    condition_on = _OLDER_NAMES.get(condition_on, condition_on)
     if condition_on not in CONDITIONS:
         raise ValueError(
             f"{path}: condition_on: expected one of {', '.join(CONDITIONS)}, found {condition_on!r}"

@@ -6,14 +6,17 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.denoiser import to_released
+from scorehmr_jax.convert.safetensors import load_safetensors, save_safetensors
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.networks.parameters import flatten, unflatten
+from scorehmr_jax.provenance import versions
 
 CONFIG = {"features": 6, "hidden": 8, "blocks": 2, "shape_features": 4, "shape_blocks": 1}
 
@@ -25,38 +28,100 @@ def params():
     return unflatten({k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()})
 
 
-def _write(kind, path, params, config):
-    if kind == "orbax":
-        checkpoint.save(path, params, config)
-    else:
-        checkpoint.save_npz(path, params, config)
+NAMES = ["prior", "prior.npz", "prior.safetensors"]
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("orbax", "prior"), ("npz", "prior.npz")])
-def test_comes_back_as_it_was(tmp_path, params, kind, name):
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_comes_back_as_it_was(tmp_path, params, name, dtype):
     config = CONFIG | {"steps": 30000, "data": "some motion"}
-    _write(kind, tmp_path / "new" / name, jax.tree.map(jax.numpy.asarray, params), config)
+    given = jax.tree.map(lambda a: a.astype(jnp.dtype(dtype)), params)
+    checkpoint.write(tmp_path / "new" / name, given, config)
     loaded, found = checkpoint.read(tmp_path / "new" / name)
-    assert found == config
-    jax.tree.map(np.testing.assert_array_equal, loaded, params)
-    assert all(type(a) is np.ndarray for a in jax.tree.leaves(loaded))
+    assert found.items() >= config.items()
+    jax.tree.map(np.testing.assert_array_equal, loaded, given)
+    assert {type(a) for a in jax.tree.leaves(loaded)} == {np.ndarray}
+    assert {a.dtype.name for a in jax.tree.leaves(loaded)} == {dtype}
     assert os.listdir(tmp_path / "new") == [name]
 
 
-def test_float16_files_come_as_float32(tmp_path, params):
-    small = jax.tree.map(lambda a: a.astype(np.float16), params)
-    checkpoint.save_npz(tmp_path / "a.npz", small, CONFIG)
-    assert np.load(tmp_path / "a.npz")["pose/input/kernel"].dtype == np.float16
-    loaded, _ = checkpoint.load_npz(tmp_path / "a.npz")
-    assert {a.dtype for a in jax.tree.leaves(loaded)} == {np.dtype("f4")}
-    jax.tree.map(np.testing.assert_array_equal, loaded, small)
+@pytest.mark.parametrize("name", NAMES)
+def test_arrays_of_jax_and_of_another_byte_order_are_taken(tmp_path, params, name):
+    for given in (
+        jax.tree.map(jnp.asarray, params),
+        jax.tree.map(lambda a: a.astype(">f4"), params),
+    ):
+        checkpoint.write(tmp_path / name, given, CONFIG)
+        loaded, _ = checkpoint.read(tmp_path / name)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+        assert all(jnp.asarray(a).dtype == np.float32 for a in jax.tree.leaves(loaded))
 
 
-@pytest.mark.parametrize(("kind", "name"), [("orbax", "prior"), ("npz", "prior.npz")])
-def test_saving_again_replaces(tmp_path, params, kind, name):
-    _write(kind, tmp_path / name, params, CONFIG)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_tells_what_it_is_of(tmp_path, params, name):
+    checkpoint.write(tmp_path / name, params, CONFIG)
+    _, config = checkpoint.read(tmp_path / name)
+    assert config["network"] == "residual-mlp"
+    assert config["schedule"] == {"kind": "cosine", "steps": 1000}
+    assert config["written_by"] == versions()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prior_comes_back_in_the_type_that_is_asked_for(tmp_path, params, name):
+    half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), params)
+    config = CONFIG | {"betas_range": [[-3.0] * 10, [2.0] * 10]}
+    checkpoint.write(tmp_path / name, half, config)
+    for dtype in ("float32", "bfloat16", np.float16):
+        prior = load_prior(tmp_path / name, dtype=dtype)
+        assert {a.dtype for a in jax.tree.leaves(prior.params)} == {jnp.dtype(dtype)}
+    with jax.enable_x64(True):
+        prior = load_prior(tmp_path / name, dtype="float64")
+        assert {a.dtype for a in jax.tree.leaves(prior.params)} == {np.dtype(np.float64)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["int32", "complex64", "float8_e4m3fn"])
+def test_numbers_of_another_type_are_refused(tmp_path, params, name, dtype):
+    wrong = jax.tree.map(lambda a: a.astype(jnp.dtype(dtype)), params)
+    message = f"expected one of float16, bfloat16, float32, float64, found {dtype}"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.write(tmp_path / name, wrong, CONFIG)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scheme", ["gs", "s3", "https", "file"])
+def test_an_address_is_refused(tmp_path, params, name, scheme, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    address = f"{scheme}://bucket/{name}"
+    for call in (
+        lambda: checkpoint.write(address, params, CONFIG),
+        lambda: checkpoint.read(address),
+        lambda: load_prior(address),
+    ):
+        with pytest.raises(ValueError, match=f"{address}: is an address"):
+            call()
+    assert not os.listdir(tmp_path)
+
+
+def test_another_suffix_is_refused(tmp_path, params):
+    with pytest.raises(ValueError, match=r"a\.h5: expected \.npz, \.safetensors or no suffix"):
+        checkpoint.write(tmp_path / "a.h5", params, CONFIG)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_content_decides_not_the_suffix(tmp_path, params, name):
+    checkpoint.write(tmp_path / name, params, CONFIG)
+    os.rename(tmp_path / name, tmp_path / "renamed")
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.read(tmp_path / "renamed")[0], params)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saving_again_replaces(tmp_path, params, name):
+    checkpoint.write(tmp_path / name, params, CONFIG)
     doubled = jax.tree.map(lambda a: 2 * a, params)
-    _write(kind, tmp_path / name, doubled, CONFIG | {"note": "second"})
+    checkpoint.write(tmp_path / name, doubled, CONFIG | {"note": "second"})
     loaded, config = checkpoint.read(tmp_path / name)
     assert config["note"] == "second"
     jax.tree.map(np.testing.assert_array_equal, loaded, doubled)
@@ -73,14 +138,12 @@ def test_save_never_deletes_other_peoples_files(tmp_path, params):
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, params, monkeypatch):
     target = tmp_path / "prior"
     checkpoint.save(target, params, CONFIG)
-    rename = os.rename
 
-    def fail(source, destination):
-        if str(source).endswith("new") and str(destination) == str(target):
-            raise OSError("disk full")
-        rename(source, destination)
+    def fail(built, final):
+        assert (built / checkpoint.MARK).exists()
+        raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint.os, "rename", fail)
+    monkeypatch.setattr(checkpoint, "put_folder", fail)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(target, jax.tree.map(lambda a: 2 * a, params), CONFIG)
     loaded, _ = checkpoint.load(target)
@@ -103,7 +166,7 @@ def test_damaged_arrays_are_named(tmp_path, params):
     for file in (path / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ValueError, match="prior: damaged checkpoint"):
+    with pytest.raises(ValueError, match="prior: cannot be restored"):
         checkpoint.read(path)
 
 
@@ -116,9 +179,11 @@ def test_released_files_are_read(golden):
 
 def test_released_names_give_the_same_prior(tmp_path, params):
     np.savez(tmp_path / "released.npz", **to_released(params))
-    loaded, config = checkpoint.read(tmp_path / "released.npz")
-    assert config == CONFIG
-    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    save_safetensors(tmp_path / "released.safetensors", to_released(params), {})
+    for name in ("released.npz", "released.safetensors"):
+        loaded, config = checkpoint.read(tmp_path / name)
+        assert config == CONFIG
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 def _without(tree, *path):
@@ -127,38 +192,44 @@ def _without(tree, *path):
     return tree | {path[0]: _without(tree[path[0]], *path[1:])}
 
 
-@pytest.mark.parametrize("kind", ["orbax", "npz"])
-def test_parameters_and_config_must_belong_together(tmp_path, params, kind):
-    path = tmp_path / "prior"
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_and_config_must_belong_together(tmp_path, params, name):
+    path = tmp_path / name
     with pytest.raises(ValueError, match=r"blocks_0/linear1/kernel': expected shape \[151, 8\]"):
-        _write(kind, path, params, CONFIG | {"features": 7})
+        checkpoint.write(path, params, CONFIG | {"features": 7})
     with pytest.raises(ValueError, match=r"'pose/output/bias': expected shape \[144\], found none"):
-        _write(kind, path, _without(params, "pose", "output", "bias"), CONFIG)
-    with pytest.raises(ValueError, match=r"expected whole numbers for features, hidden"):
-        _write(kind, path, params, {"hidden": 8})
+        checkpoint.write(path, _without(params, "pose", "output", "bias"), CONFIG)
+    with pytest.raises(ValueError, match=r"absent: \['features', 'blocks'"):
+        checkpoint.write(path, params, {"hidden": 8})
     with pytest.raises(ValueError, match="expected what JSON can hold"):
-        _write(kind, path, params, CONFIG | {"note": object()})
+        checkpoint.write(path, params, CONFIG | {"note": object()})
     bad = jax.tree.map(lambda a: a * np.nan, params)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        _write(kind, path, bad, CONFIG)
+        checkpoint.write(path, bad, CONFIG)
     assert not path.exists()
 
 
-@pytest.mark.parametrize("name", ["a.npz", "a.pt", "a.bin", "a.pkl"])
+@pytest.mark.parametrize("name", ["a.npz", "a.pt", "a.bin", "a.pkl", "a.safetensors"])
 def test_foreign_files_are_named(tmp_path, name):
     (tmp_path / name).write_bytes(b"<html>Please log in</html>")
-    with pytest.raises(ValueError, match=rf"{name}: not a (whole PyTorch )?checkpoint"):
+    with pytest.raises(
+        ValueError, match=rf"{name}: not a (whole )?(PyTorch )?(checkpoint|\.safetensors)"
+    ):
         checkpoint.read(tmp_path / name)
     with pytest.raises(ValueError, match=rf"absent/{name}: cannot be read \(No such file"):
         checkpoint.read(tmp_path / "absent" / name)
 
 
-def test_a_damaged_npz_is_named_whatever_it_does(tmp_path, params):
-    path = tmp_path / "damaged.npz"
-    checkpoint.save_npz(path, params, CONFIG)
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_damaged_file_is_named_whatever_it_does(tmp_path, params, suffix):
+    path = tmp_path / f"damaged{suffix}"
+    checkpoint.write(path, params, CONFIG)
     whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    spots = [m.start() + k for m in re.finditer(b"PK", whole) for k in range(50)]
+    if suffix == ".npz":
+        spots = [m.start() + k for m in re.finditer(b"PK", whole) for k in range(50)]
+    else:
+        spots = list(range(8 + int.from_bytes(whole[:8], "little")))
     for spot in rng.choice([k for k in spots if k < len(whole)], 150):
         damaged = bytearray(whole)
         damaged[spot] = rng.integers(256)
@@ -174,10 +245,13 @@ def test_a_damaged_npz_is_named_whatever_it_does(tmp_path, params):
     [
         (
             {"pose/input/bias": np.array(["x"] * 144)},
-            r"'pose/input/bias': expected floats, found <U1",
+            r"'pose/input/bias': expected one of float16, .* found <U1",
         ),
         ({"pose/input": np.ones(3)}, r"parameter 'pose/input': expected none, found shape \[3\]"),
-        ({"config": np.array(json.dumps(CONFIG | {"blocks": 10**12}))}, "blocks of only"),
+        (
+            {"config": np.array(json.dumps(CONFIG | {"blocks": 10**12}))},
+            "blocks: expected a whole number of at least 1 and at most 1000",
+        ),
     ],
     ids=["text", "a parameter where modules are", "blocks"],
 )
@@ -194,6 +268,32 @@ def test_an_empty_range_of_shape_is_refused(tmp_path, params, top):
     np.savez(tmp_path / "stats.npz", betas_min=np.zeros(10), betas_max=np.full(10, top))
     with pytest.raises(ValueError, match=r"stats\.npz: expected betas_min below betas_max"):
         load_prior(tmp_path / "a.npz", betas_stats=tmp_path / "stats.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "I64"}, "a: expected one of F64, F32, F16, BF16, found 'I64'"),
+        ({"shape": [3]}, r"a: 8 bytes do not hold shape \[3\] of F32"),
+        ({"shape": [2**40, 2**40]}, "a: 8 bytes do not hold shape"),
+        ({"shape": [-1, -2]}, "a: expected whole numbers"),
+        ({"data_offsets": [8, 16]}, "a: lies at bytes 8 to 16 of only 8"),
+        ({"data_offsets": [0]}, "a: expected dtype, shape and data_offsets"),
+    ],
+    ids=["type", "shape", "bomb", "negative", "beyond", "offsets"],
+)
+def test_safetensors_that_do_not_add_up(tmp_path, change, message):
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | change
+    header = json.dumps({"a": entry}).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(ValueError, match=rf"a\.safetensors: {message}"):
+        load_safetensors(tmp_path / "a.safetensors")
+
+
+def test_a_runs_folder_tells_where_its_weights_are(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"folder of a training run; .*run/weights\.npz"):
+        load_prior(tmp_path / "run")
 
 
 def test_truncated_and_other_npz_are_named(tmp_path, params):

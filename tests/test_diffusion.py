@@ -33,8 +33,12 @@ def schedule():
 def test_schedules_equal_the_released_code(released, kind):
     betas = KINDS[kind]()
     close(f"{kind}_betas_f64", betas, released[f"{kind}_betas_f64"], atol=1e-14)
-    close(f"{kind}_alphas_cumprod_f64", np.cumprod(1 - betas),
-          released[f"{kind}_alphas_cumprod_f64"], atol=1e-14)  # fmt: skip
+    close(
+        f"{kind}_alphas_cumprod_f64",
+        np.cumprod(1 - betas),
+        released[f"{kind}_alphas_cumprod_f64"],
+        atol=1e-14,
+    )
     found = diffusion.schedule(betas)
     assert found.num_steps == 1000
     for ours, theirs in TABLES.items():
@@ -153,6 +157,7 @@ def test_sampling_equals_the_released_code(golden, variant):
     x_start = jnp.clip(diffusion.predict_x_0(level, g["x_T"], first), -1, 1)
     close("x_start_first3[0]", x_start, g["x_start_first3"][0], atol=1e-4)
     target = prior.schedule.at(jnp.asarray(900), jnp.float32)
-    close("x_t_first3[1]", diffusion.ddim_step(target, x_start, first), g["x_t_first3"][1],
-          atol=1e-4)  # fmt: skip
+    close(
+        "x_t_first3[1]", diffusion.ddim_step(target, x_start, first), g["x_t_first3"][1], atol=1e-4
+    )
     close("x_0", x_0, g["x_0"], atol=1e-4)

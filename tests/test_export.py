@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -11,16 +12,20 @@ from bodies import released_state
 from training_runs import TINY, toy_state
 
 from scorehmr_jax import checkpoint
-from scorehmr_jax.convert.denoiser import flatten, released_denoiser
+from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
+from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.parameters import flatten, unflatten
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.training.export import export
 from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run_store import RunStore
 
-SIZES = dict(zip(("features", "hidden", "blocks", "shape_features", "shape_blocks"),
-                 (0, 16, 1, 0, 2), strict=True))  # fmt: skip
+SIZES = {"features": 0, "hidden": 16, "blocks": 1, "shape_features": 0, "shape_blocks": 2}
+KINDS = ["prior", "prior.npz", "prior.safetensors", "model-1.pt"]
 
 
 def assert_equal(found, expected):
@@ -40,12 +45,21 @@ def assert_equal(found, expected):
         assert type(found) is type(expected) and found == expected
 
 
+TYPES = ("i8", "i4", "i2", "i1", "u1", "?", "f2", "f4", "f8", "bfloat16", ">f4")
 VALUE = {
-    "step": 2000, "large": -(2**40), "lr": 1e-4, "none": None, "yes": True, 3: "ä text",
-    "list": [1, (2.5, "x"), []], "scalar": np.float32(2), "empty": np.zeros((0, 3), np.float32),
-    "matrix": np.arange(6, dtype=np.float64).reshape(2, 3), "columns": np.ones((3, 2), "f2").T,
-    **{kind: np.arange(3).astype(kind) for kind in ("i8", "i4", "i2", "i1", "u1", "?", ">f4")},
-}  # fmt: skip
+    "step": 2000,
+    "large": -(2**40),
+    "lr": 1e-4,
+    "none": None,
+    "yes": True,
+    3: "ä text",
+    "list": [1, (2.5, "x"), []],
+    "scalar": np.float32(2),
+    "empty": np.zeros((0, 3), np.float32),
+    "matrix": np.arange(6, dtype=np.float64).reshape(2, 3),
+    "columns": np.ones((3, 2), "f2").T,
+    **{kind: np.arange(3).astype(jax.numpy.dtype(kind)) for kind in TYPES},
+}
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -76,7 +90,7 @@ def test_storages_lie_where_they_can_be_mapped(tmp_path):
     ("value", "message"),
     [
         ({"a": [1, {2}]}, r"a\.1: expected numbers or arrays, found set"),
-        ({"a": {"b": np.array(["x"])}}, r"a\.b: PyTorch has no numbers of type <U1"),
+        ({"a": {"b": np.array(["x"])}}, r"a\.b: expected numbers of float32, .*, found <U1"),
         (object(), "value: expected numbers or arrays, found object"),
     ],
 )
@@ -109,12 +123,15 @@ def run(tmp_path_factory):
     state = toy_state(Placement.of(jax.devices()[:1]))
     config = {f"denoiser.{name}": size for name, size in SIZES.items()}
     adam = state.opt_state[1][0]
-    adam = adam._replace(mu=jax.tree.map(lambda x: x + 2, adam.mu),
-                         nu=jax.tree.map(lambda x: x + 3, adam.nu))  # fmt: skip
+    adam = adam._replace(
+        mu=jax.tree.map(lambda x: x + 2, adam.mu), nu=jax.tree.map(lambda x: x + 3, adam.nu)
+    )
     state = type(state)(
-        state.params, jax.tree.map(lambda x: x + 1, state.ema),
-        (state.opt_state[0], (adam, *state.opt_state[1][1:])), state.step + 70,
-    )  # fmt: skip
+        state.params,
+        jax.tree.map(lambda x: x + 1, state.ema),
+        (state.opt_state[0], (adam, *state.opt_state[1][1:])),
+        state.step + 70,
+    )
     with RunStore(folder, config | {"learning_rate": 0.5, "condition_on": "none"}) as store:
         store.save(state, jax.random.key(0))
     return folder, state
@@ -127,9 +144,7 @@ def test_a_run_becomes_a_released_checkpoint(run, tmp_path):
     assert found["step"] == 70 and found["opt"]["param_groups"][0]["lr"] == 0.5
     params, config = checkpoint.read(tmp_path / "model-1.pt")
     jax.tree.map(np.testing.assert_array_equal, params, state.ema)
-    assert {k: config[k] for k in ("features", "hidden", "blocks")} == {
-        "features": 0, "hidden": 16, "blocks": 1,
-    }  # fmt: skip
+    assert config.items() >= SIZES.items()
     online, _ = released_denoiser({"model": found["model"]})
     jax.tree.map(np.testing.assert_array_equal, online, state.params)
     # Number 4 is the input layer's matrix.
@@ -138,13 +153,58 @@ def test_a_run_becomes_a_released_checkpoint(run, tmp_path):
     assert (found["opt"]["state"][5]["exp_avg_sq"] == 3).all()
 
 
-@pytest.mark.parametrize("name", ["prior", "prior.npz"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_run_becomes_a_prior(run, tmp_path, name):
     folder, state = run
     export(folder, tmp_path / name, step=70)
     params, config = checkpoint.read(tmp_path / name)
     jax.tree.map(np.testing.assert_array_equal, params, state.ema)
-    assert config == SIZES | {"condition_on": "none"} and config["hidden"] == TINY.hidden
+    assert config.items() >= (SIZES | {"condition_on": "none"}).items()
+    assert load_prior(tmp_path / name).network == TINY
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_form_holds_the_whole_prior(tmp_path, name):
+    network = Denoiser(3, 8, 1, 2, 1)
+    rng = np.random.default_rng(0)
+    flat = {k: rng.normal(size=s) for k, s in network.parameter_shapes().items()}
+    params = unflatten({k: a.astype(np.float32) for k, a in flat.items()})
+    config = checkpoint.description(
+        network, schedule=("linear", 900), betas_range=[[-3] * 10, [2] * 10]
+    )
+    checkpoint.write(tmp_path / "trained.npz", params, config)
+    trained = checkpoint.read(tmp_path / "trained.npz")[1]["written_by"]
+    export(tmp_path / "trained.npz", tmp_path / "once.npz")
+    export(tmp_path / "once.npz", tmp_path / name)
+    loaded, found = checkpoint.read(tmp_path / name)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    assert found.items() >= config.items()
+    assert found["exported_from"] == trained and found["written_by"] == versions()
+    prior, wanted = load_prior(tmp_path / name), load_prior(tmp_path / "trained.npz")
+    assert (prior.network, prior.condition_on) == (network, "features")
+    jax.tree.map(np.testing.assert_array_equal, prior, wanted)
+
+
+@pytest.mark.parametrize("name", shipped_priors())
+def test_a_shipped_prior_goes_to_the_released_code_and_back(tmp_path, name):
+    source = Path(checkpoint.__file__).parent / "weights" / f"{name}.npz"
+    export(source, tmp_path / "model-1.pt")
+    jax.tree.map(
+        np.testing.assert_array_equal, load_prior(tmp_path / "model-1.pt"), load_prior(name)
+    )
+
+
+def test_half_precision_stays_half_in_every_form_but_the_released(tmp_path):
+    network = Denoiser(0, 4, 1)
+    shapes = network.parameter_shapes()
+    params = unflatten({k: jax.numpy.ones(s, "bfloat16") for k, s in shapes.items()})
+    checkpoint.write(tmp_path / "half", params, checkpoint.description(network))
+    for name in KINDS:
+        export(tmp_path / "half", tmp_path / "out" / name)
+        loaded, _ = checkpoint.read(tmp_path / "out" / name)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+        types = {a.dtype.name for a in jax.tree.leaves(loaded)}
+        assert types == {"float32" if name.endswith(".pt") else "bfloat16"}
 
 
 def test_safetensors_hold_every_weight(run, tmp_path):
@@ -167,3 +227,11 @@ def test_what_cannot_be_exported_is_told(run, tmp_path):
         export(run[0], tmp_path / "a.h5")
     with pytest.raises(ValueError, match=r"expected a checkpoint of step 3, found \[70\]"):
         export(run[0], tmp_path / "a.npz", step=3)
+    export(run[0], tmp_path / "a.npz")
+    with pytest.raises(ValueError, match=r"a\.npz: no training run, so there is no step 70"):
+        export(tmp_path / "a.npz", tmp_path / "b.npz", step=70)
+    (tmp_path / "new" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="new: expected a checkpoint, found none"):
+        export(tmp_path / "new", tmp_path / "b.npz")
+    with pytest.raises(ValueError, match=r"gs://bucket/b\.npz: is an address"):
+        export(tmp_path / "a.npz", "gs://bucket/b.npz")

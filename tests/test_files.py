@@ -14,16 +14,17 @@ import pytest
 
 from body_model import files
 from body_model.files import (
+    building,
     folder_exists,
     local_path,
     open_npz,
+    put_folder,
     read_npy,
     read_npz,
     write_json,
     write_npz,
     write_text,
     writing,
-    writing_folder,
 )
 from body_model.pickles import load_pickle
 
@@ -43,7 +44,7 @@ DTYPES = ("?", "i1", "u2", "<i8", ">i4", "f2", "<f4", ">f8", "c16", "U3", "S2", 
         lambda path: write_text(path, "text"),
         lambda path: write_json(path, {}),
         lambda path: writing(path).__enter__(),
-        lambda path: writing_folder(path).__enter__(),
+        lambda path: building(path).__enter__(),
     ],
 )
 def test_an_address_is_refused_and_never_becomes_a_folder(door, address, tmp_path, monkeypatch):
@@ -234,20 +235,26 @@ def test_one_array_alone_is_read_or_named(tmp_path):
             read_npy(tmp_path / f"{name}.npy")
 
 
+def put(target, text, error=None):
+    with building(target.parent) as built:
+        (built / "a").write_text(text)
+        if error is not None:
+            raise error
+        put_folder(built, target)
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     target = tmp_path / "deep" / "set"
     for text in ("first", "second"):
-        with writing_folder(target) as folder:
-            (folder / "a").write_text(text)
+        put(target, text)
         assert (target / "a").read_text() == text
-    with pytest.raises(KeyboardInterrupt), writing_folder(target) as folder:
-        (folder / "a").write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        put(target, "half", KeyboardInterrupt)
     assert (target / "a").read_text() == "second"
     assert os.listdir(tmp_path / "deep") == ["set"]
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="file: is a file; expected the name of a folder"):
-        writing_folder(tmp_path / "file").__enter__()
+    with pytest.raises(ValueError, match="file: is a file; expected a folder"):
+        put(tmp_path / "file" / "set", "text")
 
 
 def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path):
@@ -273,7 +280,7 @@ def test_what_a_killed_build_left_goes_and_a_living_one_stays(tmp_path):
         assert len(list(tmp_path.iterdir())) == 2
         started[0].kill()
         started[0].wait()
-        with files.building(tmp_path):
+        with building(tmp_path):
             assert len(list(tmp_path.iterdir())) == 2
         assert len(list(tmp_path.iterdir())) == 1
     finally:

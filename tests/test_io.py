@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -14,8 +15,13 @@ from body_model.io import SMPLX_LANDMARKS, load, load_regressor, save
 from body_model.joints import PARENTS, SMPL_LANDMARKS
 
 FIELDS = (
-    "template", "shape_directions", "pose_directions", "joint_regressor", "skin_weights", "faces",
-)  # fmt: skip
+    "template",
+    "shape_directions",
+    "pose_directions",
+    "joint_regressor",
+    "skin_weights",
+    "faces",
+)
 
 
 def _tree(joints: int) -> list[int]:
@@ -74,7 +80,8 @@ def _equal(a, b) -> None:
 
 def test_official_pickle_equals_the_arrays_it_was_made_from(golden):
     body = load(golden / "pack" / "SMPL_NEUTRAL.pkl.gz")
-    _equal(body, load(golden / "smpl_synthetic.npz"))
+    with pytest.warns(UserWarning, match="not read: J_regressor_extra .*, parents; known are"):
+        _equal(body, load(golden / "smpl_synthetic.npz"))
     source = np.load(golden / "smpl_synthetic.npz")
     np.testing.assert_array_equal(body.pose_directions, source["posedirs"])
     assert body.template.dtype == np.float32 and body.faces.dtype == np.int32
@@ -338,3 +345,53 @@ def test_golden_regressors(golden):
     matrix = load_regressor(golden / "pack" / "SMPL_to_J19.pkl", 6890)
     source = np.load(golden / "smpl_synthetic.npz")["J_regressor_extra"]
     np.testing.assert_array_equal(matrix, source)
+
+
+def test_a_sparse_regressor_in_an_npz_is_named_with_what_to_do(tmp_path):
+    sparse = pytest.importorskip("scipy.sparse")
+    model = _model()
+    model["J_regressor"] = np.array(sparse.csc_matrix(model["J_regressor"]), dtype=object)
+    np.savez(tmp_path / "b.npz", **model)
+    message = r"b.npz: key J_regressor holds Python objects, .* load the .pkl .* or save .toarray"
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "b.npz")
+    np.savez(tmp_path / "r.npz", regressor=model["J_regressor"])
+    with pytest.raises(ValueError, match=r"r.npz: key regressor holds Python objects"):
+        load_regressor(tmp_path / "r.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pkl"])
+def test_keys_that_no_body_file_has_are_named(tmp_path, suffix):
+    path = tmp_path / f"b{suffix}"
+
+    def write(**more):
+        model = _model() | more
+        np.savez(path, **model) if suffix == ".npz" else path.write_bytes(pickle.dumps(model))
+
+    write(bs_style="lbs", gender=np.array("neutral"), vt=np.zeros((9, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(path)
+    write(landmark_vertex=np.zeros(3), extra=np.zeros(2))
+    with pytest.warns(UserWarning, match=r"not read: extra, landmark_vertex \(landmark_vertices\?"):
+        load(path)
+
+
+@pytest.mark.parametrize("factor", [100, 1000])
+def test_a_body_in_other_units_than_metres_is_refused(tmp_path, factor):
+    model = _model()
+    np.savez(tmp_path / "b.npz", **(model | {"v_template": factor * model["v_template"]}))
+    with pytest.raises(ValueError, match=r"b.npz: key 'v_template': expected metres"):
+        load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("name", ["b.npz", "b", "new/b.dat"])
+def test_a_body_of_any_precision_is_read_back(tmp_path, dtype, name):
+    np.savez(tmp_path / "a.npz", **_model())
+    body = load(tmp_path / "a.npz", dtype)
+    save(tmp_path / name, body)
+    again = load(tmp_path / name, dtype)
+    for key, value in vars(body).items():
+        np.testing.assert_array_equal(getattr(again, key), value)
+        assert getattr(again, key) == value if key == "landmarks" else True

@@ -63,6 +63,7 @@ def test_select_takes_a_split_without_some_sources(clips):
         ({"trans": None}, r"clips\.npz: expected the keys .* missing: \['trans'\]"),
         ({"poses": np.zeros((9, 66))}, r"poses: expected shape \(9, 72\), found \(9, 66\)"),
         ({"poses": np.full((9, 72), np.nan)}, "poses holds numbers that are not finite"),
+        ({"poses": np.rad2deg(random_poses(9)).reshape(9, 72)}, "poses: .* in radians, found deg"),
         ({"clip_fps": np.zeros(2)}, r"clip_fps: expected shape \(3,\), found \(2,\)"),
         ({"clip_index": np.full(9, 3)}, "clip_index: expected 0 to 2, found 3"),
         ({"clip_index": np.repeat([0, -1, 1], 3)}, "clip_index: expected 0 to 2, found -1"),

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import compilations, random_like, scene, small_prior
-from jax import export
+from bodies import scene
 
 from body_model import Skeleton, stand_in
 from scorehmr_jax import Prior, RefineConfig, checkpoint, load_prior, make_refiner, smooth
 from scorehmr_jax.diffusion import named_schedule
 from scorehmr_jax.networks import registry
 from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.networks.registry import NETWORKS, describe, network_of
 
@@ -105,7 +105,7 @@ def test_every_registered_network_keeps_the_contract():
         network = kind(hidden=8, blocks=1, features=4) if kind is Denoiser else kind()
         assert hash(network) == hash(replace(network)), name
         params = jax.jit(network.init)(jax.random.key(0))
-        shapes = {k: np.shape(v) for k, v in registry.flatten(params).items()}
+        shapes = {k: np.shape(v) for k, v in flatten(params).items()}
         assert network.parameter_shapes() == shapes
         x, t = jnp.ones((2, network.dim)), jnp.array([0, 999])
         c = jnp.ones((2, network.condition_dim)) if network.condition_dim else None

@@ -3,14 +3,16 @@
 import importlib
 import importlib.util
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from body_model import makehuman
 from body_model.joints import JOINT_NAMES, MIRROR, OPENPOSE_25, PARENTS, SMPL_45, SMPL_LANDMARKS
+from body_model.open import makehuman
 from body_model.open.fit import convex_regression, principal_directions
 from body_model.open.open_body import cache_file, open_body
 from body_model.skeleton import Skeleton
@@ -222,8 +224,8 @@ def test_without_a_home_the_cache_is_temporary(tmp_path, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(module.Path, "home", homeless)
-    monkeypatch.setattr(module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     assert cache_file().parent.parent == tmp_path
 
 

@@ -180,11 +180,12 @@ _F8 = b"cnumpy\ndtype\n(S'f8'\ntR"
     [
         b"cnumpy._core.numeric\n_frombuffer\n(I9000000000\n" + _F8 + b"(I1\ntS'C'\ntR.",
         b"cnumpy.core.multiarray\nscalar\n(" + _F8 + b"I9000000000\ntR.",
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtR(I1\n(I1\nt" + _F8
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nNNtR(I1\n(I1\nt"
+        + _F8
         + b"I00\nI9000000000\ntb.",
     ],
     ids=["buffer", "scalar", "array"],
-)  # fmt: skip
+)
 def test_a_number_is_no_contents(data):
     # bytes(n) would take n bytes.
     with pytest.raises(ValueError, match="contents are no bytes"):
@@ -263,8 +264,10 @@ def test_refuses_a_chumpy_view_that_repeats_a_large_entry(fake_class):
 
 def test_messages_stay_short(fake_class):
     fake_class("chumpy.ch", "Other")
-    for data in (pickle.dumps(Call(np.dtype, shared_lists())),
-                 pickle.dumps(Call(codecs.encode, "a", shared_lists()))):  # fmt: skip
+    for data in (
+        pickle.dumps(Call(np.dtype, shared_lists())),
+        pickle.dumps(Call(codecs.encode, "a", shared_lists())),
+    ):
         with pytest.raises(UnsafePickle, match="refuses") as error:
             load_pickle(data)
         assert len(str(error.value)) < 300

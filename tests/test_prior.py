@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bodies import close, compilations, dot, golden_prior, random_like, slope, small_prior
+from jax import export
 
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import diffusion
@@ -327,6 +328,76 @@ def test_one_pose_under_many_features():
             ValueError, match=r"rows that broadcast .* \(2,\), found shape \(3, 8\)"
         ):
             call()
+
+
+METHODS = {
+    "noise": lambda prior, x, c: prior.noise(x, np.array(50), c),
+    "denoise": lambda prior, x, c: prior.denoise(x, np.array([50, 60]), c),
+    "score": lambda prior, x, c: prior.score(x, 50, c),
+    "energy": lambda prior, x, c: prior.energy(x, jax.random.key(0), c),
+    "encode": lambda prior, x, c: prior.encode(x, c, start=4),
+    "decode": lambda prior, x, c: prior.decode(x, c, start=4),
+    "sample": lambda prior, x, c: prior.sample(jax.random.key(0), c, shape=(3, 2), step=250),
+    "network": lambda prior, x, c: prior.network.noise(prior.params, x, np.array(50), c),
+    "training": lambda prior, x, c: jax.value_and_grad(
+        lambda x: prior.network.training_noise(prior.params, x, np.array(50), c).sum()
+    )(x),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", [(0, 0), (8, 0), (8, 6)], ids=["alone", "features", "shape"])
+def test_nothing_is_broadcast_or_promoted_unasked(method, sizes):
+    """Under the switches that other projects test with; they act where a function is traced."""
+    features, shape_features = sizes
+    prior = small_prior(features, shape_features=shape_features)
+    x = np.zeros((2, prior.dim), np.float32)
+    c = np.zeros((2, sum(sizes)), np.float32) if features else None
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        jax.make_jaxpr(METHODS[method])(prior, x, c)
+
+
+@pytest.mark.parametrize("method", METHODS.keys() - {"network", "training"})
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_is_near_single(small, method, dtype):
+    """Weights, poses and features of half precision: their sums are single."""
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), small.params)
+    half = dataclasses.replace(small, params=params)
+    # As wide as real features are, and far enough from zero for a sum of half precision to fail.
+    x, c = (jnp.asarray(m * rng.standard_normal((2, n)), dtype) for m, n in ((1, 144), (20, 8)))
+    run = jax.jit(METHODS[method])
+    found = run(half, x, c)
+    wanted = run(*jax.tree.map(lambda leaf: leaf.astype(np.float32), (half, x, c)))
+    assert found.dtype == (np.float32 if method in ("energy", "sample") else dtype)
+    assert np.isfinite(np.asarray(found, np.float32)).all()
+    # The result is rounded, the way to it is not.
+    close(method, np.asarray(found, np.float32), np.asarray(wanted.astype(found.dtype), np.float32))
+
+
+def test_a_prior_is_an_argument_of_an_exported_function(small):
+    x, c = (rng.standard_normal((2, n)).astype(np.float32) for n in (144, 8))
+    run = jax.jit(lambda prior, x, c: prior.score(x, 50, c))
+    written = export.export(run)(small, x, c).serialize()
+    found = export.deserialize(bytearray(written)).call(small, x, c)
+    close("score", found, run(small, x, c), rtol=1e-6)
+
+
+def test_levels_that_do_not_broadcast_are_refused(small):
+    x, c = jnp.zeros((2, 144)), jnp.zeros((2, 8))
+    with pytest.raises(ValueError, match=r"t: expected levels that broadcast .* \(2,\), found"):
+        small.noise(x, np.array([1, 2, 3]), c)
+
+
+def test_what_a_prior_is_conditioned_on_is_checked(small):
+    with pytest.raises(ValueError, match="expected one of features, estimate, none, found 'image'"):
+        dataclasses.replace(small, condition_on="image")
+
+
+def test_a_prior_with_shape_takes_ten_numbers_of_it():
+    prior = small_prior(shape_features=6)
+    pose = jnp.broadcast_to(jnp.eye(3), (2, 24, 3, 3))
+    with pytest.raises(ValueError, match="models 10 shape numbers, found 11"):
+        prior.x_of(pose, jnp.zeros((2, 11)))
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,11 @@
 """Reading the released code's files: what they mean, and what a user hears when they are wrong."""
 
-import json
 import pickle
-import struct
 import warnings
-import zlib
 
 import numpy as np
 import pytest
 
-from scorehmr_jax.formats import image_size
 from scorehmr_jax.formats.features import read_features
 from scorehmr_jax.formats.released import read_groups, warn_of_mixed_sequences
 
@@ -246,81 +242,6 @@ def test_confidences_a_little_above_one_are_taken_as_one(tmp_path):
     assert group.keypoints.confidence.max() == 1
 
 
-def png(path, width, height):
-    """The shortest file that has a PNG's header; its pixels are missing."""
-    header = b"IHDR" + struct.pack(">II5B", width, height, 8, 2, 0, 0, 0)
-    check = struct.pack(">I", zlib.crc32(header))
-    data = struct.pack(">I", 99) + b"IDAT"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + check + data)
-
-
-def test_sizes_come_from_headers_alone(tmp_path):
-    pytest.importorskip("PIL")
-    png(tmp_path / "0.png", 640, 480)
-    png(tmp_path / "1.png", 20000, 10)
-    found = image_size.from_headers(tmp_path, ["1.png", "0.png", "1.png"])
-    np.testing.assert_array_equal(found, [[20000, 10], [640, 480], [20000, 10]])
-    (tmp_path / "2.png").write_text("no image")
-    for name in ("2.png", "3.png"):
-        with pytest.raises(ValueError, match=rf"{name}: expected an image"):
-            image_size.from_headers(tmp_path, [name])
-
-
-def test_a_picture_taken_sideways_has_the_size_it_is_shown_with(tmp_path):
-    image = pytest.importorskip("PIL.Image")
-    exif = image.Exif()
-    exif[0x0112] = 6
-    image.new("RGB", (40, 30)).save(tmp_path / "0.jpg", exif=exif)
-    np.testing.assert_array_equal(image_size.from_headers(tmp_path, ["0.jpg"]), [[30, 40]])
-
-
-NAMES = [["a", "b"], ["c"]]
-SIZES = [[10, 20], [30, 40], [50, 60]]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        SIZES,
-        dict(zip("abc", SIZES, strict=True)),
-        [SIZES[:2], SIZES[2:]],
-    ],
-)
-def test_sizes_may_be_listed_in_a_file(tmp_path, content):
-    path = tmp_path / "sizes.json"
-    path.write_text(json.dumps(content))
-    found = image_size.from_file(path, NAMES)
-    np.testing.assert_array_equal(np.concatenate(found), SIZES)
-    assert [len(part) for part in found] == [2, 1]
-
-
-def test_one_size_may_stand_for_all_or_for_a_group(tmp_path):
-    one, two = save(tmp_path / "1.npz", {"s": [8, 9]}), save(tmp_path / "2.npz", {"s": SIZES[:2]})
-    np.testing.assert_array_equal(np.concatenate(image_size.from_file(one, NAMES)), [[8, 9]] * 3)
-    np.testing.assert_array_equal(
-        np.concatenate(image_size.from_file(two, NAMES)), [SIZES[0], SIZES[0], SIZES[1]]
-    )
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"img_size_wh": [[1, 2]] * 4}, r"3 images.*found \(4, 2\)"),
-        ({"img_size_wh": [[1, 2]] * 2 + [[0, 5]]}, "not a positive number"),
-        ({"sizes": SIZES, "other": SIZES}, r"'img_size_wh' .* found \['other', 'sizes'\]"),
-    ],
-)
-def test_wrong_lists_of_sizes_are_named(tmp_path, content, message):
-    with pytest.raises(ValueError, match=r"sizes.npz: .*" + message):
-        image_size.from_file(save(tmp_path / "sizes.npz", content), NAMES)
-
-
-def test_nothing_warns_on_good_files(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        read(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("data", "preds", "message"),
     [
@@ -362,14 +283,11 @@ def test_keys_that_are_not_read_are_named_and_known_ones_are_not(tmp_path, suffi
         del odd["focal_length"]
 
 
-def test_keys_beside_features_and_sizes_are_named(tmp_path):
+def test_keys_beside_features_are_named(tmp_path):
     path = save(tmp_path / "f.npz", {"features": np.zeros((3, 5)), "feature": np.zeros(3)})
     with pytest.warns(UserWarning, match=r"f.npz: not read: feature \(features\?\); known are"):
         (found,) = read_features(path, None, 5, [3])
     assert found.shape == (3, 5)
-    path = save(tmp_path / "s.npz", {"img_size_wh": SIZES, "img_size_hw": SIZES})
-    with pytest.warns(UserWarning, match=r"s.npz: not read: img_size_hw \(img_size_wh\?\)"):
-        image_size.from_file(path, NAMES)
 
 
 def test_a_box_without_a_side_leaves_its_own_row_alone(tmp_path):
@@ -380,3 +298,9 @@ def test_a_box_without_a_side_leaves_its_own_row_alone(tmp_path):
     )
     found = np.isfinite(group.estimate.translation).all(axis=1)
     np.testing.assert_array_equal(found, [True, False, True])
+
+
+def test_nothing_warns_on_good_files(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(tmp_path)

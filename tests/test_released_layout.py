@@ -3,7 +3,8 @@
 import pytest
 
 from scorehmr_jax.datasets.image_sets import ImageFiles
-from scorehmr_jax.evaluation.protocols import BENCHMARKS
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 
 
@@ -16,7 +17,9 @@ def test_cache_is_found_beside_the_folder_or_in_it(tmp_path, monkeypatch, name, 
     monkeypatch.chdir(data)
     root = data if name == "absolute" else name
     expected = tmp_path / cache / "pare/h36m_val_p2.npz"
-    assert BENCHMARKS["h36m"].released_files(root).features.resolve() == expected
+    benchmark = BENCHMARKS["h36m"]
+    files = benchmark.with_features(benchmark.released_files(root), root, BACKBONES["pare"])
+    assert files.features.resolve() == expected
     expected = tmp_path / cache / "pare/h36m_train_mosh.npz"
     assert ImageFiles.released(root, "h36m", "mosh", "pare").features.resolve() == expected
 

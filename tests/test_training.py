@@ -84,7 +84,7 @@ def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"batch: expected a multiple of 4 \(1 devices x level_group"):
+    with pytest.raises(ValueError, match=r"expected a multiple of 4 \(1 devices x level_group"):
         ONE.check_batch(6, level_group=4)
 
 

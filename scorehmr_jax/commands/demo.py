@@ -1,51 +1,63 @@
-"""The demo: a motion is estimated badly, refined three ways, measured and drawn.
+"""`scorehmr demo`: a motion is estimated badly, refined three ways, measured and drawn.
 
 The estimates and detections are simulated, so that the truth is known.
 """
 
+import argparse
 import importlib.util
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
+from scorehmr_jax.output.html_report import Figure, Row, format_table, save_report
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.refine import make_refiner
+from scorehmr_jax.refine import Info, make_refiner
 from scorehmr_jax.simulation.authored_motion import FPS
 from scorehmr_jax.simulation.scene import Scene, film, photograph
-from scorehmr_jax.types import Array, Estimate, Refined
+from scorehmr_jax.types import Array, Camera, Estimate, Refined
 
 SHOWN = (8, 72, 114)  # frames of the pictures: a step, the knee bend, the wave
 SHOWN_MOMENT = 26  # of MOMENTS, in the picture of the four views
 STRIP = range(6, 120, 12)
+PICTURE_COLORS = 256  # of a file: half the size, and no difference to be seen
 
 COLUMNS = {
-    "MPJPE": "mm", "PA-MPJPE": "mm", "acceleration": "mm/frame²", "2D error": "px",
+    "MPJPE": "mm",
+    "PA-MPJPE": "mm",
+    "acceleration": "mm/frame²",
+    "2D error": "px",
     "time": "s per frame",
-}  # fmt: skip
+}
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to those of a parser."""
     parser = commands.add_parser("demo", help="refine a built-in motion; write a report")
-    parser.add_argument("--out", type=Path, default=Path("demo_out"))
+    parser.add_argument("--out", type=Path, default=Path("demo_out"), help="folder for the files")
     parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated errors")
-    parser.set_defaults(run=lambda args: run(args.out, args.seed, args.prior))
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    run(args.out, args.seed, args.prior)
 
 
 def run(
     out_dir: str | Path = "demo_out", seed: int = 0, prior: str | Path | Prior = "open-cond"
-) -> list:
-    """Refine an authored motion as single frames, as a video and as four views.
+) -> list[Row]:
+    """Refines an authored motion as single frames, as a video and as four views.
 
     Prints the table and writes report.html, the pictures, refined.npz and animation.glb.
 
@@ -54,17 +66,17 @@ def run(
         seed: of the simulated errors.
         prior: a prior, or what `load_prior` takes.
     Returns:
-        The rows of the table, `output.report.Row`.
+        The rows of the table.
+    Raises:
+        ModuleNotFoundError: if a package of the extra `viz` is not installed.
     """
     _need("matplotlib", "jinja2", "pygltflib")
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.output.demo_pictures import draw_moments, draw_strip, draw_views
     from scorehmr_jax.output.export import save_glb
-    from scorehmr_jax.output.render import save_png
-    from scorehmr_jax.output.report import Figure, Row, format_table, save_report
+    from scorehmr_jax.output.pictures import save_png
 
     out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     prior = prior if isinstance(prior, Prior) else load_prior(prior)
     body = default_body()
     skeleton = Skeleton.of(body)
@@ -81,34 +93,35 @@ def run(
         "video": (video, (seen, smooth())),
         "four views": (views, agree),
     }
-    rows, refined = [], {}
+    rows, refined, status = [], {}, {}
     for name, (scene, terms) in settings.items():
         print(f"refining: {name} ...", flush=True)
-        refined[name], seconds = timed(refiner, scene, terms)
+        refined[name], info, seconds = timed(refiner, scene, terms)
+        status[name] = info.status
         before = measure(body, skeleton, scene, scene.estimate)
         after = measure(body, skeleton, scene, refined[name])
         rows.append(Row(name, before, after | {"time": seconds}))
     print("\n" + format_table(COLUMNS, rows) + "\n")
 
     print("drawing ...", flush=True)
+    found = refined["video"]
     figures = [
-        Figure("Before and after", CAPTIONS[0], draw_moments(body, video, refined["video"], SHOWN)),
+        Figure("Before and after", CAPTIONS[0], draw_moments(body, video, found, SHOWN)),
         Figure(
             "Four views", CAPTIONS[1], draw_views(body, views, refined["four views"], SHOWN_MOMENT)
         ),
-        Figure("The motion", CAPTIONS[2], draw_strip(body, video, refined["video"], STRIP)),
+        Figure("The motion", CAPTIONS[2], draw_strip(body, video, found, STRIP)),
     ]
     pictures = ("before_after.png", "four_views.png", "motion.png")
     for name, figure in zip(pictures, figures, strict=True):
-        save_png(out_dir / name, figure.picture)
-    save_report(
-        out_dir / "report.html", "ScoreHMR in JAX: a demonstration", LEAD, COLUMNS, rows, figures,
-        NOTES,
-    )  # fmt: skip
-    result = refined["video"]
-    write_estimates(out_dir / "refined.npz", result, video.camera, video.keypoints)
+        save_png(out_dir / name, figure.picture, PICTURE_COLORS)
+    title = "ScoreHMR in JAX: a demonstration"
+    save_report(out_dir / "report.html", title, LEAD, COLUMNS, rows, figures, NOTES)
+    write_estimates(
+        out_dir / "refined.npz", found, video.camera, video.keypoints, status=status["video"]
+    )
     save_glb(
-        out_dir / "animation.glb", body, result.pose, result.betas.mean(0), result.translation, FPS
+        out_dir / "animation.glb", body, found.pose, found.betas.mean(0), found.translation, FPS
     )
     written = ("report.html", *pictures, "refined.npz", "animation.glb")
     print(f"wrote {', '.join(written)} to {out_dir}/")
@@ -147,7 +160,7 @@ CAPTIONS = (
 
 
 def default_body() -> SMPL:
-    """The open body, or where its data are not installed, the capsule figure."""
+    """Loads the open body, or where its data are not installed, the capsule figure."""
     from body_model.open.open_body import open_body
     from body_model.open.stand_in import stand_in
 
@@ -158,41 +171,64 @@ def default_body() -> SMPL:
         return stand_in()
 
 
-def timed(refiner: Any, scene: Scene, terms: tuple) -> tuple[Refined, float]:
-    """A refinement, and its seconds per frame once it is compiled."""
+def timed(
+    refiner: Callable[..., tuple[Refined, Info]], scene: Scene, terms: tuple
+) -> tuple[Refined, Info, float]:
+    """Refines the estimate of a scene, twice.
+
+    Args:
+        refiner: of `make_refiner`.
+        scene: of any leading axes.
+        terms: what guides.
+    Returns:
+        The refined bodies, what became of them, and seconds per frame once all is compiled.
+    """
     jax.block_until_ready(refiner(scene.estimate, None, terms))
     start = time.perf_counter()
-    refined, _ = jax.block_until_ready(refiner(scene.estimate, None, terms))
-    return refined, (time.perf_counter() - start) / scene.keypoints.xy[..., 0, 0].size
+    refined, info = jax.block_until_ready(refiner(scene.estimate, None, terms))
+    return refined, info, (time.perf_counter() - start) / info.status.size
 
 
 def measure(
     body: SMPL, skeleton: Skeleton, scene: Scene, found: Estimate | Refined
 ) -> dict[str, float]:
-    """The columns of the table, averaged."""
+    """Measures bodies of a scene.
 
-    is_video = found.betas.ndim == 2
+    Args:
+        body, skeleton: of the scene's people.
+        scene: of a video's frames [N], or of moments and views [M, V].
+        found: bodies of the same leading axes.
+    Returns:
+        The columns of the table, averaged; acceleration only of a video.
+    """
+    person = Estimate(found.pose, found.betas, found.translation)
+    axes = person.betas.ndim - 1
     # One shape for all settings: what is compiled for one serves the others.
-    found, true, camera = jax.tree.map(
-        lambda array: array.reshape(-1, *array.shape[scene.keypoints.confidence.ndim - 1 :]),
-        (found, scene.truth, scene.camera),
+    flat = jax.tree.map(
+        lambda a: a.reshape(-1, *a.shape[axes:]), (person, scene.truth, scene.camera)
     )
+    figures = jax.device_get(_measured(body, skeleton, *flat))
+    if axes > 1:
+        del figures["acceleration"]
+    return {name: float(value.mean()) for name, value in figures.items()}
 
-    def joints(person: Any) -> Array:
+
+@jax.jit
+def _measured(
+    body: SMPL, skeleton: Skeleton, found: Estimate, truth: Estimate, camera: Camera
+) -> dict[str, Float[Array, " _"]]:
+    def joints(person: Estimate) -> Array:
         joints = body.joints(person.pose, person.betas)
         return joints - joints[..., :1, :]
 
-    def pixels(person: Any) -> Array:
+    def pixels(person: Estimate) -> Array:
         return project(skeleton(person.pose, person.betas, person.translation), camera)
 
-    a, b = joints(found), joints(true)
-    figures = {
+    a, b = joints(found), joints(truth)
+    all_seen = jnp.ones((len(a), skeleton.num_keypoints))
+    return {
         "MPJPE": metrics.mpjpe(a, b),
         "PA-MPJPE": metrics.pa_mpjpe(a, b),
-        "2D error": metrics.keypoint_error(
-            pixels(found), pixels(true), jnp.ones((len(a), skeleton.num_keypoints))
-        ),
+        "2D error": metrics.keypoint_error(pixels(found), pixels(truth), all_seen),
+        "acceleration": metrics.acceleration_error(a, b),
     }
-    if is_video:
-        figures["acceleration"] = metrics.acceleration_error(a, b)
-    return {name: float(jnp.mean(value)) for name, value in figures.items()}

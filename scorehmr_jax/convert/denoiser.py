@@ -33,7 +33,7 @@ _PREFIXES = ("ema_model.model.", "model.", "")
 def released_denoiser(
     state: Mapping[str, Any], name: str = "checkpoint"
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """Parameters and sizes of our denoiser from the released one's weights.
+    """Turns the released denoiser's weights into our parameters and sizes.
 
     Args:
         state: a whole checkpoint {step, model, opt, ema}, of which the EMA weights are taken, or
@@ -73,14 +73,17 @@ def released_denoiser(
                 f"{name}: key '{key}': expected shape {list(expected)}, found {list(array.shape)}"
             )
         if not is_float(array) or not np.isfinite(array.astype(np.float64)).all():
-            raise ValueError(f"{name}: key '{key}': expected finite numbers, found others")
+            raise ValueError(
+                f"{name}: key '{key}': expected finite numbers of a floating-point type, found "
+                f"{array.dtype}{', of them NaN or infinite ones' if is_float(array) else ''}"
+            )
         array = array.astype(np.promote_types(array.dtype.newbyteorder("="), np.float32))
         flat[path] = np.ascontiguousarray(array.T if transpose else array)
     return unflatten(flat), config
 
 
 def to_released(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The state_dict of the released denoiser from our parameters; undoes `released_denoiser`."""
+    """Turns our parameters into the released denoiser's state_dict; undoes `released_denoiser`."""
     config = {
         "blocks": _count_blocks(params["pose"], "blocks_"),
         "shape_blocks": _count_blocks(params.get("shape", {}), "blocks_"),
@@ -116,7 +119,8 @@ def _config(weights: Mapping[str, Any], name: str) -> dict[str, int]:
     def length(key: str, least: int = 0) -> int:
         vector = weights.get(key)
         if not isinstance(vector, np.ndarray) or vector.ndim != 1:
-            raise ValueError(f"{name}: key '{key}': expected a vector, found none")
+            found = f"shape {list(vector.shape)}" if isinstance(vector, np.ndarray) else "none"
+            raise ValueError(f"{name}: key '{key}': expected a vector, found {found}")
         if len(vector) < least:
             raise ValueError(
                 f"{name}: key '{key}': expected at least {least} numbers, found {len(vector)}"
@@ -139,7 +143,7 @@ def _listed(keys: list[str]) -> str:
 
 
 def _table(config: Mapping[str, int]) -> Iterator[tuple[str, str, bool]]:
-    """Our path, the released key, and whether the matrix is the other way round."""
+    """Lists our path, the released key, and True where the matrix is transposed."""
     for stream, suffix in _STREAMS.items():
         if stream == "shape" and not config["shape_features"]:
             continue

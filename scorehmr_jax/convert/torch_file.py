@@ -16,16 +16,25 @@ import numpy as np
 from body_model.pickles import load_pickle, read_bytes
 from body_model.placeholders import Placeholder, UnsafePickle, Value, shown
 
+# PyTorch's name of a storage -> numpy's of its type.
 _STORAGES = {
-    "Float": "f4", "Double": "f8", "Half": "f2", "BFloat16": "bfloat16", "Long": "i8", "Int": "i4",
-    "Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?",
-}  # fmt: skip
+    "Float": "f4",
+    "Double": "f8",
+    "Half": "f2",
+    "BFloat16": "bfloat16",
+    "Long": "i8",
+    "Int": "i4",
+    "Short": "i2",
+    "Char": "i1",
+    "Byte": "u1",
+    "Bool": "?",
+}
 _RESAVE = "torch.save(torch.load(path, map_location='cpu'), new_path) with PyTorch >= 1.6"
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def load_torch(path: str | Path) -> Any:
-    """Read a PyTorch checkpoint (.pt, .pth, .ckpt; also .xz or .gz around it).
+    """Reads a PyTorch checkpoint (.pt, .pth, .ckpt; also .xz or .gz around it).
 
     Returns:
         What was saved, usually nested dicts, with numpy arrays for tensors; arrays are read-only.
@@ -48,7 +57,8 @@ def load_torch(path: str | Path) -> Any:
     with archive:
         roots = [n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise ValueError(f"{name}: not a PyTorch checkpoint (a zip without data.pkl)")
+            found = "without data.pkl" if not roots else f"with {len(roots)} data.pkl"
+            raise ValueError(f"{name}: not a PyTorch checkpoint (a zip {found})")
         if f"{roots[0]}constants.pkl" in archive.namelist():
             raise ValueError(f"{name}: a TorchScript program; a checkpoint of weights is needed")
         reader = _Reader(name, archive, roots[0])
@@ -63,7 +73,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 class _Storage(Placeholder):
-    """Stands for a storage class such as torch.FloatStorage."""
+    """Placeholder of a storage class such as torch.FloatStorage."""
 
     code = ""
 
@@ -134,8 +144,8 @@ def _tensor(
     hooks: Any,
     metadata: Any = None,
 ) -> Value:
-    """A tensor as a view of its storage, checked to lie inside it."""
-    # Of a tensor already made, a view, `len` would not tell where its memory ends.
+    """Makes a tensor as a view of its storage, checked to lie inside it."""
+    # A tensor made earlier is a view, and the end of its memory is not known.
     if not isinstance(storage, _Flat):
         raise UnsafePickle("refuses a tensor that is not made from a storage")
     flat = storage.value

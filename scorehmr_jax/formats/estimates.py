@@ -12,27 +12,34 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from body_model.files import Npz, read_npz, write_npz
+from body_model.files import Npz, read_npz, warn_of_unread, write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
 from scorehmr_jax.camera import DEFAULT_FOCAL
-from scorehmr_jax.formats.tables import warn_of_unread
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 READ = (
-    "pose", "pose_axis_angle", "betas", "translation", "keypoints", "image_size", "focal", "center",
-    "features", "joint_names",
-)  # fmt: skip
+    "pose",
+    "pose_axis_angle",
+    "betas",
+    "translation",
+    "keypoints",
+    "image_size",
+    "focal",
+    "center",
+    "features",
+    "joint_names",
+)
 # Written about a result, and no part of the next input.
 _WRITTEN_ONLY = ("status",)
 
 
 @dataclass(frozen=True)
 class RefineInput:
-    """What `refine` takes of N images, as a file holds it."""
+    """Holds first estimates of N images and their evidence: the arguments of `refine`."""
 
     estimate: Estimate  # [N]
     keypoints: Keypoints2D  # [N, 25] OpenPose
@@ -143,13 +150,13 @@ def write_estimates(
 
 
 def _plain(array: Any) -> np.ndarray:
-    """An array of numpy's own types: files cannot hold bfloat16."""
+    """Returns an array of numpy's own types: files cannot hold bfloat16."""
     array = np.asarray(array)
     return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
 
 
 def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:
-    """Axis-angle [N, 24, 3] or rotations [N, 24, 3, 3], checked."""
+    """Reads axis-angle [N, 24, 3] or rotations [N, 24, 3, 3]."""
     path = arrays.path
     if "joint_names" in arrays:
         names = [str(name) for name in arrays["joint_names"].ravel()]
@@ -180,7 +187,7 @@ def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:
 
 
 def _camera(arrays: Npz, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Focal length, center and size of every image; what is not there is assumed, and said."""
+    """Reads focal length, center and size of every image; warns of what it has to assume."""
     path = arrays.path
     size = np.broadcast_to(_pixels(arrays, "image_size", (*lead, 2), (2,)), (*lead, 2))
     focal, center = np.full((*lead, 2), DEFAULT_FOCAL, size.dtype), size / 2
@@ -209,7 +216,7 @@ def _numbers(arrays: Npz, key: str) -> np.ndarray:
 
 
 def _key(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
-    """The numbers of a key, as floats, of one of the shapes; None stands for any length."""
+    """Reads the numbers of a key, of one of the shapes, as floats; None stands for any length."""
     array = _numbers(arrays, key)
     fits = (
         len(shape) == array.ndim
@@ -223,7 +230,7 @@ def _key(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
 
 
 def _pixels(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
-    """As `_key`, with NaN for rows that are no lengths in pixels; not all may be such."""
+    """Reads lengths in pixels, and puts NaN where some are not above 0; refuses if none is."""
     array = _key(arrays, key, *shapes)
     good = np.isfinite(array) & (array > 0)
     if good.all():

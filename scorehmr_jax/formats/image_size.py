@@ -1,61 +1,94 @@
 """Width and height of images, from their headers or from a file; no pixel is decoded."""
 
 import json
+import os
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from body_model.files import is_npy, is_npz, local_path, read_npy, read_npz
+from body_model.files import is_npy, is_npz, local_path, read_npy, read_npz, warn_of_unread
 from body_model.pickles import load_pickle
-from scorehmr_jax.formats.tables import warn_of_unread
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap width and height when the image is shown
 
 
-def from_headers(folder: str | Path, names: Sequence[str]) -> np.ndarray:
-    """Sizes of image files as they are shown, that is with EXIF rotation applied.
+def from_headers(folder: str | Path, names: Sequence[str]) -> Float[np.ndarray, "N 2"]:
+    """Reads the sizes of image files as they are shown, that is turned as their EXIF data say.
 
     Args:
         folder: where the names start.
         names: N paths inside the folder.
     Returns:
-        [N, 2] float64, width and height in pixels.
+        Width and height in pixels, float64.
     Raises:
         ValueError: if a file is missing or is no image.
         ImportError: if Pillow is not installed.
     """
+    root = local_path(folder)
+    # Views and frames repeat names rarely; a data set of people in crowds repeats them often.
+    known = {name: _shown_size(root / name) for name in dict.fromkeys(names)}
+    return np.array([known[name] for name in names], np.float64).reshape(-1, 2)
+
+
+def _shown_size(path: Path) -> tuple[int, int]:
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError(
             "reading image sizes needs Pillow: pip install pillow, or give the sizes in a file"
         ) from error
-
-    def size(name: str) -> tuple[int, int]:
-        path = Path(folder) / name
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                # Of a PNG this would decode the picture; JPEGs are what cameras turn.
-                turned = image.format in ("JPEG", "MPO")
-                sideways = turned and image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-        except (OSError, SyntaxError) as error:
-            raise ValueError(
-                f"{path}: expected an image, to read its width and height ({error}); check the "
-                "folder of images, or give the sizes in a file"
-            ) from error
-        return (height, width) if sideways else (width, height)
-
-    # Views and frames repeat names rarely; a data set of people in crowds repeats them often.
-    known = {name: size(name) for name in dict.fromkeys(names)}
-    return np.array([known[name] for name in names], np.float64).reshape(-1, 2)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # none of them is decoded
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # Pillow exchanges a TIFF's sides itself, but not in every version.
+            if hasattr(image, "tag_v2"):
+                width, height = image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+            sideways = _orientation(image, path) in _SIDEWAYS
+    # A damaged file can fail in any way.
+    except Exception as error:
+        raise ValueError(
+            f"{path}: expected an image that Pillow reads ({error}); check the folder of images, "
+            "or give the sizes in a file"
+        ) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    return (height, width) if sideways else (width, height)
 
 
-def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """Sizes of the images of groups, from a file that lists them.
+def _orientation(image: Any, path: Path) -> int:
+    """Reads the EXIF number of how a picture is to be turned when it is shown; 1 is as it is."""
+    from PIL import Image
+
+    try:
+        if image.format == "PNG" and "exif" not in image.info:
+            image.info["exif"] = _exif_after_pixels(path)
+        # Not image.getexif(): of a PNG it would decode the pixels.
+        return Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1)
+    except Exception:  # viewers, too, show a picture with damaged EXIF data as it is
+        return 1
+
+
+def _exif_after_pixels(path: Path) -> bytes | None:
+    """Reads the EXIF data of a PNG, wherever in the file they are."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"eXIf":
+                return file.read(length)
+            file.seek(length + 4, os.SEEK_CUR)  # with the check sum
+    return None
+
+
+def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[Float[np.ndarray, "N 2"]]:
+    """Reads the sizes of the images of groups from a file that lists them.
 
     The file is an .npz with `img_size_wh` (or one array of any name), an .npy, .json or .pkl. It
     holds one (width, height) for all, one for each group, one for each image in order, or a
@@ -108,15 +141,22 @@ def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[np.ndarr
 
 def _read(path: Path) -> Any:
     if path.suffix == ".json":
+        if not path.is_file():
+            raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if is_npy(path):
+    if is_npy(path) or path.suffix == ".npy":
         return read_npy(path)
-    if is_npz(path):
+    if is_npz(path) or path.suffix == ".npz":
         arrays = read_npz(path)
-        key = min(arrays) if len(arrays) == 1 else "img_size_wh"
+        key = min(arrays) if len(arrays) == 1 and not arrays.objects else "img_size_wh"
+        if key.lower().endswith("hw"):
+            raise ValueError(
+                f"{path}: {key} seems to hold height and width; expected img_size_wh, width and "
+                "height: exchange the columns"
+            )
         if key in arrays:
             warn_of_unread(str(path), {*arrays, *arrays.objects}, (key,))
         if key not in arrays:

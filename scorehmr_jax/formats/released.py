@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float
 from numpy.typing import DTypeLike
 
 from scorehmr_jax import units
@@ -30,18 +31,21 @@ _UNTRUSTED_3D = slice(1, 15)
 
 @dataclass(frozen=True)
 class Group:
-    """Images that are refined together: a data set, a sequence or the views of one moment."""
+    """Images that are refined together: a data set, a sequence or the views of one moment.
+
+    Arrays are numpy's.
+    """
 
     names: tuple[str, ...]  # N images
     estimate: Estimate  # of a regression network
     keypoints: Keypoints2D  # [N, 44] detections: 25 of OpenPose, then 19 annotated ones
-    joints_3d: np.ndarray  # [N, 44, 3] true joints, metres; place and frame as annotated
-    confidence_3d: np.ndarray  # [N, 44] 0 where there is no true joint
-    pose: np.ndarray  # [N, 24, 3] true axis-angle, radians; zero where there is none
-    betas: np.ndarray  # [N, 10] true shape
-    has_body: np.ndarray  # [N] bool, whether true pose and shape are both known
+    joints_3d: Float[np.ndarray, "N 44 3"]  # true joints, metres; place and frame as annotated
+    confidence_3d: Float[np.ndarray, "N 44"]  # 0 where there is no true joint
+    pose: Float[np.ndarray, "N 24 3"]  # true axis-angle, radians; zero where there is none
+    betas: Float[np.ndarray, "N 10"]  # true shape
+    has_body: Bool[np.ndarray, " N"]  # true pose and shape are both known
     camera: Camera | None = None  # where image sizes were given
-    features: np.ndarray | None = None  # [N, F] standardised
+    features: Float[np.ndarray, "N F"] | None = None  # standardised
 
     def __len__(self) -> int:
         return len(self.names)
@@ -107,7 +111,7 @@ def warn_of_mixed_sequences(path: str | Path, groups: Sequence[Group]) -> None:
 
 
 def concatenate(groups: Sequence[Group]) -> Group:
-    """All images of the groups in one, in their order."""
+    """Puts all images of the groups into one group, in their order."""
 
     def joined(name: str) -> Any:
         parts = [getattr(group, name) for group in groups]
@@ -120,15 +124,14 @@ def concatenate(groups: Sequence[Group]) -> Group:
 _KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
 _KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
 _ANNOTATION_KEYS = (
-    "imgname", "center", "scale", "body_pose", "has_body_pose", "betas", "has_betas",
+    *("imgname", "center", "scale", "body_pose", "has_body_pose", "betas", "has_betas"),
     *(key for key, _ in (*_KEYPOINTS_2D, *_KEYPOINTS_3D)),
-)  # fmt: skip
+)
 # Of persons and hands, in files of this format that other code reads.
 _OTHER_ANNOTATIONS = (
-    "personid", "person_id", "extra_info", "gender", "genders", "hand_pose", "has_hand_pose",
-    "left_hand_keypoints_2d", "left_hand_keypoints_3d", "right_hand_keypoints_2d",
-    "right_hand_keypoints_3d",
-)  # fmt: skip
+    *("personid", "person_id", "extra_info", "gender", "genders", "hand_pose", "has_hand_pose"),
+    *(f"{side}_hand_keypoints_{axes}d" for side in ("left", "right") for axes in (2, 3)),
+)
 _PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
 _FEATURE_KEYS = all_keys()
 

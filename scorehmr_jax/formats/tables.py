@@ -1,8 +1,7 @@
 """Columns of numbers by name, from an .npz or from a pickled list of dicts, checked as read."""
 
-import difflib
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from body_model.files import is_npz, local_path, npz_keys, read_npz
+from body_model.files import is_npz, local_path, npz_keys, read_npz, warn_of_unread
 from body_model.pickles import load_pickle
 
 
@@ -85,30 +84,6 @@ class Table:
     def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
         """Returns the same as `array`, or zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
-
-
-def warn_of_unread(
-    where: str, held: Iterable[Any], read: Collection[str], others: Collection[str] = ()
-) -> None:
-    """Warns of keys that a file holds and that nothing reads, and guesses what they were meant for.
-
-    Args:
-        where: begins the message.
-        held: the file's keys.
-        read: the keys that are read.
-        others: keys that such files are known to have, and that are left alone in silence.
-    """
-    unknown = sorted(str(key) for key in {*held} - {*read} - {*others})
-    if not unknown:
-        return
-    named = []
-    for key in unknown:
-        close = difflib.get_close_matches(key.lower(), read, 1, cutoff=0.7)
-        meant = [*close, *(each for each in read if each in key.lower())]
-        named.append(f"{key} ({meant[0]}?)" if meant else key)
-    warnings.warn(
-        f"{where}: not read: {', '.join(named)}; known are {', '.join(read)}", stacklevel=3
-    )
 
 
 def _some(rows: np.ndarray) -> str:

@@ -5,6 +5,7 @@ other forms compute the same from the same weights: `folded.py` for the loop, wh
 many times, and `training_form.py` for training, where the weights change with every step.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,10 +34,13 @@ class Denoiser(Network):
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if type(value) is not int or value < (name in ("hidden", "blocks")):
+            least = 1 if name in ("hidden", "blocks") else 0
+            # A damaged file must not ask for a million blocks.
+            most = 1000 if "blocks" in name else math.inf
+            if type(value) is not int or not least <= value <= most:
                 raise ValueError(
-                    f"{name}: expected a whole number of at least "
-                    f"{int(name in ('hidden', 'blocks'))}, found {value!r}"
+                    f"{name}: expected a whole number of at least {least}"
+                    f"{' and at most 1000' if most == 1000 else ''}, found {value!r}"
                 )
 
     @property

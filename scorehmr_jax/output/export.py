@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Real
 
 from body_model.files import writing
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
@@ -19,9 +20,9 @@ MAX_INFLUENCES = 4  # bones per vertex that every glTF viewer supports
 def save_glb(
     path: str | Path,
     body: SMPL,
-    poses: Array,
-    betas: Array,
-    translation: Array,
+    poses: Real[Array, "T 24 3 3"] | Real[Array, "T 24 3"],
+    betas: Real[Array, " B"],
+    translation: Real[Array, "T 3"],
     fps: float = 30.0,
     camera_frame: bool = True,
 ) -> None:
@@ -178,7 +179,7 @@ class _Buffer:
 
 
 def _influences(skin_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The strongest bones [V, 4] of each vertex and their weights, which sum to 1."""
+    """Finds the strongest bones [V, 4] of each vertex and their weights, which sum to 1."""
     bones = np.argsort(-skin_weights, axis=1, kind="stable")[:, :MAX_INFLUENCES]
     weights = np.take_along_axis(skin_weights, bones, 1)
     weights /= weights.sum(1, keepdims=True)
@@ -187,14 +188,14 @@ def _influences(skin_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _continuous(quaternions: np.ndarray) -> np.ndarray:
-    """Signs chosen so that neighbouring frames [T, J, 4] are near: some viewers blend linearly."""
+    """Chooses signs that bring neighbouring frames [T, J, 4] near: some viewers blend linearly."""
     dots = np.sum(quaternions[1:] * quaternions[:-1], -1, keepdims=True)
     signs = np.cumprod(np.where(dots < 0, -1.0, 1.0), axis=0)
     return np.concatenate([quaternions[:1], quaternions[1:] * signs])
 
 
-def _normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit vertex normals [V, 3]; of a vertex without faces, the y axis."""
+def _normals(vertices: np.ndarray, faces: Array) -> np.ndarray:
+    """Returns unit vertex normals [V, 3]; of a vertex without faces, the y axis."""
     faces = np.asarray(faces)
     corners = vertices[faces]
     area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

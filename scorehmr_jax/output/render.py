@@ -1,97 +1,99 @@
 """Pictures of a body over its image, without a display or a GPU.
 
-The mesh is drawn by a small z-buffer in numpy with smooth shading, keypoints by matplotlib (the
-extra `viz`), imported on first use. Points are in the camera frame (x right, y down, z forward,
-metres), pictures are [H, W, 3] uint8.
+Keypoints are drawn by matplotlib (the extra `viz`), imported on first use. Points are in the camera
+frame (x right, y down, z forward, metres), pictures are [H, W, 3] uint8.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import pairwise
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
+from jaxtyping import Int, Real, Shaped
 
-from body_model.files import writing
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.camera import project
+from body_model.pytree import Array
+from scorehmr_jax.output.pictures import Picture
+from scorehmr_jax.output.rasterize import draw_mesh
 from scorehmr_jax.types import Camera, Keypoints2D
 
-BONES = (
-    ("nose", "neck"), ("neck", "pelvis"), ("nose", "right_eye"), ("right_eye", "right_ear"),
-    ("nose", "left_eye"), ("left_eye", "left_ear"), ("neck", "right_shoulder"),
-    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("neck", "left_shoulder"),
-    ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("pelvis", "right_hip"),
-    ("right_hip", "right_knee"), ("right_knee", "right_ankle"), ("pelvis", "left_hip"),
-    ("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_ankle", "right_heel"),
-    ("right_ankle", "right_big_toe"), ("right_big_toe", "right_small_toe"),
-    ("left_ankle", "left_heel"), ("left_ankle", "left_big_toe"),
-    ("left_big_toe", "left_small_toe"),
-)  # fmt: skip
+# Of OpenPose-25, from the middle of the body outwards.
+CHAINS = (
+    ("nose", "neck", "pelvis"),
+    ("nose", "right_eye", "right_ear"),
+    ("nose", "left_eye", "left_ear"),
+    ("neck", "right_shoulder", "right_elbow", "right_wrist"),
+    ("neck", "left_shoulder", "left_elbow", "left_wrist"),
+    ("pelvis", "right_hip", "right_knee", "right_ankle", "right_heel"),
+    ("pelvis", "left_hip", "left_knee", "left_ankle", "left_heel"),
+    ("right_ankle", "right_big_toe", "right_small_toe"),
+    ("left_ankle", "left_big_toe", "left_small_toe"),
+)
+BONES = tuple(pair for chain in CHAINS for pair in pairwise(chain))
 SIDE_COLORS = {"left": "#0a84c6", "right": "#e5552b", "middle": "#3d3d45"}
 SKIN = (0.80, 0.76, 0.72)
-# Lights as (direction towards the light, strength), camera frame: key, fill and rim light.
-LIGHTS = (((-0.45, -0.65, -0.62), 0.62), ((0.80, -0.10, -0.58), 0.24), ((0.10, -0.90, 0.45), 0.16))
-AMBIENT = 0.26
-NEAR = 0.05  # metres; faces nearer than this, or behind the camera, are not drawn
-SAMPLES = 2  # per pixel of the picture, along x and along y
+MAX_SIDE = 16384  # pixels of a picture
 
 
 def render(
-    vertices: np.ndarray,
-    faces: np.ndarray,
+    vertices: Real[Array, "V 3"],
+    faces: Int[Array, "F 3"],
     camera: Camera,
     *,
     keypoints: Keypoints2D | None = None,
-    joints: np.ndarray | None = None,
-    background: np.ndarray | None = None,
+    joints: Real[Array, "K 2"] | None = None,
+    background: Shaped[Array, "..."] | None = None,
     crop: tuple[float, float, float, float] | None = None,
     scale: float = 1.0,
     color: tuple[float, float, float] = SKIN,
-) -> np.ndarray:
-    """A shaded mesh as the camera sees it, with 2D keypoints over it.
+) -> Picture:
+    """Draws a shaded mesh as the camera sees it, with 2D keypoints over it.
 
     Args:
-        vertices: [V, 3] in the camera frame, metres.
+        vertices: [V, 3] in the camera frame, metres. What is behind the camera is not drawn.
         faces: [F, 3] vertex indices, counter-clockwise seen from outside.
         camera: one camera, without leading axes.
-        keypoints: detections, drawn as a skeleton; OpenPose-25, or any number as dots.
+        keypoints: detections [K], drawn as a skeleton if they are OpenPose-25, else as dots. Those
+            without confidence or a finite place are left out.
         joints: [K, 2] projected joints in pixels, drawn as small rings.
-        background: image of the camera's size, [H, W, 3] uint8 or in [0, 1]; blank if None.
+        background: the image, [H, W, 3] or grey [H, W], uint8 or fractions in [0, 1]; blank if
+            None.
         crop: (left, top, right, bottom) in pixels; the whole image if None.
         scale: pixels of the picture per pixel of the image.
         color: RGB in [0, 1] of the mesh.
     Returns:
         [H, W, 3] uint8.
     Raises:
-        ValueError: if the vertices are not finite or their shape is wrong.
+        ValueError: naming the argument, if its shape or its numbers are not as told above, the
+            picture would have no pixel or too many, or the mesh lies around the camera.
     """
-    vertices, faces = np.asarray(vertices, float), np.asarray(faces, np.int64)
-    if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise ValueError(f"vertices: expected shape [V, 3], found {list(vertices.shape)}")
-    if not np.isfinite(vertices).all():
-        raise ValueError("vertices: found NaN or infinity; leave this sample out of the pictures")
+    points, indices = _mesh(vertices, faces)
+    camera = _one_camera(camera)
+    width, height = camera.image_size
+    left, top, right, bottom = crop or (0.0, 0.0, width, height)
+    size = _picture_size(left, top, right, bottom, scale)
+    rgb = np.asarray(color, float)
+    if rgb.shape != (3,) or not ((rgb >= 0) & (rgb <= 1)).all():
+        raise ValueError(f"color: expected red, green and blue in [0, 1], found {color}")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = (float(s) for s in np.asarray(camera.image_size))
-    left, top, right, bottom = crop or (0.0, 0.0, width, height)
-    size = round((right - left) * scale), round((bottom - top) * scale)
     # At 100 dots per inch a size of 1 / 100 inch is a pixel.
     figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, facecolor="white")
     canvas = FigureCanvasAgg(figure)
     ax = figure.add_axes((0, 0, 1, 1))
     ax.set_axis_off()
     if background is not None:
-        ax.imshow(background, extent=(0, width, height, 0), interpolation="bilinear")
-    mesh = _draw_mesh(vertices, faces, camera, (left, top), scale, size, np.asarray(color))
+        image = _as_rgb(background, round(width), round(height))
+        ax.imshow(image, extent=(0, width, height, 0), interpolation="bilinear")
+    mesh = draw_mesh(points, indices, camera, (left, top), scale, size, rgb)
     ax.imshow(mesh, extent=(left, right, bottom, top), interpolation="none", zorder=2)
     if keypoints is not None:
-        _draw_keypoints(ax, np.asarray(keypoints.xy), np.asarray(keypoints.confidence), size[1])
+        _draw_keypoints(ax, keypoints, size[1])
     if joints is not None:
-        x, y = np.asarray(joints).T
-        ax.scatter(x, y, s=size[1] * 0.02, facecolors="white", edgecolors="#222", lw=0.7,
-                   zorder=5)  # fmt: skip
+        x, y = _points(joints, "joints").T
+        ring: dict[str, Any] = {"facecolors": "white", "edgecolors": "#222", "lw": 0.7, "zorder": 5}
+        ax.scatter(x, y, s=size[1] * 0.02, **ring)
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
     ax.set_aspect("auto")
@@ -99,99 +101,111 @@ def render(
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _draw_mesh(
-    vertices: np.ndarray,
-    faces: np.ndarray,
-    camera: Camera,
-    origin: tuple[float, float],
-    scale: float,
-    size: tuple[int, int],
-    color: np.ndarray,
-) -> np.ndarray:
-    """The shaded mesh as an RGBA picture [H, W, 4] of `size`, in [0, 1]."""
-    corners = vertices[faces]
-    area = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.stack(
-        [
-            sum(np.bincount(faces[:, i], area[:, axis], len(vertices)) for i in range(3))
-            for axis in range(3)
-        ],
-        -1,
-    )
-    facing = np.einsum("fd,fd->f", area, corners[:, 0]) < 0
-    visible = facing & (corners[..., 2].min(1) > NEAR)
-    corners, faces = corners[visible], faces[visible]
-    fine = scale * SAMPLES
-    width, height = size[0] * SAMPLES, size[1] * SAMPLES
-    pixels = ((np.asarray(project(jnp.asarray(vertices), camera)) - origin) * fine)[faces]
-    pixel, face, weights = _rasterize(pixels, corners[..., 2], width, height)
-
-    # The light runs smoothly over the flat faces, as vertex normals are blended at each sample.
-    normal = np.einsum("nk,nkd->nd", weights, normals[faces[face]])
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
-    light = np.full(len(pixel), AMBIENT)
-    for direction, strength in LIGHTS:
-        towards = np.asarray(direction) / np.linalg.norm(direction)
-        light += strength * np.maximum(normal @ towards, 0)
-    samples = np.zeros((height * width, 4))
-    samples[pixel, :3] = np.clip(color * light[:, None] ** 0.9 * 1.15, 0, 1)
-    samples[pixel, 3] = 1
-    picture = samples.reshape(size[1], SAMPLES, size[0], SAMPLES, 4).mean((1, 3))
-    # Colour is averaged over the samples that the mesh covers, not over the empty ones.
-    picture[..., :3] /= np.maximum(picture[..., 3:], 1e-9)
-    return np.clip(picture, 0, 1)
-
-
-def _rasterize(
-    corners: np.ndarray, depth: np.ndarray, width: int, height: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The nearest triangle at every pixel centre that one covers.
+def crop_around(xy: Real[Array, "*N 2"], margin: float = 0.18) -> tuple[float, float, float, float]:
+    """Finds a box around points.
 
     Args:
-        corners: [F, 3, 2] in pixels.
-        depth: [F, 3] positive.
-        width, height: of the picture.
+        xy: [..., 2] pixels. Those that are not finite have no say.
+        margin: around them, as a part of their height.
     Returns:
-        Pixels [P] as y * width + x, their faces [P], and the corners' weights [P, 3].
+        (left, top, right, bottom), pixels.
+    Raises:
+        ValueError: if no point is finite.
     """
-    limit = np.array([width, height])
-    # Every pixel of every triangle's bounding box is a candidate.
-    low = np.clip(np.floor(corners.min(1)), 0, limit).astype(int)
-    high = np.clip(np.ceil(corners.max(1)), 0, limit).astype(int)
-    box = high - low
-    count = box.prod(1)
-    face = np.repeat(np.arange(len(corners)), count)
-    index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    y, x = np.divmod(index, np.maximum(box[face, 0], 1))
-    x, y = x + low[face, 0], y + low[face, 1]
-
-    # Weight k is the area opposite corner k over the triangle's: an affine function of x and y.
-    ahead, behind = np.roll(corners, -1, 1), np.roll(corners, -2, 1)
-    slope = np.stack([ahead[..., 1] - behind[..., 1], behind[..., 0] - ahead[..., 0]], -1)
-    twice_area = np.einsum("fd,fd->f", slope[:, 0], corners[:, 0] - ahead[:, 0])
-    slope /= np.where(twice_area == 0, np.inf, twice_area)[:, None, None]
-    constant = -np.einsum("fkd,fkd->fk", slope, ahead)
-    slope, constant = slope.astype(np.float32), constant.astype(np.float32)
-    centre = np.stack([x, y], -1).astype(np.float32) + np.float32(0.5)
-    weights = np.einsum("nkd,nd->nk", slope[face], centre) + constant[face]
-    inside = np.flatnonzero((weights >= -1e-4).all(1) & (twice_area != 0)[face])
-
-    # One over depth is affine in the picture; the nearest candidate, written last, stays.
-    nearness = np.einsum("nk,nk->n", weights[inside], 1 / depth[face[inside]])
-    inside = inside[np.argsort(nearness, kind="stable")]
-    winner = np.full(width * height, -1)
-    winner[y[inside] * width + x[inside]] = inside
-    pixel = np.flatnonzero(winner >= 0)
-    return pixel, face[winner[pixel]], weights[winner[pixel]]
+    points = np.asarray(xy, float).reshape(-1, 2)
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        raise ValueError("xy: expected points to put a box around, found none that is finite")
+    low, high = points.min(0), points.max(0)
+    pad = margin * (high[1] - low[1])
+    left, top, right, bottom = (float(edge) for edge in (*(low - pad), *(high + pad)))
+    return left, top, right, bottom
 
 
-def _draw_keypoints(ax, xy: np.ndarray, confidence: np.ndarray, height: int) -> None:
+def _mesh(vertices: Any, faces: Any) -> tuple[np.ndarray, np.ndarray]:
+    points, indices = np.asarray(vertices, float), np.asarray(faces)
+    for name, array in (("vertices", points), ("faces", indices)):
+        if array.ndim != 2 or array.shape[1] != 3:
+            letter = name[0].upper()
+            raise ValueError(f"{name}: expected shape [{letter}, 3], found {list(array.shape)}")
+    if not np.isfinite(points).all():
+        raise ValueError("vertices: found NaN or infinity; leave this sample out of the pictures")
+    if indices.size and not (indices.min() >= 0 and indices.max() < len(points)):
+        raise ValueError(
+            f"faces: expected indices of {len(points)} vertices, found {indices.min()} to "
+            f"{indices.max()}; they are of another mesh"
+        )
+    return points, indices.astype(np.int64)
+
+
+def _one_camera(camera: Camera) -> Camera:
+    """The camera in numpy's numbers, checked."""
+    camera = jax.tree.map(lambda number: np.asarray(number, float), camera)
+    for name, value in vars(camera).items():
+        if value.shape != (2,):
+            raise ValueError(
+                f"camera.{name}: expected the 2 numbers of one camera, found shape "
+                f"{list(value.shape)}; pick a frame: jax.tree.map(lambda a: a[i], camera)"
+            )
+        if not np.isfinite(value).all() or (name != "center" and not (value > 0).all()):
+            raise ValueError(f"camera.{name}: expected pixels above 0, found {value.tolist()}")
+    return camera
+
+
+def _picture_size(
+    left: float, top: float, right: float, bottom: float, scale: float
+) -> tuple[int, int]:
+    sides = np.array([right - left, bottom - top], float) * scale
+    if not ((sides >= 0.5) & (sides <= MAX_SIDE)).all():
+        raise ValueError(
+            f"crop, scale: expected a picture of 1 to {MAX_SIDE} pixels a side, found "
+            f"{sides[0]:g} x {sides[1]:g}, of the image from ({left:g}, {top:g}) to ({right:g}, "
+            f"{bottom:g}) at scale {scale:g}"
+        )
+    return max(round(sides[0]), 1), max(round(sides[1]), 1)
+
+
+def _as_rgb(image: Any, width: int, height: int) -> np.ndarray:
+    """An image [H, W, 3] as matplotlib shows it without guessing."""
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[:2] != (height, width) or image.shape[2] not in (3, 4):
+        raise ValueError(
+            f"background: expected the camera's image, [{height}, {width}, 3], found "
+            f"{list(image.shape)}; give the camera of this image"
+        )
+    if image.dtype == np.uint8:
+        return image[..., :3]
+    fractions = image[..., :3].astype(np.float32)
+    if not ((fractions >= 0) & (fractions <= 1)).all():
+        raise ValueError(
+            f"background: expected uint8, or fractions in [0, 1]; found {image.dtype} from "
+            f"{np.min(fractions):g} to {np.max(fractions):g}"
+        )
+    return fractions
+
+
+def _points(xy: Any, name: str) -> np.ndarray:
+    points = np.asarray(xy, float)
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(f"{name}: expected shape [K, 2], found {list(points.shape)}")
+    return points
+
+
+def _draw_keypoints(ax: Any, keypoints: Keypoints2D, height: int) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
 
-    seen = confidence > 0
+    xy = _points(keypoints.xy, "keypoints.xy")
+    confidence = np.asarray(keypoints.confidence, float)
+    if confidence.shape != xy.shape[:1]:
+        raise ValueError(
+            f"keypoints.confidence: expected shape [{len(xy)}], found {list(confidence.shape)}"
+        )
+    seen = (confidence > 0) & np.isfinite(xy).all(1)
     # Unsure detections fade.
-    alpha = 0.25 + 0.7 * np.clip(confidence, 0, 1)
+    alpha = 0.25 + 0.7 * np.clip(np.nan_to_num(confidence), 0, 1)
     width = max(height / 280, 1.0)
     names = OPENPOSE_25 if len(xy) >= len(OPENPOSE_25) else ()
     bones = [(names.index(a), names.index(b)) for a, b in BONES] if names else []
@@ -201,79 +215,14 @@ def _draw_keypoints(ax, xy: np.ndarray, confidence: np.ndarray, height: int) -> 
     colors = [to_rgba(_side(names[b]), f) for (_, b), f in zip(bones, fade, strict=True)]
     halo = [to_rgba("white", f) for f in fade]
     for extra, color in ((1.2, halo), (0.0, colors)):
-        ax.add_collection(
-            LineCollection(lines, colors=color, linewidths=width + extra, capstyle="round",
-                           zorder=3)
-        )  # fmt: skip
+        style: dict[str, Any] = {"linewidths": width + extra, "capstyle": "round", "zorder": 3}
+        ax.add_collection(LineCollection(lines, colors=color, **style))
     sides = [_side(name) for name in names] + [SIDE_COLORS["middle"]] * (len(xy) - len(names))
-    dots = [to_rgba(side, a) for side, a in zip(sides, alpha, strict=True)]
-    ax.scatter(xy[seen, 0], xy[seen, 1], s=(1.9 * width) ** 2, c=np.array(dots)[seen], lw=0.5,
-               edgecolors="white", zorder=4)  # fmt: skip
+    dots = np.array([to_rgba(side, a) for side, a in zip(sides, alpha, strict=True)])
+    x, y = xy[seen].T
+    size = (1.9 * width) ** 2
+    ax.scatter(x, y, s=size, c=dots[seen], lw=0.5, edgecolors="white", zorder=4)
 
 
 def _side(name: str) -> str:
     return SIDE_COLORS.get(name.split("_")[0], SIDE_COLORS["middle"])
-
-
-def crop_around(xy: np.ndarray, margin: float = 0.18) -> tuple[float, float, float, float]:
-    """A box (left, top, right, bottom) around points [..., 2], wider by a share of its height."""
-    low, high = xy.reshape(-1, 2).min(0), xy.reshape(-1, 2).max(0)
-    pad = margin * (high[1] - low[1])
-    left, top, right, bottom = (float(edge) for edge in (*(low - pad), *(high + pad)))
-    return left, top, right, bottom
-
-
-def contact_sheet(
-    pictures: Sequence[Sequence[np.ndarray]],
-    columns: Sequence[str] = (),
-    rows: Sequence[str] = (),
-    gap: int = 6,
-) -> np.ndarray:
-    """Pictures in a grid with titles.
-
-    Args:
-        pictures: rows of pictures [H, W, 3] uint8; a smaller picture is centred in its cell.
-        columns: a title over each column, or none.
-        rows: a title beside each row, or none.
-        gap: white pixels between cells.
-    Returns:
-        [H, W, 3] uint8.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    cell_h = max(p.shape[0] for row in pictures for p in row)
-    cell_w = max(p.shape[1] for row in pictures for p in row)
-    head, side = 28 if columns else 0, 28 if rows else 0
-    count = max(len(row) for row in pictures)
-    height = head + len(pictures) * (cell_h + gap)
-    width = side + count * (cell_w + gap)
-    sheet = np.full((height, width, 3), 255, np.uint8)
-    for i, row in enumerate(pictures):
-        for j, picture in enumerate(row):
-            h, w = picture.shape[:2]
-            y = head + i * (cell_h + gap) + (cell_h - h) // 2
-            x = side + j * (cell_w + gap) + (cell_w - w) // 2
-            sheet[y : y + h, x : x + w] = picture
-    if not (columns or rows):
-        return sheet
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    canvas = FigureCanvasAgg(figure)
-    figure.figimage(sheet)
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 11, "color": "#333"}
-    for j, title in enumerate(columns):
-        x = side + j * (cell_w + gap) + cell_w / 2
-        figure.text(x / width, 1 - head / 2 / height, title, **style)
-    for i, title in enumerate(rows):
-        y = head + i * (cell_h + gap) + cell_h / 2
-        figure.text(side / 2 / width, 1 - y / height, title, rotation=90, **style)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def save_png(path: str | Path, picture: np.ndarray) -> None:
-    """Writes a picture [H, W, 3] uint8; a file of that name is replaced whole or not at all."""
-    from matplotlib.image import imsave
-
-    with writing(path) as file:
-        imsave(file, picture, format="png")

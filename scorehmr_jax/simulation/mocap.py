@@ -12,6 +12,7 @@ from body_model.io import read_npz
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.types import Array, Number
+from scorehmr_jax.units import check_axis_angle
 
 # Fields of `Mocap`, and the file's keys for them.
 _CLIP_KEYS = {
@@ -75,7 +76,7 @@ def read(path: str | Path) -> Mocap:
         The clips.
     Raises:
         ValueError: if the file cannot be read, a key is missing, a shape is wrong, a number is
-            not finite or an index is not that of a clip.
+            not finite, angles are in degrees or an index is not that of a clip.
     """
     data = read_npz(path)
     missing = [key for key in _KEYS if key not in data]
@@ -90,6 +91,7 @@ def read(path: str | Path) -> Mocap:
     for key in ("poses", "trans"):
         if not np.isfinite(data[key]).all():
             raise ValueError(f"{path}: {key} holds numbers that are not finite; leave them out")
+    check_axis_angle(data["poses"], f"{path}: poses")
     index = data["clip_index"]
     if index.dtype.kind not in "iu":
         raise ValueError(f"{path}: clip_index: expected integers, found {index.dtype}")

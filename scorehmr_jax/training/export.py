@@ -96,7 +96,7 @@ def _write_released(
     network = network_of(config)
     if not isinstance(network, Denoiser):
         raise ValueError(
-            f"{out}: the released code has the paper's denoiser alone, no {type(network).__name__}; "
+            f"{out}: the released code has no {type(network).__name__}, only the paper's denoiser; "
             "choose .npz, .safetensors or no suffix"
         )
     config = {**describe(network), **config, "written_by": versions()}

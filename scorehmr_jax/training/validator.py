@@ -84,7 +84,7 @@ class Validator:
         Raises:
             ImportError: if matplotlib is not installed.
         """
-        from scorehmr_jax.output.render import save_png
+        from scorehmr_jax.output.pictures import save_png
         from scorehmr_jax.output.sample_pictures import draw_samples
 
         drawn = self._placement.gather(self._samples(params, self._features, key))

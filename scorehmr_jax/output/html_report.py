@@ -4,16 +4,16 @@ Needs jinja2 and matplotlib (the extra `viz`), imported on first use.
 """
 
 import base64
-import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
-
-import numpy as np
 
 from body_model.files import write_text
+from scorehmr_jax.output.pictures import Picture, png_bytes
+
+_COLORS = 256  # of an embedded picture: half the size, and no difference to be seen
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Figure:
 
     title: str
     caption: str
-    picture: np.ndarray  # [H, W, 3] uint8
+    picture: Picture  # [H, W, 3] uint8
 
 
 @dataclass(frozen=True)
 class Row:
-    """The figures of one setting, each {name of metric: value}; NaN where there is none."""
+    """The measurements of one setting, each {name of metric: value}; NaN where there is none."""
 
     name: str
     before: Mapping[str, float]
@@ -35,7 +35,7 @@ class Row:
 
 
 def save_report(
-    path: str | Path,
+    path: str | os.PathLike[str],
     title: str,
     lead: str,
     metrics: Mapping[str, str],
@@ -43,7 +43,7 @@ def save_report(
     figures: Sequence[Figure] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Write the report; it opens by itself, with no other file and no network.
+    """Writes the report; it opens by itself, with no other file and no network.
 
     Args:
         path: the .html file to write; replaced whole or not at all.
@@ -55,23 +55,27 @@ def save_report(
     """
     import jinja2
 
-    source = files("scorehmr_jax.output").joinpath("report.html.j2").read_text("utf-8")
-    template = jinja2.Environment(autoescape=True).from_string(source)
+    text = files("scorehmr_jax.output").joinpath("html_report.html.j2").read_text("utf-8")
+    template = jinja2.Environment(autoescape=True).from_string(text)
     html = template.render(
         title=title,
         lead=lead,
         notes=notes,
         columns=[{"name": name, "unit": unit} for name, unit in metrics.items()],
         rows=[{"name": row.name, "cells": [_cell(row, name) for name in metrics]} for row in rows],
-        figures=[
-            {"title": f.title, "caption": f.caption, "png": _base64_png(f.picture)} for f in figures
-        ],
+        figures=[{"title": f.title, "caption": f.caption, "png": _base64_png(f)} for f in figures],
     )
     write_text(path, html)
 
 
 def format_table(metrics: Mapping[str, str], rows: Sequence[Row]) -> str:
-    """The same table as text for a terminal; arguments as of `save_report`."""
+    """Formats the same table as text for a terminal.
+
+    Args:
+        metrics, rows: as for `save_report`.
+    Returns:
+        Lines of equal length: a header, a rule, and a line for each row.
+    """
     header = ["", *(f"{name} ({unit})" for name, unit in metrics.items())]
     lines = [header]
     for row in rows:
@@ -91,6 +95,7 @@ def format_table(metrics: Mapping[str, str], rows: Sequence[Row]) -> str:
 
 
 def _cell(row: Row, name: str) -> dict[str, str | None]:
+    """Formats a metric before and after, with the change and whether it is for the better."""
     before, after = row.before.get(name, math.nan), row.after.get(name, math.nan)
     cell: dict[str, str | None] = {"from": _number(before), "to": _number(after)}
     if math.isfinite(before) and math.isfinite(after) and before > 0:
@@ -102,7 +107,7 @@ def _cell(row: Row, name: str) -> dict[str, str | None]:
 
 
 def _number(value: float) -> str | None:
-    """Two or three significant digits, as people write them."""
+    """Formats two or three significant digits, as people write them."""
     if not math.isfinite(value):
         return None
     if value >= 100:
@@ -112,9 +117,5 @@ def _number(value: float) -> str | None:
     return f"{value:#.2g}" if value > 0 else f"{value:.1f}"
 
 
-def _base64_png(picture: np.ndarray) -> str:
-    from matplotlib.image import imsave
-
-    stream = io.BytesIO()
-    imsave(stream, picture, format="png")
-    return base64.b64encode(stream.getvalue()).decode()
+def _base64_png(figure: Figure) -> str:
+    return base64.b64encode(png_bytes(figure.picture, _COLORS)).decode()

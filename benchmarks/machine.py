@@ -1,4 +1,4 @@
-"""What a benchmark found, as a file and with where it was found."""
+"""The machine that a benchmark runs on, and the file of what it found."""
 
 import json
 import os
@@ -8,18 +8,18 @@ from typing import Any
 
 import jax
 
+from body_model.files import write_text
+
 
 def write(figures: Any, path: Path | None) -> None:
-    """Writes what JSON can hold, whole or not at all; nothing without a path."""
-    if path is None:
-        return
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(figures, indent=1) + "\n")
-    os.replace(part, path)
+    """Writes figures as JSON, whole or not at all; nothing without a path."""
+    if path is not None:
+        # A figure that is NaN is no reason to lose the others, as write_json has it.
+        write_text(path, json.dumps(figures, indent=1) + "\n")
 
 
-def machine() -> dict[str, Any]:
-    """Where this runs."""
+def describe() -> dict[str, Any]:
+    """Describes this machine, its load, and the versions of Python and JAX."""
     return {
         "device": jax.devices()[0].device_kind,
         "cores": len(os.sched_getaffinity(0)),

@@ -1,0 +1,75 @@
+"""Common dtypes, ranks and leading axes: what JAX converts in silence unless it is told not to.
+
+Done in the open, so that the body runs under `jax_numpy_dtype_promotion=strict`, under
+`jax_numpy_rank_promotion=raise` and on a mesh with explicit axes.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.pytree import Array
+
+
+def result_dtype(*arrays: Any) -> np.dtype:
+    """The floating dtype of a result, by JAX's rules for arrays of different dtypes.
+
+    Args:
+        *arrays: arrays, or None for an argument left out.
+    Returns:
+        The common dtype of the floating arrays; JAX's default float where there is none, so that
+        whole numbers are taken as the numbers they are.
+    """
+    floating = [a for a in arrays if a is not None and jnp.issubdtype(a.dtype, jnp.floating)]
+    return jnp.result_type(*floating) if floating else jnp.result_type(float)
+
+
+def computing_dtype(result: np.dtype) -> np.dtype:
+    """The dtype to compute in for a result of a dtype.
+
+    Args:
+        result: a floating dtype.
+    Returns:
+        float32 for half precision, in which the square of a small angle is 0 and a long sum loses
+        its digits; otherwise `result` itself.
+    """
+    return np.dtype(np.float32) if jnp.finfo(result).bits < 32 else result
+
+
+def same_rank(*arrays: Array) -> list[jax.Array]:
+    """Gives arrays the same number of axes, with leading axes of size 1.
+
+    Args:
+        *arrays: arrays whose shapes broadcast against each other.
+    Returns:
+        The same arrays, none of which has fewer axes than another.
+    """
+    rank = max(array.ndim for array in arrays)
+    return [jnp.expand_dims(array, range(rank - array.ndim)) for array in arrays]
+
+
+def same_batch(*arrays: tuple[Array, int]) -> list[jax.Array]:
+    """Broadcasts the leading axes of arrays against each other.
+
+    Args:
+        *arrays: pairs of an array and the number of its own, trailing axes.
+    Returns:
+        The arrays, with the same leading axes, sharded in the same way.
+    """
+    batches = [array.shape[: array.ndim - own] for array, own in arrays]
+    batch = jnp.broadcast_shapes(*batches)
+    wide = [
+        jnp.broadcast_to(array, (*batch, *array.shape[array.ndim - own :])) for array, own in arrays
+    ]
+    # A factor of 1 that has the sharding of all of them: on a mesh with explicit axes, arrays of
+    # different shardings can be multiplied but not concatenated.
+    one = jnp.ones(batch, wide[0].dtype)
+    for array, (_, own) in zip(wide, arrays, strict=True):
+        if array.size:
+            one = one * jnp.ones_like(array[(..., *[0] * own)])
+    return [
+        array * jnp.expand_dims(one, range(-own, 0))
+        for array, (_, own) in zip(wide, arrays, strict=True)
+    ]

@@ -1,0 +1,164 @@
+"""The results of an evaluation in few figures: for JSON, for print, beside another run's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from scorehmr_jax.evaluation.metric_table import Metric
+from scorehmr_jax.evaluation.results import Results
+from scorehmr_jax.provenance import versions
+from scorehmr_jax.screening import STATUS
+
+_LISTED = 20  # samples named in print; all are in the files
+
+
+def summarize(
+    results: Results,
+    names: Sequence[str],
+    metrics: Mapping[str, Metric],
+    run: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Sums an evaluation up in means and counts, as JSON has them.
+
+    Args:
+        results: with the metrics before (`reg_NAME`) and after (`opt_NAME`), status and stop_step.
+        names: of all samples.
+        metrics: METRICS.
+        run: whatever else describes the run; kept as it is.
+    """
+    measured = {
+        f"{prefix}_{name}": metric
+        for name, metric in metrics.items()
+        for prefix in ("reg", "opt")
+        if f"{prefix}_{name}" in results
+    }
+    parts = {key: results.sequences(key) for key in measured}
+    whole = {key: np.concatenate(arrays) for key, arrays in parts.items()}
+    counts = {key: int(np.isfinite(array).sum()) for key, array in whole.items()}
+    by_sequence = [key for key, metric in measured.items() if metric.by_sequence]
+    firsts = np.cumsum([0, *results.lengths[:-1]])
+    sequences = [
+        {
+            "sequence": str(PurePosixPath(names[int(first)]).parent),
+            "frames": results.lengths[i],
+            **{key: _mean(parts[key][i]) for key in by_sequence},
+        }
+        for i, first in enumerate(firsts)
+        if by_sequence
+    ]
+    status, stop = results["status"], results["stop_step"]
+    return {
+        **run,
+        "samples": results.count,
+        "groups": len(results.lengths),
+        "dropped": results.count - counts["opt_mpjpe"],
+        "status": {text: int(np.sum(status == i)) for i, text in enumerate(STATUS)},
+        "means": {key: _mean(array) for key, array in whole.items()},
+        "counts": counts,
+        "units": {name: metric.unit for name, metric in metrics.items()},
+        "sequences": sequences,
+        "stopped_early": [
+            {"sample": i, "image": names[i], "step": int(stop[i])}
+            for i in map(int, np.flatnonzero(stop >= 0))
+        ],
+        "versions": versions(),
+    }
+
+
+def table(summary: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
+    """Prints the figures before and after, and what was left out.
+
+    Args:
+        summary: from `summarize`.
+        metrics: METRICS.
+    """
+    means, counts = summary["means"], summary["counts"]
+    lines = [f"{'':28}{'unit':>12}{'before':>10}{'after':>10}{'samples':>9}"]
+    for name, metric in metrics.items():
+        before, after = (means.get(f"{prefix}_{name}") for prefix in ("reg", "opt"))
+        if before is not None and after is not None:
+            figures = f"{before:10.2f}{after:10.2f}{counts[f'opt_{name}']:9}"
+            lines.append(f"{metric.title:28}{metric.unit:>12}{figures}")
+    for entry in summary["sequences"]:
+        changes: dict[str, list[str]] = {}
+        for name, metric in metrics.items():
+            before, after = (entry.get(f"{prefix}_{name}") for prefix in ("reg", "opt"))
+            if before is not None and after is not None:
+                change = f"{before:.2f} -> {after:.2f} {metric.unit}"
+                changes.setdefault(metric.title, []).append(change)
+        for title, texts in changes.items():
+            about = f"{entry['sequence']} ({entry['frames']} frames)"
+            lines.append(f"  {about}: {title} {', '.join(texts)}")
+    lines.append(
+        f"{summary['samples']} samples in {summary['groups']} group(s); "
+        f"{summary['dropped']} dropped: no true joints, or numbers that are not finite"
+    )
+    lines += [f"  {n} {text}" for text, n in summary["status"].items() if n]
+    stopped = summary["stopped_early"]
+    if stopped:
+        lines.append(f"{len(stopped)} stopped early, at guided step:")
+        lines += [f"  #{s['sample']} {s['image']}: {s['step']}" for s in stopped[:_LISTED]]
+        if len(stopped) > _LISTED:
+            lines.append("  ... (all in metrics.json)")
+    return "\n".join(lines)
+
+
+def difference_from(
+    results: Results,
+    path: str | Path,
+    other: Mapping[str, np.ndarray],
+    names: Sequence[str],
+    tolerance: float = 0.02,
+) -> str:
+    """Tells how far the figures of each sample are from another run's, and which ones differ.
+
+    Args:
+        results: this run's.
+        path: the other run's file.
+        other: what it holds: reg_mpjpe, opt_re, ... of the same samples.
+        names: of all samples.
+        tolerance: differences above are named, and figures that one of the two does not know.
+    Raises:
+        ValueError: if the file has no figure of as many samples.
+    """
+    ours = results.arrays()
+    common = [
+        name
+        for name in ours
+        if name.startswith(("reg_", "opt_"))
+        and name in other
+        and other[name].shape == ours[name].shape
+    ]
+    if not common:
+        raise ValueError(
+            f"{path}: expected reg_mpjpe, opt_re, ... of {results.count} samples to compare with; "
+            f"found {', '.join(f'{k} {v.shape}' for k, v in other.items()) or 'nothing'}"
+        )
+    lines = [f"compared with {path}:"]
+    far: dict[int, float] = {}
+    for name in common:
+        difference = np.abs(ours[name].astype(np.float64) - other[name])
+        known = np.isfinite(difference)
+        lines.append(
+            f"  {name:12} largest difference {np.max(difference, initial=0, where=known):.5f}, "
+            f"{int(np.sum(difference > tolerance))} of {len(difference)} above {tolerance}"
+        )
+        if (alone := np.isfinite(ours[name]) != np.isfinite(other[name])).any():
+            lines[-1] += f", {int(alone.sum())} known in one of the two alone"
+        difference[alone] = np.inf
+        if len(difference) == results.count:
+            for i in map(int, np.flatnonzero(difference > tolerance)):
+                far[i] = max(far.get(i, 0.0), float(difference[i]))
+    for i, largest in sorted(far.items()):
+        step = int(results["stop_step"][i])
+        stopped = f"stopped here at step {step}" if step >= 0 else "did not stop here"
+        gap = f"differs by {largest:.3f}" if np.isfinite(largest) else "is known in one alone"
+        lines.append(f"  #{i} {names[i]} {gap}: {stopped}")
+    return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean(dtype=np.float64)) if len(known) else None
