@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python >= 3.11 and nothing else. Where python3 is older:
+# `make demo`, `make test` and `make check` need Python >= 3.11 and nothing else. Where python3 is older:
 #     make demo PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ ANNY := anny==0.6.2
 CHECK := import sys; sys.version_info < (3, 11) and sys.exit("needs Python 3.11 or later, found " \
     + sys.version.split()[0] + "; give another with PYTHON=...")
 
-.PHONY: demo test lint types setup clean
+.PHONY: demo test check lint types setup clean
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml Makefile
@@ -27,8 +27,15 @@ demo: setup
 	$(BIN)/python -m scorehmr_jax demo --out demo_out
 
 # On the CPU: its figures are the ones tested, and several workers would share one GPU's memory.
+# Tests of one file share what they compile, so one worker runs them all.
+PYTEST := JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: setup
-	JAX_PLATFORMS=$${JAX_PLATFORMS:-cpu} $(BIN)/python -m pytest -n auto
+	$(PYTEST)
+
+# Before every commit: the tests that take no more than a few seconds.
+check: setup
+	$(PYTEST) -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .

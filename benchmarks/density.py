@@ -2,17 +2,26 @@
 
     python -m benchmarks.density --data DIR --json FILE
 
-DIR holds mocap_poses.npz. The mixture to sample from is chosen on `val`. Lists in the JSON file:
-`likelihood`: mean log-density in nats of the same noisy poses x_t, and its standard error over
-clips. Rotations in 6D fill no volume, so their own density is singular; that of x_t is not. A
-mixture's has a closed form. The network's follows from the probability-flow ODE (Song et al., 2021)
-up to level `top`: 950, where `Prior.sample` starts, and 998, the last even one, end in the standard
-normal; 300 ends in the mixture of 1. `check`: the ODE where there is a closed form.
-`samples`: 2000 poses a set. Distances are means over SMPL's 24 joints, mm, about the root, whose
-orientation is taken away but for `apart_seen`. `apart`: of pairs; `to_train`: to the nearest
-training pose, median; `coverage`: share of test poses with one of the set no farther than the test
-poses' `to_train`. `outside`: share of joints whose axis-angle is more than 5 degrees outside of the
-0.1 to 99.9% range of the training poses; `limits`: by joint; `poses_outside`: of any joint.
+DIR holds mocap_poses.npz. The JSON file has three lists.
+
+`likelihood`: mean log-densities in nats of the same noisy poses x_t, and their standard errors over
+clips. (Rotations in 6D fill no volume, so the density of x_0 would be singular; that of x_t is
+not.) A mixture's density has a closed form; `width` is the variance added to it. The network's
+follows from the probability-flow ODE (Song et al., 2021), which is solved up to the level `top`: at
+950, where `Prior.sample` starts, and at 998, the last even level, x_t counts as standard normal; at
+300 it counts as drawn from the mixture of one component.
+
+`check`: errors of the ODE's solution where the density has a closed form.
+
+`samples`: a row for each set of 2000 poses. Lengths are means over SMPL's 24 joints in mm, about
+the root; the root's orientation is taken away, but for `apart_seen`.
+  apart          mean distance of pairs within the set
+  to_train       median distance to the nearest training pose
+  coverage       share of test poses that have one of the set as near as the test poses' own
+                 `to_train`; the mixture that is sampled from is the best one on `val`
+  outside        share of joints with an axis-angle more than 5 degrees outside of the range from
+                 0.1 to 99.9% of the training poses; `limits` the same by joint
+  poses_outside  share of poses with such a joint
 """
 
 import argparse
@@ -21,15 +30,17 @@ from collections.abc import Callable
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
+from jaxtyping import Bool, Float, Int, Key
 
 import configs
 from benchmarks import machine
+from benchmarks.mixture import Mixture, fit
 from benchmarks.priors import Gaussian
 from body_model import Skeleton, open_body
 from body_model.joints import JOINT_NAMES
@@ -42,92 +53,39 @@ from scorehmr_jax.simulation import mocap
 from scorehmr_jax.types import Array
 
 LEVELS = (10, 50)
-POSES, PROBES = 400, 2  # asked about, of each split
-ODE_STEP, ODE_TOLERANCE = 0.1, 0.5  # in log(noise / signal); nats at any pose
-COUNTS, WIDTHS = (1, 4, 8, 32, 64, 128), (0.0, 1e-4, 1e-3, 1e-2)  # width: variance added
-EM_STEPS, FLOOR = 12, 1e-4  # least variance in any direction: joints of some rigs never turn
-SAMPLES, SAMPLERS = 2000, ((50, 1.0), (10, 1.0), (10, None))  # step and clip; first the default
-MARGIN, MOVED = np.deg2rad(5), slice(1, 22)  # joints with limits: the hands never move here
-
-
-class Mixture(NamedTuple):
-    """K normal distributions."""
-
-    share: Array  # [K]
-    mean: Array  # [K, D]
-    covariance: Array  # [K, D, D]
-
-    def widened(self, variance: Array | float) -> "Mixture":
-        return self._replace(covariance=self.covariance + variance * jnp.eye(self.mean.shape[-1]))
-
-    def at(self, schedule: Schedule, t: Array | int) -> "Mixture":
-        """The density of x_t where this is that of x_0."""
-        signal, spread = (jnp.asarray(c)[t] for c in (schedule.sqrt, schedule.sqrt_one_minus))
-        shrunk = Mixture(self.share, signal * self.mean, signal**2 * self.covariance)
-        return shrunk.widened(spread**2)
-
-    @jax.jit
-    def log_parts(self, x: Array) -> Array:
-        """Log of every component's share times its density at x [N, D], [K, N]."""
-
-        def one(part: Mixture) -> Array:
-            root = jnp.linalg.cholesky(part.covariance)
-            whiten = jax.scipy.linalg.solve_triangular(root, jnp.eye(len(root)), lower=True)
-            normal = norm.logpdf((x - part.mean) @ whiten.T).sum(-1)
-            return jnp.log(part.share) + normal - jnp.log(jnp.diagonal(root)).sum()
-
-        return jax.lax.map(one, self)
-
-    def log_density(self, x: Array) -> Array:
-        return jax.nn.logsumexp(self.log_parts(x), axis=0)
-
-    def sample(self, key: Array, count: int) -> Array:
-        key_part, key_noise = jax.random.split(key)
-        part = jax.random.categorical(key_part, jnp.log(self.share), shape=(count,))
-        noise = jax.random.normal(key_noise, (count, self.mean.shape[-1]))
-        root = jnp.linalg.cholesky(self.covariance)
-        return self.mean[part] + jnp.einsum("nij,nj->ni", root[part], noise)
-
-
-def fit(seed: int, poses: Array, count: int) -> Mixture:
-    """A mixture of so many components, by EM from k-means++ seeds."""
-    rng, x = np.random.default_rng(seed), np.asarray(poses)
-    square, owner = np.full(len(x), 1e9), np.zeros(len(x), int)
-    for i in range(count):
-        away = ((x - x[rng.choice(len(x), p=square / square.sum())]) ** 2).sum(1)
-        owner, square = np.where(away < square, i, owner), np.minimum(square, away)
-    mixture = maximise(x, np.eye(count, dtype=x.dtype)[:, owner])
-    for _ in range(EM_STEPS):
-        mixture = maximise(x, np.asarray(jax.nn.softmax(mixture.log_parts(poses), axis=0)))
-    return mixture
-
-
-def maximise(x: np.ndarray, owned: np.ndarray) -> Mixture:
-    """The likeliest mixture for poses [N, D] of which components own these parts, [K, N]."""
-    total, mean, covariance = [], [], []
-    for weight in owned:
-        near = weight > 1e-6  # of a hundred components, one or two own a pose
-        weight, mine = weight[near, None], x[near]
-        total.append(weight.sum() + 1e-9)
-        mean.append((weight * mine).sum(0) / total[-1])
-        away = np.sqrt(weight) * (mine - mean[-1])
-        covariance.append(away.T @ away / total[-1])
-    parts = (np.array(total) / np.sum(total), np.array(mean), np.array(covariance))
-    return Mixture(*(jnp.asarray(part, x.dtype) for part in parts)).widened(FLOOR)
+POSES = 400  # of each split, whose density is asked for
+PROBES = 2  # random directions that estimate the divergence
+ODE_STEP = 0.1  # in log(noise / signal)
+ODE_TOLERANCE = 0.5  # nats at any pose
+COUNTS = (1, 4, 8, 32, 64, 128)  # components of the mixtures
+WIDTHS = (0.0, 1e-4, 1e-3, 1e-2)  # variances added to them
+SAMPLES = 2000
+SAMPLERS = ((50, 1.0), (10, 1.0), (10, None))  # step and clip of `Prior.sample`; the default first
+MARGIN = np.deg2rad(5)
+MOVED = slice(1, 22)  # joints with limits: the hands never move in this motion capture
 
 
 def flow_log_density(
-    noise: Callable, schedule: Schedule, low: int, tops: dict[int, Mixture | None], probes: int = 0
-) -> Callable[[Array, Array], Array]:
-    """Log-densities at a level by the probability-flow ODE: (x [N, D], key) -> [tops, N].
+    noise: Callable[[Array, Array], Array],
+    schedule: Schedule,
+    low: int,
+    tops: dict[int, Mixture | None],
+    probes: int = 0,
+) -> Callable[[Float[Array, "N D"], Key[Array, ""]], Float[Array, "T N"]]:
+    """Makes a function that computes log-densities at a level by the probability-flow ODE.
 
     With x_t = cos(angle) x_0 + sin(angle) noise, dx / dangle = (noise - sin(angle) x) / cos(angle).
     Runge-Kutta steps of fourth order stop at levels only: the network knows nothing in between.
 
     Args:
         noise: predicts the noise in x [N, D] at one level.
-        tops: ascending levels, odd if the low one is, and densities; None: the standard normal.
+        schedule: of the levels.
+        low: the level whose density is asked for.
+        tops: ascending levels, odd if the low one is, and the densities that are taken for those
+            there; None stands for the standard normal.
         probes: random signs that estimate the divergence (Hutchinson, 1990); 0: the exact one.
+    Returns:
+        A compiled function of x [N, D] and a PRNG key; it gives log-densities in nats for each top.
     """
     angles = np.arctan2(schedule.sqrt_one_minus.astype(float), schedule.sqrt.astype(float))
     ratio = np.log(np.tan(angles))
@@ -170,25 +128,40 @@ def flow_log_density(
     return run
 
 
-def noisy(schedule: Schedule, x: Array, t: int) -> Array:
+def noisy(schedule: Schedule, x: Float[Array, "N D"], t: int) -> Float[Array, "N D"]:
+    """Adds the noise of a level, always the same."""
     return add_noise(schedule, x, jnp.asarray(t), jax.random.normal(jax.random.key(0), x.shape))
 
 
 def evenly(x: Any, count: int) -> Any:
+    """Takes so many rows of an array, spread evenly."""
     return x[np.linspace(0, len(x) - 1, count).astype(int)]
 
 
-def check_flow(schedule: Schedule, train: Array, mixture: Mixture) -> list[dict[str, Any]]:
-    """The ODE's greatest errors on training poses; a ValueError above the tolerance."""
-    gaussian, key, rows = Gaussian.of(train, schedule), jax.random.key(0), []
-    values, vectors = gaussian.spectrum
-    same = Mixture(jnp.ones(1), gaussian.mean[None], ((vectors * values) @ vectors.T)[None])
+def check_flow(
+    schedule: Schedule, train: Float[Array, "N D"], mixture: Mixture
+) -> list[dict[str, Any]]:
+    """Measures the ODE's greatest errors on training poses.
+
+    Args:
+        schedule: of the levels.
+        train: [N, D] poses.
+        mixture: a density to check, beside the normal distribution fitted to the poses.
+    Returns:
+        Rows of `check`.
+    Raises:
+        ValueError: if an error is above the tolerance.
+    """
+    gaussian, key, rows = Gaussian.of(train), jax.random.key(0), []
 
     def noise(x: Array, t: Array) -> Array:
         score = jax.grad(lambda x: mixture.at(schedule, t).log_density(x).sum())(x)
         return -jnp.asarray(schedule.sqrt_one_minus)[t] * score
 
-    cases = (same, lambda x, t: gaussian.apply(None, x, t, None), 64), (mixture, noise, 8)
+    def gaussian_noise(x: Array, t: Array) -> Array:
+        return Gaussian().noise(gaussian, x, t, None)
+
+    cases = (as_mixture(gaussian), gaussian_noise, 64), (mixture, noise, 8)
     for level, (density, denoiser, count) in product(LEVELS, cases):
         x = noisy(schedule, evenly(train, count), level)
         found = flow_log_density(denoiser, schedule, level, {998: None})(x, key)[0]
@@ -199,30 +172,52 @@ def check_flow(schedule: Schedule, train: Array, mixture: Mixture) -> list[dict[
     return rows
 
 
-def clustered(values: np.ndarray, clip: np.ndarray) -> dict[str, float]:
-    """Mean and its standard error; frames of one clip are no independent draws."""
+def as_mixture(gaussian: dict[str, Array]) -> Mixture:
+    """Makes a mixture of one component of a `Gaussian`'s parameters."""
+    values, vectors = gaussian["values"], gaussian["vectors"]
+    covariance = (vectors * values) @ vectors.T
+    return Mixture(jnp.ones(1), gaussian["mean"][None], covariance[None])
+
+
+def clustered(values: Float[np.ndarray, " N"], clip: Int[np.ndarray, " N"]) -> dict[str, float]:
+    """Computes a mean and its standard error; frames of one clip are no independent draws."""
     away = np.bincount(clip, values - values.mean())
     return {"mean": float(values.mean()), "error": float(np.linalg.norm(away)) / len(values)}
 
 
 @jax.jit
-def distances(bodies: Array, others: Array) -> tuple[Array, Array]:
-    """Sum and least of each body's distances to others, of joints [N, J, 3] and [M, J, 3]; mm."""
+def distances(
+    bodies: Float[Array, "N J 3"], others: Float[Array, "M J 3"]
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """Measures the sum and the least of each body's distances to others, of their joints, mm."""
     away = partial(mpjpe, target=others)
     return jax.lax.map(lambda body: (away(body).sum(), away(body).min()), bodies)
 
 
-def outside(x: Array, train: Array) -> np.ndarray:
-    """Whether joints of x [N, D] turn as hardly a training pose does, [N, 24]."""
-    found, known = (np.asarray(matrix_to_axis_angle(x_to_rotations(each))) for each in (x, train))
+def outside(x: Float[Array, "N D"], train: Float[Array, "M D"]) -> Bool[np.ndarray, "N 24"]:
+    """Finds the joints of poses that turn as hardly a training pose does."""
+    found, known = (np.asarray(_angles(each)) for each in (x, train))
     low, high = np.quantile(known, (0.001, 0.999), axis=0)
     return ((found < low - MARGIN) | (found > high + MARGIN)).any(-1)
 
 
-def compare(sets: dict[str, Array], train: Array) -> list[dict[str, Any]]:
-    """Rows of `samples`."""
+@jax.jit
+def _angles(x: Array) -> Array:
+    return matrix_to_axis_angle(x_to_rotations(x))
+
+
+def compare(sets: dict[str, Array], train: Float[Array, "N D"]) -> list[dict[str, Any]]:
+    """Compares sets of poses with test and training poses.
+
+    Args:
+        sets: poses [M, D] by name, those of `test` among them.
+        train: [N, D] training poses.
+    Returns:
+        Rows of `samples`.
+    """
     skeleton, rows = Skeleton.of(open_body(), JOINT_NAMES), []
 
+    @partial(jax.jit, static_argnames="turned")
     def joints(x: Array, turned: bool = False) -> Array:
         pose = x_to_rotations(x) if turned else x_to_rotations(x).at[:, 0].set(jnp.eye(3))
         found = skeleton(pose, jnp.zeros((len(x), skeleton.num_betas)))
@@ -237,14 +232,16 @@ def compare(sets: dict[str, Array], train: Array) -> list[dict[str, Any]]:
             "apart_seen": distances(seen, seen)[0].mean() / (len(x) - 1),
             "to_train": jnp.median(distances(own, known)[1]),
             "coverage": (distances(test, own)[1] <= typical).mean(),
-            "outside": out.mean(), "poses_outside": out.any(1).mean(),
+            "outside": out.mean(),
+            "poses_outside": out.any(1).mean(),
             "limits": dict(zip(JOINT_NAMES[MOVED], out.mean(0), strict=True)),
-        }  # fmt: skip
+        }
         rows.append({"set": name, **jax.tree.map(float, figures)})
     return rows
 
 
 def main() -> None:
+    """Runs the comparison."""
     parser = argparse.ArgumentParser("benchmarks.density", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of mocap_poses.npz")
     parser.add_argument("--json", type=Path, help="where to write the rows")
@@ -260,8 +257,10 @@ def main() -> None:
 
     train = poses(keys[0], "train", configs.get("open-uncond").leave_out)
     whole = {"val": poses(keys[1], "val"), "test": poses(keys[2], "test")}
-    asked = [(split, t, noisy(schedule, evenly(whole[split], POSES), t))
-             for split, t in product(whole, LEVELS)]  # fmt: skip
+    asked = [
+        (split, t, noisy(schedule, evenly(whole[split], POSES), t))
+        for split, t in product(whole, LEVELS)
+    ]
     rows: list[dict[str, Any]] = []
 
     def add(name: str, split: str, level: int, values: Array, **notes: Any) -> None:

@@ -1,9 +1,9 @@
-"""What the shipped priors are worth on poses they have not seen.
+"""Errors of the shipped priors on poses that they have not seen.
 
     python -m benchmarks.priors --data DIR --json FILE
 
-DIR holds mocap_poses.npz. Rows of the JSON file: one prior on one split, the mean squared error
-of the predicted noise by band of levels (1 is what predicting no noise at all gives), and
+DIR holds mocap_poses.npz. Rows of the JSON file: one prior on one split, with the mean squared
+error of the predicted noise by band of levels (1 is the error of predicting no noise at all), and
 `inversion_error`: mean absolute error per number of x_0 after DDIM inversion to level 50 and
 unguided sampling back. `gaussian` predicts the noise best among linear functions: it is the
 normal distribution with the training poses' mean and covariance.
@@ -18,13 +18,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Integer, Key
 
 from benchmarks import machine
 from body_model import Skeleton, open_body
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.load import load_prior, shipped_priors
-from scorehmr_jax.networks.protocol import POSE_DIM, Network
+from scorehmr_jax.networks.protocol import POSE_DIM, Network, Params
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import simulate_pairs
@@ -37,21 +38,30 @@ SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class Gaussian(Network):
-    """The normal distribution, in the place of a network: its noise is known exactly."""
+    """The normal distribution in the place of a network: its noise is known exactly."""
 
     dim = POSE_DIM
     condition_dim = 0
 
-    def init(self, key: Array) -> Any:
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Fits standard normal numbers."""
         return self.of(jax.random.normal(key, (2 * POSE_DIM, POSE_DIM)))
 
     @staticmethod
-    def of(x: Array) -> dict[str, Array]:
-        """The distribution with the mean and the covariance of poses [N, 144]."""
+    def of(x: Float[Array, "N D"]) -> dict[str, Array]:
+        """Gives the parameters of the distribution with the mean and the covariance of poses."""
         values, vectors = jnp.linalg.eigh(jnp.cov(x, rowvar=False))
         return {"mean": x.mean(0), "values": jnp.maximum(values, 0), "vectors": vectors}
 
-    def noise(self, params: Any, x: Array, t: Array, features: Array | None) -> Array:
+    def noise(
+        self,
+        params: Params,
+        x: Float[Array, "*x D"],
+        t: Integer[Array, "*t"],
+        features: Float[Array, "*f F"] | None,
+    ) -> Float[Array, "*out D"]:
+        """Predicts the noise: the expectation of it, given x_t."""
+        del features
         a = jnp.asarray(schedule(cosine_betas()).alphas_cumprod)[t][..., None]
         centred = (x - jnp.sqrt(a) * params["mean"]) @ params["vectors"]
         variance = a * params["values"] + 1 - a
@@ -59,6 +69,7 @@ class Gaussian(Network):
 
 
 def main() -> None:
+    """Measures every shipped prior on every split."""
     parser = argparse.ArgumentParser("benchmarks.priors", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of mocap_poses.npz")
     parser.add_argument("--json", type=Path, help="where to write the rows")
@@ -92,7 +103,8 @@ def main() -> None:
     machine.write(rows, options.json)
 
 
-def row(name: str, split: str, losses: Array) -> dict[str, Any]:
+def row(name: str, split: str, losses: Float[Array, " B"]) -> dict[str, Any]:
+    """Makes a row of a prior's losses by band."""
     bands = (f"loss_{low}_{high}" for low, high in BANDS)
     return {"prior": name, "split": split, **dict(zip(bands, map(float, losses), strict=True))}
 

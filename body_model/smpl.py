@@ -1,5 +1,6 @@
 """The SMPL body model (Loper et al., SIGGRAPH Asia 2015): shape -> joints -> pose -> skin."""
 
+import math
 from dataclasses import field
 
 import jax
@@ -64,7 +65,9 @@ class SMPL:
             shaped, rest_joints = body._shaped(betas), body._rest_joints(betas)
             rotations, positions = _kinematics(pose, rest_joints)
             correctives = _combine(body.pose_directions, pose_features(pose))
-            posed = jnp.add(*same_rank(shaped, correctives))
+            # Not a sum: XLA on the CPU would merge the addition into the product of a single pose,
+            # and run that on one core.
+            posed = jnp.subtract(*same_rank(correctives, -shaped))
             vertices = skin(posed, rotations, positions, rest_joints, body.skin_weights)
         return moved(vertices, translation).astype(dtype)
 
@@ -130,12 +133,12 @@ class SMPL:
         return jnp.add(*same_rank(self.template, _combine(directions, betas)))
 
     def _rest_joints(self, betas: Array | None) -> Array:
-        mean = jnp.einsum("jv,vc->jc", self.joint_regressor, self.template)
-        if betas is None:
-            return mean
-        directions = self.shape_directions[..., : self._checked(betas)]
+        if betas is None or math.prod(betas.shape[:-1]) == 1:
+            return jnp.einsum("jv,...vc->...jc", self.joint_regressor, self._shaped(betas))
         # The regressor first: no batch ever meets the vertex axis.
+        directions = self.shape_directions[..., : self._checked(betas)]
         per_beta = jnp.einsum("jv,vcb->jcb", self.joint_regressor, directions)
+        mean = jnp.einsum("jv,vc->jc", self.joint_regressor, self.template)
         return jnp.add(*same_rank(mean, _combine(per_beta, betas)))
 
     def _checked(self, betas: Array) -> int:

@@ -1,5 +1,7 @@
-"""Types checked at run time, and where the tests find data that is not in this repository."""
+"""Types checked at run time, compiled programs kept, and data from beside the repository."""
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +32,30 @@ def _raises_unchecked(*args: Any, **kwargs: Any) -> Iterator[Any]:
 
 
 pytest.raises = _raises_unchecked  # type: ignore[assignment]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the processes of this session, workers and programs that tests start, share a cache.
+
+    The folder goes with the session: a program compiled by other code or another version of JAX
+    is never run. Programs load within milliseconds that took seconds to compile.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or the user's choice
+        return
+    folder = tempfile.TemporaryDirectory(prefix="scorehmr-tests-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # XLA takes its own preferences for instructions that the machine lacks, at every load.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_programs_are_kept() -> None:
+    """Keeps long compilations alone: hardly a test compiles what another one has compiled."""
+    import jax  # not before the environment has been set
+
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
