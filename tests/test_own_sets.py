@@ -121,8 +121,21 @@ def test_one_recipe_for_several_sets_of_ones_own(tmp_path):
         own_file(files[-1], 20 + i)
     main(["feature-stats", *files, "--out", str(stats)])
     for name in ("indoors", "outdoors"):
-        main(["build-data", "own", "--set-name", name, "--data-root", str(tmp_path / name),
-              "--stats", str(stats), "--out", str(tmp_path / "sets"), "--quiet"])  # fmt: skip
+        main(
+            [
+                "build-data",
+                "own",
+                "--set-name",
+                name,
+                "--data-root",
+                str(tmp_path / name),
+                "--stats",
+                str(stats),
+                "--out",
+                str(tmp_path / "sets"),
+                "--quiet",
+            ]
+        )
     sets = [RecordSet.open(tmp_path / "sets" / name) for name in ("indoors", "outdoors")]
     assert sets[0].statistics.digest == sets[1].statistics.digest
 

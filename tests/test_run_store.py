@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not at all, resumed as the run was."""
+"""Checkpoints of a run: whole or not at all, read as they were written."""
 
 import os
 from functools import cache, partial
@@ -6,6 +6,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
+from checked_types import quick_compilation
 from training_runs import (
     OPTIMIZER,
     draw_toy,
@@ -34,6 +35,11 @@ def three_steps():
 @pytest.fixture(scope="module")
 def states():
     """The toy after 3, 6, 9, 12 steps."""
+    with quick_compilation():
+        return four_states()
+
+
+def four_states():
     run, data = three_steps(), PLACEMENT.put(toy_data())
     state, found = toy_state(PLACEMENT), []
     for _ in range(4):
@@ -187,6 +193,7 @@ print(json.dumps(message))
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_last_checkpoint_intact(tmp_path, states):
     message = elsewhere(FULL_DISK, tmp_path)
     assert "checkpoints: a checkpoint could not be written" in message
@@ -217,6 +224,7 @@ print(json.dumps({"devices": len(jax.devices()), "parts": parts,
 """
 
 
+@pytest.mark.slow
 def test_goes_on_with_other_devices_and_parameters_in_parts(tmp_path, states):
     run, data = three_steps(), PLACEMENT.put(toy_data())
     with store(tmp_path) as each:

@@ -1,4 +1,4 @@
-"""Training runs for the tests: the released code's twelve steps, a toy, and other devices."""
+"""Training runs for the tests: the released code's twelve steps, a toy, train.py, other devices."""
 
 import json
 import os
@@ -37,7 +37,7 @@ OPTIMIZER = released_optimizer(3e-3)
 
 
 def released_run(golden: Path, variant: str):
-    """The released code's twelve steps: denoiser, first weights, batches, results."""
+    """Reads the released code's twelve steps: network, first weights, batches, results."""
     weights = dict(np.load(golden / f"ckpt/tiny_{variant}_ema_f16.npz"))
     params, sizes = released_denoiser(weights)
     data = np.load(golden / f"train_steps_tiny_{variant}.npz")
@@ -57,7 +57,7 @@ def released_run(golden: Path, variant: str):
 
 
 def check_released_steps(golden: Path, variant: str, placement: Placement) -> None:
-    """The twelve steps through the production step, against the released code's."""
+    """Takes the released code's twelve steps, and compares their results."""
     denoiser, params, batches, data = released_run(golden, variant)
     optimizer = released_optimizer()
     update = make_update(denoiser, SCHEDULE, optimizer)
@@ -68,7 +68,7 @@ def check_released_steps(golden: Path, variant: str, placement: Placement) -> No
     assert state.step.sharding.device_set == set(placement.mesh.devices.flat)
 
     def close(found, key):
-        """Largest difference against the largest number."""
+        """Compares the largest difference with the largest number."""
         atol = 1e-4 * np.abs(data[key]).max()
         np.testing.assert_allclose(found, data[key], rtol=0, atol=atol, err_msg=key)
 
@@ -99,25 +99,53 @@ def toy_data():
     return np.random.default_rng(0).standard_normal((50, 144), np.float32)
 
 
+@cache
+def _toy_state():
+    state = jax.jit(partial(init_state, TINY, OPTIMIZER))(jax.random.key(1))
+    return jax.tree.map(np.asarray, state)
+
+
 def toy_state(placement):
-    return placement.make(partial(init_state, TINY, OPTIMIZER), jax.random.key(1))
+    """The toy at step 0: always the same, which is compiled once."""
+    state = _toy_state()
+    put = lambda x, place: jax.device_put(jnp.array(x), place)  # noqa: E731
+    return jax.tree.map(put, state, placement.state(state))
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """Of a process that sees so many devices."""
+    """The environment of a process that sees so many devices and compiles quickly."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    return os.environ | {
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
+        "PYTHONPATH": paths,
+    }
 
 
 def elsewhere(code: str, *arguments: object, devices: int = 1):
-    """What code prints as JSON in its last line, in a process that sees so many devices."""
+    """Runs code in a process that sees so many devices; returns its last line, read as JSON."""
     run = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=environment(devices), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
+
+
+def train_here(monkeypatch, name: str, workdir: Path, *options: object) -> list[dict]:
+    """Runs train.py in this process; returns the records of its log."""
+    import train
+
+    monkeypatch.chdir(ROOT)
+    arguments = ["train.py", name, "--workdir", workdir, *options]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    train.main()
+    return records(workdir)
 
 
 def records(workdir: Path) -> list[dict]:

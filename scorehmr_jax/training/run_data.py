@@ -86,7 +86,7 @@ def from_mocap(
 
 
 def _pairs(
-    path: Path, split: str, poses: Float[np.ndarray, "N 72"], estimates_per_frame: int
+    path: Path, split: str, poses: Float[np.ndarray, "N 24 3"], estimates_per_frame: int
 ) -> TrainingBatch:
     """Reads simulated estimates of poses; the first process makes them if they are not there."""
     digest = hashlib.sha256(poses.tobytes()).hexdigest()[:16]
