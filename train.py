@@ -137,6 +137,7 @@ def main() -> None:
     config = configs.get(args.name, overrides)
     cluster.start(args.coordinator, args.processes, args.process_id)
     use_compilation_cache()
+    args.workdir = local_path(args.workdir)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
     placement = Placement.of(shard_parameters=config.run.shard_parameters)

@@ -1,4 +1,11 @@
-"""Arrays spread over all devices of all processes, so that one program runs on every one."""
+"""One batch spread over all devices of all processes: `refine` then runs on every one of them.
+
+devices = Devices.all()
+padded, mask = devices.pad((estimate, keypoints, camera, features), batch)
+...
+estimate, features, terms, mask = devices.split((estimate, features, terms, mask), mask.shape)
+refined, info = devices.cut(refiner(estimate, features, terms, mask), batch)
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool
 
 T = TypeVar("T")
 
@@ -15,9 +23,10 @@ _AXIS = "samples"
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices in a row, each with an equal part of a batch's samples.
+    """Devices in a row, each with an equal part of the samples of a batch [..., N].
 
-    The program is the same on one device and on many: the compiler splits it along the samples.
+    The program is the same on one device and on many: the compiler splits it along the samples,
+    and lets neighbours exchange what they need, such as the frames of one video.
     """
 
     mesh: Mesh
@@ -28,39 +37,50 @@ class Devices:
         auto = (jax.sharding.AxisType.Auto,)
         return cls(jax.make_mesh((jax.device_count(),), (_AXIS,), axis_types=auto))
 
-    @property
-    def count(self) -> int:
-        """The number of devices; an axis that is split must be a multiple of it."""
-        return self.mesh.size
+    def pad(self, tree: T, batch: Sequence[int]) -> tuple[T, Bool[np.ndarray, "..."]]:
+        """Repeats the last sample until every device has equally many.
 
-    def split(self, tree: T, batch: Sequence[int], axis: int = 0) -> T:
-        """Gives every device its part of a batch.
+        Args:
+            tree: arrays [*batch, ...].
+            batch: [..., N].
+        Returns:
+            The arrays, as numpy's, and the mask that `refine` takes: False for what was added.
+        """
+        *lead, count = batch
+        rows = np.arange(-(-count // self.mesh.size) * self.mesh.size)
+        axis = len(lead)
+        padded = jax.tree.map(
+            lambda a: np.take(np.asarray(a), np.minimum(rows, count - 1), axis), tree
+        )
+        return padded, np.broadcast_to(rows < count, (*lead, len(rows)))
+
+    def split(self, tree: T, batch: Sequence[int]) -> T:
+        """Gives every device its part of the samples.
 
         Args:
             tree: arrays that every process has whole and equal. Those that begin with the axes
-                of the batch are split; of the others, such as weights, every device has a copy.
-            batch: lengths of the batch's axes.
-            axis: of these, the one to split.
-        Returns:
-            The tree on the devices; as it is, where there is one device.
+                of the batch are split along the last of these; of the others, such as weights,
+                every device has a copy.
+            batch: [..., N], where N is a multiple of the devices.
         """
-        parts = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, _AXIS))
-        copies = NamedSharding(self.mesh, PartitionSpec())
         batch = tuple(batch)
+        parts = NamedSharding(self.mesh, PartitionSpec(*[None] * (len(batch) - 1), _AXIS))
+        copies = NamedSharding(self.mesh, PartitionSpec())
 
         def put(leaf: Any) -> Any:
             whole = np.asarray(leaf)
             sharding = parts if whole.shape[: len(batch)] == batch else copies
             return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
 
-        return tree if self.count == 1 else jax.tree.map(put, tree)
+        return tree if self.mesh.size == 1 else jax.tree.map(put, tree)
 
-    def gather(self, tree: T) -> T:
-        """Brings arrays from wherever they lie to every process, whole, as numpy's.
+    def cut(self, tree: T, batch: Sequence[int]) -> T:
+        """Brings results [*batch, ...] to every process, as numpy's, without what `pad` added.
 
         Every process has to call it.
         """
         if jax.process_count() > 1:
             copies = NamedSharding(self.mesh, PartitionSpec())
             tree = jax.jit(lambda x: x, out_shardings=copies)(tree)
-        return jax.device_get(tree)
+        real = tuple(slice(length) for length in batch)
+        return jax.tree.map(lambda a: np.asarray(a)[real], tree)

@@ -23,6 +23,7 @@ from scorehmr_jax.load import load_prior
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig
+from scorehmr_jax.stopping import Never, StepStop
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
 HERE = Path(__file__).parent / "golden"  # the few golden arrays that come with the tests
@@ -171,7 +172,7 @@ def golden_loop(golden: Path, name: str, dtype: Any = np.float32) -> GoldenLoop:
             iterations=guidance.get("optim_iters", 1),
             start=guidance.get("sample_start", 50),
             step=guidance.get("ddim_step_size", 2),
-            stop="step" if guidance.get("early_stop") else "never",
+            stop=StepStop() if guidance.get("early_stop") else Never(),
         ),
     )
 

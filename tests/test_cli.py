@@ -31,17 +31,17 @@ def body(tmp_path_factory):
     return path
 
 
-def columns(**changes):
-    upright = np.tile(np.eye(3), (COUNT, 24, 1, 1))
+def columns(count=COUNT, **changes):
+    upright = np.tile(np.eye(3), (count, 24, 1, 1))
     upright[:, 0] = np.diag([1.0, -1.0, -1.0])
-    keypoints = np.ones((COUNT, len(OPENPOSE_25), 3))
+    keypoints = np.ones((count, len(OPENPOSE_25), 3))
     keypoints[..., :2] = np.random.default_rng(0).uniform(300, 700, keypoints[..., :2].shape)
     data = {
         "pose": upright,
-        "betas": np.zeros((COUNT, 10)),
-        "translation": np.tile([0.0, 0.2, 5.0], (COUNT, 1)),
+        "betas": np.zeros((count, 10)),
+        "translation": np.tile([0.0, 0.2, 5.0], (count, 1)),
         "keypoints": keypoints,
-        "image_size": np.full((COUNT, 2), 1000),
+        "image_size": np.full((count, 2), 1000),
         "focal": np.array(1500),
         "center": np.array([500, 500]),
     } | changes

@@ -1,5 +1,6 @@
 """The demo's motion: rotations, smooth, feet on the floor, joints that bend as a person's do."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -8,8 +9,11 @@ from body_model.open.stand_in import stand_in
 from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.simulation.authored_motion import FPS, FRAMES, authored_motion
 
-SOLES = [SMPL_LANDMARKS[f"{side}_{part}"] for side in ("left", "right")
-         for part in ("big_toe", "small_toe", "heel")]  # fmt: skip
+SOLES = [
+    SMPL_LANDMARKS[f"{side}_{part}"]
+    for side in ("left", "right")
+    for part in ("big_toe", "small_toe", "heel")
+]
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +23,14 @@ def motion():
 
 
 @pytest.fixture(scope="module")
+def joints(motion):
+    return np.asarray(jax.jit(stand_in().joints)(motion[0], None, motion[1]))
+
+
+@pytest.fixture(scope="module")
 def degrees(motion):
     """Axis-angle of every joint by name, degrees [T, 3]."""
-    angles = np.degrees(np.asarray(matrix_to_axis_angle(motion[0])))
+    angles = np.degrees(np.asarray(jax.jit(matrix_to_axis_angle)(motion[0])))
     return {name: angles[:, j] for j, name in enumerate(JOINT_NAMES)}
 
 
@@ -34,9 +43,7 @@ def test_poses_are_rotations(motion):
     np.testing.assert_allclose(np.linalg.det(poses), 1, atol=1e-5)
 
 
-def test_it_is_smooth(motion):
-    poses, translation = motion
-    joints = np.asarray(stand_in().joints(poses, None, translation))
+def test_it_is_smooth(joints):
     speed = np.linalg.norm(np.diff(joints, axis=0), axis=-1) * FPS
     assert speed.max() < 6  # m/s: a swinging foot is the fastest
     acceleration = np.linalg.norm(np.diff(joints, n=2, axis=0), axis=-1) * FPS**2
@@ -46,8 +53,8 @@ def test_it_is_smooth(motion):
 
 def test_one_foot_is_always_on_the_floor_and_does_not_slide(motion):
     poses, translation = motion
-    body = stand_in()
-    soles = np.asarray(body.vertices(poses, None, translation))[:, SOLES].reshape(FRAMES, 2, 3, 3)
+    vertices = np.asarray(jax.jit(stand_in().vertices)(poses, None, translation))
+    soles = vertices[:, SOLES].reshape(FRAMES, 2, 3, 3)
     lowest = soles[..., 1].min(-1)
     assert np.abs(lowest.min(1)).max() < 0.05
     # The toes: of the planted foot they move least while the body walks on.
@@ -64,9 +71,7 @@ def test_knees_and_elbows_bend_the_right_way(degrees):
         np.testing.assert_allclose(knee[:, 1:], 0, atol=1e-3)
 
 
-def test_it_walks_forward_stops_squats_and_waves(motion):
-    poses, translation = motion
-    joints = np.asarray(stand_in().joints(poses, None, translation))
+def test_it_walks_forward_stops_squats_and_waves(joints):
     pelvis, wrist = joints[:, 0], joints[:, JOINT_NAMES.index("right_wrist")]
     head = joints[:, JOINT_NAMES.index("head")]
     assert pelvis[45, 2] - pelvis[0, 2] > 1.2

@@ -110,8 +110,8 @@ def test_turned_root_equals_the_product_of_matrices():
 def test_cameras_stand_upright_and_look_from_all_around():
     draw = jax.jit(partial(mocap.camera_rotations, shape=(4000,), pitch=(-10, 20)))
     turn = np.asarray(draw(jax.random.key(1)))
-    np.testing.assert_allclose(turn @ np.swapaxes(turn, 1, 2), np.tile(np.eye(3), (4000, 1, 1)),
-                               atol=1e-5)  # fmt: skip
+    identity = np.tile(np.eye(3), (4000, 1, 1))
+    np.testing.assert_allclose(turn @ np.swapaxes(turn, 1, 2), identity, atol=1e-5)
     np.testing.assert_allclose(np.linalg.det(turn), 1, atol=1e-5)
     up = turn @ np.array([0, 1, 0])
     assert (up[:, 1] < -0.8).all()

@@ -1,5 +1,6 @@
 """`scorehmr export`: a trained prior as a file for others, the released code among them."""
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from typing import Any
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to those of a parser."""
     parser = commands.add_parser("export", help="write a prior in another form")
-    parser.add_argument("source", type=Path, help="a run's folder, or a prior")
+    parser.add_argument("prior", type=Path, help="a run's folder, or a prior's file or directory")
     parser.add_argument(
         "--out",
         type=Path,
@@ -19,8 +20,8 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(args: Any) -> None:
+def run(args: argparse.Namespace) -> None:
     """Writes the prior in the form that the file's name asks for."""
     from scorehmr_jax.training.export import export
 
-    export(args.source, args.out, args.step)
+    export(args.prior, args.out, args.step)

@@ -5,6 +5,7 @@ import signal
 import sys
 import warnings
 
+import scorehmr_jax
 from scorehmr_jax.commands import build_data, demo, export, feature_stats, refine
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 
@@ -18,7 +19,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: the words after `scorehmr`. Without them this process is the command: they are
             those it was started with, and what it compiles is kept for the next time.
     """
-    parser = argparse.ArgumentParser(prog="scorehmr", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scorehmr", description=scorehmr_jax.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for module in SUBCOMMANDS:
         module.add_parser(commands)

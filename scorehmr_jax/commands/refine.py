@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from scorehmr_jax import cluster
+
 _HELP = """\
 Refine first estimates from one .npz into another, with a shipped prior or your own.
 
@@ -20,6 +22,9 @@ The input holds, for N images (with --video: N frames of one video)
 and, for a prior that needs image features, features [N,F], already standardised.
 The output holds the same keys with the refined bodies, and status [N]: 0 is
 refined, others are listed. It can be refined again.
+
+All devices are used; of several processes each reads the input and the first
+writes the output.
 """
 
 
@@ -36,9 +41,13 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--video", action="store_true", help="the images are frames in order")
     parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     parser.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
-    parser.set_defaults(
-        run=lambda args: refine_file(args.input, args.out, args.prior, args.body, args.video)
-    )
+    cluster.add_arguments(parser)
+
+    def run(args: argparse.Namespace) -> None:
+        cluster.start(args.coordinator, args.processes, args.process_id)
+        refine_file(args.input, args.out, args.prior, args.body, args.video)
+
+    parser.set_defaults(run=run)
 
 
 def refine_file(
@@ -63,6 +72,7 @@ def refine_file(
     from body_model import load, open_body
     from body_model.files import local_path
     from scorehmr_jax import guidance
+    from scorehmr_jax.devices import Devices
     from scorehmr_jax.formats.estimates import read_estimates, write_estimates
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.refine import make_refiner
@@ -76,15 +86,21 @@ def refine_file(
     given = read_estimates(source)
     loaded_prior = load_prior(prior)
     model = load(body) if body else open_body()
+    devices, batch = Devices.all(), given.estimate.betas.shape[:-1]
     try:
-        terms: list = [guidance.keypoints_2d(given.keypoints, given.camera)]
+        (estimate, features, keypoints, camera), mask = devices.pad(
+            (given.estimate, given.features, given.keypoints, given.camera), batch
+        )
+        terms: list = [guidance.keypoints_2d(keypoints, camera)]
         if video:
             terms.append(guidance.smooth())
         refiner = make_refiner(loaded_prior, model)
-        refined, info = refiner(given.estimate, given.features, terms)
+        refined, info = refiner(*devices.split((estimate, features, terms, mask), mask.shape))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    status = np.asarray(info.status)
+    refined, status = devices.cut((refined, info.status), batch)
+    if not cluster.is_main():
+        return
     write_estimates(target, refined, given.camera, given.keypoints, given.features, status)
     print(f"{np.sum(status == 0)} of {status.size} refined, written to {target}")
     for index in map(tuple, np.argwhere(status)):

@@ -1,0 +1,71 @@
+"""A refinement on several devices and processes has the result of one."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_cli import columns
+
+from body_model.files import read_npz
+from body_model.io import save
+from body_model.open.stand_in import stand_in
+from scorehmr_jax.devices import Devices
+
+
+def test_padding_repeats_the_last_sample_and_is_cut_off_again():
+    devices = Devices.all()
+    tree = {"a": np.arange(12.0).reshape(2, 3, 2), "none": None}
+    padded, mask = devices.pad(tree, (2, 3))
+    assert padded["a"].shape[1] % devices.mesh.size == 0 and padded["none"] is None
+    assert mask.shape == padded["a"].shape[:2] and mask[:, :3].all() and not mask[:, 3:].any()
+    back = devices.cut(devices.split(padded, mask.shape), (2, 3))
+    np.testing.assert_array_equal(back["a"], tree["a"])
+
+
+def start(argv, devices):
+    """The command with so many simulated devices."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "scorehmr_jax", "refine", *map(str, argv)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": count},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.mark.slow
+def test_a_video_on_one_device_on_eight_and_in_two_processes(tmp_path):
+    save(tmp_path / "body.npz", stand_in())
+    data = columns(11)
+    data["translation"][4] = np.nan
+    np.savez(tmp_path / "in.npz", **data)
+    argv = [tmp_path / "in.npz", "--video", "--prior", "open-uncond"]
+    argv += ["--body", tmp_path / "body.npz", "--out"]
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        several = ["--coordinator", f"localhost:{probe.getsockname()[1]}", "--processes", 2]
+    finished(start([*argv, tmp_path / "1.npz"], 1))
+    finished(start([*argv, tmp_path / "8.npz"], 8))
+    pair = [start([*argv, tmp_path / "2.npz", *several, "--process-id", i], 1) for i in (0, 1)]
+    texts = [finished(process) for process in pair]
+    assert "10 of 11 refined" in texts[0] and "refined" not in texts[1]
+    expected = read_npz(tmp_path / "1.npz")
+    assert expected["status"].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
+    for name in ("8", "2"):
+        found = read_npz(tmp_path / f"{name}.npz")
+        assert set(found) == set(expected)
+        for key, array in expected.items():
+            if array.dtype.kind == "f":
+                np.testing.assert_allclose(found[key], array, atol=1e-5, rtol=1e-6, err_msg=key)
+            else:
+                np.testing.assert_array_equal(found[key], array, err_msg=key)
