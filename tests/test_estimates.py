@@ -124,6 +124,7 @@ def test_every_form_of_a_key_means_the_same(tmp_path, arrays, whole):
         ([], {"focal": arrays["focal"][:, 0].astype(int)}),
         ([], {"image_size": size[0].astype(np.uint16), "center": size[0] / 2}),
         (["joint_names", "status"], {}),
+        ([], {"joint_names": np.array(JOINT_NAMES).astype(bytes)}),
     ):
         equal(silent(written(tmp_path, arrays, drop, **changes)), whole, atol=1e-5)
 

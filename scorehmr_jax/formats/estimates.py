@@ -159,7 +159,7 @@ def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:
     """Reads axis-angle [N, 24, 3] or rotations [N, 24, 3, 3]."""
     path = arrays.path
     if "joint_names" in arrays:
-        names = [str(name) for name in arrays["joint_names"].ravel()]
+        names = [*arrays["joint_names"].astype(str).ravel()]  # some tools write bytes
         if names != [*JOINT_NAMES]:
             raise ValueError(
                 f"{path}: joint_names: expected SMPL's joints in their order, {JOINT_NAMES[0]}, "
