@@ -36,9 +36,12 @@ def test_one_entry_each_makes_a_benchmark_a_task_a_metric_and_a_backbone(
     monkeypatch.delitem(BACKBONES, "pare")
     monkeypatch.setitem(BACKBONES, "ours", Backbone("ours", {"own_feats": (3072,)}, "own"))
     task = Task(
-        "views", lambda keypoints, camera: (multiview(),), RefineConfig.released(), grouped=True,
+        "views",
+        lambda keypoints, camera: (multiview(),),
+        RefineConfig.released(),
+        grouped=True,
         needs_keypoints=False,
-    )  # fmt: skip
+    )
     monkeypatch.setitem(TASKS, "views", task)
     benchmark = Protocol("mine", "views", "h36m_val_multiview.pkl", joints=(25, 26))
     monkeypatch.setitem(BENCHMARKS, "mine", benchmark)

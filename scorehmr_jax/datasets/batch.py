@@ -12,6 +12,3 @@ class TrainingBatch:
     x_0: Float[Array, "B D"]  # 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
     # Standardised condition, in any precision: as it lies in memory. None without one.
     features: Float[Array, "B F"] | None
-
-
-Batch = TrainingBatch  # the former name
