@@ -65,6 +65,6 @@ def test_what_a_killed_build_left_goes_and_a_living_one_stays(tmp_path):
 
 def test_an_address_is_refused_and_never_becomes_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="^gs://bucket/set: is an address"):
+    with pytest.raises(ValueError, match=r"^gs://bucket/set: is an address"):
         building("gs://bucket/set").__enter__()
     assert not any(tmp_path.iterdir())
