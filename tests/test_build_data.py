@@ -17,7 +17,7 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, names_in, released_layout
 
-from body_model.files import building
+from body_model.folders import building
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet

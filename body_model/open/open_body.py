@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.cache import cache_folder
-from body_model.io import read_npz, write_npz
+from body_model.files import read_npz, write_npz
 from body_model.open.build import build
 from body_model.open.makehuman import MakeHuman, assets_folder
 from body_model.smpl import SMPL

@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Float, Int
 
-from body_model.files import is_superseded, local_path
+from body_model.files import local_path
+from body_model.folders import is_superseded
 from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
