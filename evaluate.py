@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 from body_model import Skeleton
-from body_model.io import load, load_regressor, read_npz
+from body_model.files import local_path, read_npz
+from body_model.io import load, load_regressor
 from body_model.joints import EXTRA_19, OPENPOSE_25
 from scorehmr_jax import cluster
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
@@ -76,7 +77,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
     args.name = args.protocol
     args.protocol = BENCHMARKS.get(args.name) or Protocol(args.name, task=args.name)
-    args.out = args.out or Path("results", args.name)
+    args.out = local_path(args.out or Path("results", args.name))
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out: {args.out} is a file; please give a folder")
     for name in ("batch", "fps", "focal"):

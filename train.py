@@ -30,6 +30,7 @@ import optax
 
 import body_model
 import configs
+from body_model.files import local_path
 from scorehmr_jax import checkpoint, cluster
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
@@ -108,6 +109,7 @@ def main() -> None:
         raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
     cluster.start(args.coordinator, args.processes, args.process_id)
     use_compilation_cache()
+    args.workdir = local_path(args.workdir)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
     layout = Layout.of(shard_parameters=config.run.shard_parameters)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from body_model.files import is_npz, local_path, npz_keys, read_npz, warn_of_unread
+from body_model.files import Npz, is_npz, local_path, npz_keys, read_npz, warn_of_unread
 from body_model.pickles import load_pickle
 
 
@@ -33,7 +33,12 @@ class Table:
             raise ValueError(
                 f"{self.where}: the key {key!r} is missing; found {sorted(self.columns)}"
             )
-        return np.asarray(self.columns[key])
+        try:
+            return np.asarray(self.columns[key])
+        except ValueError as error:
+            if isinstance(self.columns, Npz):
+                raise
+            raise ValueError(f"{self.where}: {key} is no array of one shape ({error})") from None
 
     def numbers(self, key: str) -> Any:
         """Returns a column of numbers of any shape.
