@@ -1,4 +1,4 @@
-"""From files to training sets: what a set holds, and that it is whole or not there."""
+"""Building of training sets from files: their content, and that they are whole or not there."""
 
 import json
 import pickle
@@ -334,7 +334,7 @@ main(sys.argv[1:])
 
 
 def stopped(number, *command):
-    """The command's exit code and what it said when this signal came in the middle of it."""
+    """Sends a signal to the command in the middle of it; returns its exit code and what it said."""
     run = subprocess.Popen(
         [sys.executable, "-c", SLOW, *map(str, command)],
         text=True,

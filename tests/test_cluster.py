@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: what is said, and by whom."""
+"""Start of a run of several processes, from options and from the environment."""
 
 import pytest
 

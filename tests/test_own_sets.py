@@ -1,4 +1,4 @@
-"""From one's own files, or AMASS's, to training sets."""
+"""Training sets from a folder of files: one's own, or AMASS's."""
 
 from pathlib import Path
 

@@ -40,7 +40,7 @@ def sets(data):
 
 
 def run(monkeypatch, name, sets, workdir, *options, steps=8):
-    """Trains in this process; the losses."""
+    """Trains in this process; returns the losses."""
     options = ("--data", sets, "--steps", steps, *SMALL, *options)
     return [record["loss"] for record in train_here(monkeypatch, name, workdir, *options)]
 

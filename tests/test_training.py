@@ -79,6 +79,7 @@ def eight_steps():
     return jax.tree.map(np.asarray, state), metrics["loss"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_interrupted_run_goes_on_as_if_it_had_not_been():
     whole, losses = eight_steps()
@@ -89,6 +90,7 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been():
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
     """Batches that the resident run would draw, given from outside."""
@@ -109,6 +111,7 @@ def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
         advance(state, KEY, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_quickly")
 def test_training_lowers_the_loss():
     data = np.tile(np.linspace(-1, 1, 144, dtype=np.float32), (50, 1))

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.convert.denoiser import released_denoiser
+from scorehmr_jax.datasets.samples import axis_angle_to_x
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.training.ema import Ema
 from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import make_stream_run
@@ -41,7 +40,7 @@ def released_run(golden: Path, variant: str):
     weights = dict(np.load(golden / f"ckpt/tiny_{variant}_ema_f16.npz"))
     params, sizes = released_denoiser(weights)
     data = np.load(golden / f"train_steps_tiny_{variant}.npz")
-    x_0 = rotations_to_x(axis_angle_to_matrix(data["pose_aa"].reshape(-1, 24, 3)))
+    x_0 = jnp.asarray(axis_angle_to_x(data["pose_aa"]))
     if sizes["shape_features"]:
         stats = np.load(golden / "pack/betas_stats_eft_fits.npz")
         low, high = stats["betas_min"], stats["betas_max"]
@@ -78,9 +77,10 @@ def check_released_steps(golden: Path, variant: str, placement: Placement) -> No
     close(pose["input"]["kernel"].T, "final_init_mlp_weight")
     close(pose["output"]["kernel"].T, "final_final_mlp_weight")
     close(state.ema["pose"]["input"]["kernel"].T, "ema_init_mlp_weight")
+    noise = jax.jit(denoiser.noise)
     for weights, key in ((state.params, "probe_out"), (state.ema, "probe_out_ema")):
         weights = placement.gather(weights)
-        out = denoiser.noise(weights, data["noise"][0], data["probe_t"], data["feats"])
+        out = noise(weights, data["noise"][0], data["probe_t"], data["feats"])
         close(out, key)
     assert state.step == 12
 

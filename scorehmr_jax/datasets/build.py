@@ -34,7 +34,7 @@ class Given:
     fps: float | None = None  # frames per second that are taken from AMASS; 10
     clip_fps: float | None = None  # frame rate of AMASS's clips that hold none
     drop_bad: bool = False  # leave out samples with NaN, which are an error otherwise
-    accept_statistics: bool = False  # that seem wrong, which is an error otherwise
+    accept_statistics: bool = False  # take those that seem to be of other features
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -42,7 +42,7 @@ class Given:
                 object.__setattr__(self, each.name, local_path(getattr(self, each.name)))
 
 
-_OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from Given's names
+_OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from the fields of Given
 # Options that each set has a use for.
 _TAKEN = {
     "own": ("name", "statistics", "accept_statistics", "drop_bad"),

@@ -13,7 +13,7 @@ from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.tables import Table
 from scorehmr_jax.units import check_betas, refuse_degrees, turned_far
 
-SAME = ("betas", "features", "pred_pose")  # all files of a folder have them, or none
+SAME = ("betas", "features", "pred_pose")  # either all files of a folder have such a key, or none
 KEYS = ("body_pose", *SAME, "has_body_pose", "has_betas", "imgname")
 EMPTY = "files without rows"
 

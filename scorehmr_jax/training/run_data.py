@@ -103,7 +103,7 @@ def _pairs(
 
 
 def _are_of(path: Path, made_from: str) -> bool:
-    # Files of earlier versions do not tell, and belong to runs that go on.
+    # Files of earlier versions lack this key; their runs go on with what they have.
     return str(read_npz(path, ["made_from"]).get("made_from", made_from)) == made_from
 
 
