@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 from body_model import Skeleton
-from body_model.io import load, load_regressor, read_npz
+from body_model.files import local_path, read_npz
+from body_model.io import load, load_regressor
 from body_model.joints import EXTRA_19, OPENPOSE_25
 from scorehmr_jax import cluster
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
@@ -76,12 +77,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
     args.name = args.protocol
     args.protocol = BENCHMARKS.get(args.name) or Protocol(args.name, task=args.name)
-    args.out = args.out or Path("results", args.name)
+    args.out = local_path(args.out or Path("results", args.name))
     if args.out.exists() and not args.out.is_dir():
         parser.error(f"--out: {args.out} is a file; please give a folder")
     for name in ("batch", "fps", "focal"):
-        if (number := getattr(args, name)) is not None and not number > 0:
+        if (number := getattr(args, name)) is not None and not 0 < number < float("inf"):
             parser.error(f"--{name}: expected a number above 0, found {number}")
+    if args.images and args.image_sizes:
+        parser.error("--images, --image-sizes: expected one of the two, found both")
     given: dict[str, Any] = {n: getattr(args, n) for n in Files.names() if getattr(args, n)}
     if args.data_root is not None:
         if args.name not in BENCHMARKS:
@@ -107,24 +110,27 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def warn_of_defaults(args: argparse.Namespace) -> None:
-    """Warns of numbers that stand in for what nobody has stated, as a benchmark does."""
+def warn_of_numbers(args: argparse.Namespace) -> None:
+    """Warns of numbers that stand in for what nobody has stated, and of those without a use."""
     sized = args.images or args.files.image_sizes
+    stated = args.name in BENCHMARKS
+    for name, used, meaning in (
+        ("focal", sized, "pixels, as in the released code, for every camera"),
+        ("fps", args.protocol.how.is_video, "frames per second for every video"),
+    ):
+        if used and getattr(args, name) is None and not stated:
+            default = getattr(args.protocol, name)
+            warnings.warn(f"no --{name}: {default:g} {meaning}", stacklevel=2)
+        if getattr(args, name) is not None and not used:
+            lacking = "are no videos" if name == "fps" else "are no image sizes"
+            warnings.warn(f"--{name} is not used: there {lacking}", stacklevel=2)
     if not sized:
         warnings.warn("no image sizes: errors in the image are not measured", stacklevel=2)
-    if args.name in BENCHMARKS:
-        return
-    if args.focal is None and sized:
-        text = f"no --focal: {args.protocol.focal:g} pixels, the released code's, for every camera"
-        warnings.warn(text, stacklevel=2)
-    if args.fps is None and args.protocol.how.is_video:
-        text = f"no --fps: {args.protocol.fps:g} frames per second for every video"
-        warnings.warn(text, stacklevel=2)
 
 
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     protocol, files, task = args.protocol, args.files, args.protocol.how
-    warn_of_defaults(args)
+    warn_of_numbers(args)
 
     # What we know: body, prior, images, first estimates.
     other = None if args.compare is None else read_npz(args.compare)
@@ -160,6 +166,9 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             )
         parts = read_features(files.features, files.feature_stats, width, lengths, args.precision)
         features = np.concatenate(parts)
+    elif args.features or args.feature_stats:
+        text = f"--features, --feature-stats are not used: {files.weights} takes no image features"
+        warnings.warn(text, stacklevel=1)
     samples = concatenate(groups)
     # Only OpenPose's 25 guide, as in the released code; the other 19 are annotations.
     keypoints = jax.tree.map(lambda a: a[:, : len(OPENPOSE_25)], samples.keypoints)
@@ -216,7 +225,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     # Report.
     run = {
         "protocol": asdict(protocol),
-        "refinement": asdict(config),
+        "refinement": asdict(config) | {"stop": str(config.stop)},
         "mode": args.mode,
         "precision": args.precision,
         "files": {k: str(v) for k, v in vars(files).items() if v is not None},

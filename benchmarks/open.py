@@ -66,7 +66,7 @@ COLUMNS = {
     "seconds_per_frame": ("s/frame", "9.4f"),
 }
 
-# From a scene to bodies [G, N] and the status of each sample.
+# A function from a scene to bodies [G, N] and the status of each sample.
 Method = Callable[[Scene], tuple[Estimate | Refined, Array]]
 
 
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check-realism",
         action="store_true",
-        help="only ask, on the val split, whether the scenes are hard",
+        help="only check, on the val split, that scenes are hard",
     )
     options = parser.parse_args(arguments)
     path = options.data / "mocap_poses.npz"
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def benchmark(body: SMPL, clips: mocap.Mocap, split: str, size: Size) -> Iterator[dict[str, Any]]:
-    """Every method in every setting at every strength; prints each row."""
+    """Runs every method in every setting at every strength; prints each row."""
     skeleton = Skeleton.of(body)
     measure = make_measure(body, skeleton)
     better = None
@@ -159,7 +159,7 @@ def benchmark(body: SMPL, clips: mocap.Mocap, split: str, size: Size) -> Iterato
 
 
 def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
-    """`refine` with a shipped prior, as the released code does or as the library does."""
+    """Prepares `refine` with a shipped prior, in one of the modes of evaluation/tasks.py."""
     task = TASKS[setting]
     compiled = make_refiner(load_prior(name), skeleton, task.config(mode))
 
@@ -171,7 +171,7 @@ def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
 
 
 def plain_optimiser(skeleton: Skeleton, setting: str) -> Callable[..., tuple[Refined, Array]]:
-    """Adam on the terms of a setting: (scene, pull) -> bodies and status."""
+    """Prepares Adam on the terms of a setting: (scene, pull) -> bodies and status."""
     task = TASKS[setting]
 
     @jax.jit
@@ -184,7 +184,7 @@ def plain_optimiser(skeleton: Skeleton, setting: str) -> Callable[..., tuple[Ref
 
 
 def make_measure(body: SMPL, skeleton: Skeleton) -> Callable[..., dict[str, Array]]:
-    """The figures of bodies in a scene: (scene, body) -> each sample's, [G, N]."""
+    """Prepares the metrics of bodies in a scene: (scene, body) -> by name, [G, N]."""
 
     @jax.jit
     def measure(scene: Scene, found: Estimate | Refined) -> dict[str, Array]:
@@ -208,7 +208,7 @@ def make_measure(body: SMPL, skeleton: Skeleton) -> Callable[..., dict[str, Arra
 
 
 def run(method: Method, measure: Callable[..., dict[str, Array]], scene: Scene) -> dict[str, Any]:
-    """A method's means over a scene, and its time."""
+    """Measures a method: its means over a scene, and its time."""
     jax.block_until_ready(scene)
     start = time.perf_counter()
     found, status = jax.block_until_ready(method(scene))
@@ -225,7 +225,7 @@ def run(method: Method, measure: Callable[..., dict[str, Array]], scene: Scene) 
 def better_prior(
     methods: dict[str, Method], measure: Callable[..., dict[str, Array]], scenes: dict[str, Scene]
 ) -> str:
-    """The prior that leaves the least mean PA-MPJPE over all strengths."""
+    """Chooses the prior that leaves the least mean PA-MPJPE over all strengths."""
 
     def left(name: str) -> float:
         found = [measure(s, methods[name](s)[0])["pa_mpjpe"].mean() for s in scenes.values()]
@@ -239,14 +239,14 @@ def best_pull(
     measure: Callable[..., dict[str, Array]],
     scene: Scene,
 ) -> tuple[float, float]:
-    """The pull that leaves the least mean PA-MPJPE, and how much that is, in mm."""
+    """Chooses the pull that leaves the least mean PA-MPJPE; returns it, and the error in mm."""
     left = {w: float(measure(scene, optimise(scene, w)[0])["pa_mpjpe"].mean()) for w in PULLS}
     best = min(left, key=left.__getitem__)
     return best, left[best]
 
 
 def check_realism(body: SMPL, clips: mocap.Mocap, size: Size) -> Iterator[dict[str, Any]]:
-    """Whether single frames are as hard as real ones; prints each strength's figures."""
+    """Compares single frames with reality in how hard they are; prints a row per strength."""
     skeleton = Skeleton.of(body)
     measure, optimise = make_measure(body, skeleton), plain_optimiser(skeleton, "keypoints")
     for strength in STRENGTHS:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from body_model import SMPL
 from body_model.joints import OPENPOSE_25, PARENTS, SMPL_45
@@ -20,24 +21,24 @@ _SIGMA = 100.0  # of the robust error, pixels
 
 
 class _State(NamedTuple):
-    x: Array  # [N, 144]
-    x_0: Array  # [N, 144]
-    camera: Array  # [N, 3] translation
-    first_moment: Array
-    second_moment: Array
-    steps: Array  # guided so far
+    x: Float[Array, "N 144"]
+    x_0: Float[Array, "N 144"]
+    camera: Float[Array, "N 3"]  # translation
+    first_moment: Float[Array, "N 3"]
+    second_moment: Float[Array, "N 3"]
+    steps: Int[Array, ""]  # guided so far
 
 
 def refine(
     prior: Prior,
     body: SMPL,
-    regressor: Array,
+    regressor: Float[Array, "19 V"],
     estimate: Estimate,
-    features: Array,
+    features: Float[Array, "N F"],
     keypoints: Keypoints2D,
     camera: Camera,
     config: RefineConfig,
-) -> tuple[Array, Array]:
+) -> tuple[Float[Array, "N 24 3 3"], Float[Array, "N 3"]]:
     """Refines N images on 2D keypoints, without early stopping.
 
     Args:
@@ -101,8 +102,13 @@ def refine(
     return x_to_rotations(state.x_0), state.camera
 
 
-def keypoints_44(body: SMPL, regressor: Array, pose: Array, betas: Array) -> Array:
-    """The 44 keypoints [N, 44, 3] by way of the whole mesh; pose [N, 24, 3, 3], betas [N, 10]."""
+def keypoints_44(
+    body: SMPL,
+    regressor: Float[Array, "19 V"],
+    pose: Float[Array, "N 24 3 3"],
+    betas: Float[Array, "N 10"],
+) -> Float[Array, "N 44 3"]:
+    """Works the 44 keypoints out by way of the whole mesh, metres."""
     n, vertices = len(pose), len(body.template)
     directions = body.shape_directions.reshape(vertices * 3, -1)
     shaped = body.template + (betas @ directions.T).reshape(n, vertices, 3)

@@ -3,7 +3,7 @@
     python -m benchmarks.refine --batch 1 32 256 --json FILE
 
 float32, the paper's settings (10 rounds of 25 + 25 steps, no early stop), a denoiser of the
-size for PARE's features with random weights, a synthetic body and problem. Best of several runs.
+size for PARE's features with random weights, a synthetic body and people. Best of several runs.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from benchmarks import machine, plain
 from body_model import SMPL, Skeleton, stand_in
@@ -39,20 +40,25 @@ _LARGE = 64  # from this batch on, the plain loop runs few rounds
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Something to refine."""
+class Workload:
+    """People to refine: the arguments of both loops."""
 
     prior: Prior
     body: SMPL
-    regressor: Array  # [19, V]
+    regressor: Float[Array, "19 V"]  # of the keypoints after OpenPose's 25
     estimate: Estimate  # [N]
-    features: Array  # [N, F]
+    features: Float[Array, "N F"]
     keypoints: Keypoints2D  # [N, 44]; those after OpenPose's 25 have no confidence
     camera: Camera  # [N]
 
 
-def problem(batch: int, sizes: Denoiser) -> Problem:
-    """N people of the stand-in body, 10 m away, estimated some 9 degrees off per joint."""
+def workload(batch: int, sizes: Denoiser) -> Workload:
+    """Makes N people of the stand-in body, 10 m away, estimated some 9 degrees off per joint.
+
+    Args:
+        batch: N.
+        sizes: of the denoiser, which gets random weights.
+    """
     rng = np.random.default_rng(0)
     prior = Prior(_random_params(sizes, rng), schedule(cosine_betas()), None, sizes)
     body = stand_in()
@@ -72,7 +78,7 @@ def problem(batch: int, sizes: Denoiser) -> Problem:
 
     guess, xy = observe(jnp.asarray(np.stack([angles, wrong]), jnp.float32))
     confidence = np.tile(np.arange(44) < len(OPENPOSE_25), (batch, 1))
-    return Problem(
+    return Workload(
         prior,
         jax.tree.map(jnp.asarray, body),
         jnp.asarray(regressor, jnp.float32),
@@ -94,8 +100,8 @@ def _random_params(sizes: Denoiser, rng: np.random.Generator) -> Any:
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
-def fast_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
-    """The library's refinement, ready to be called: pose and translation."""
+def fast_loop(p: Workload, config: RefineConfig) -> Callable[[], Any]:
+    """Prepares the library's refinement; a call gives pose and translation."""
     guides = jax.tree.map(lambda a: a[:, : len(OPENPOSE_25)], p.keypoints)
     refiner = make_refiner(p.prior, Skeleton.of(p.body, OPENPOSE_25), config)
     terms = keypoints_2d(guides, p.camera)
@@ -107,8 +113,8 @@ def fast_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
     return run
 
 
-def plain_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
-    """The plain transcription, ready to be called: pose and translation."""
+def plain_loop(p: Workload, config: RefineConfig) -> Callable[[], Any]:
+    """Prepares the plain transcription; a call gives pose and translation."""
 
     # The body is a constant of the program: as an argument, the mesh takes seven times as long in
     # a scan on one CPU image, and the comparison would flatter the library.
@@ -124,14 +130,14 @@ def plain_loop(p: Problem, config: RefineConfig) -> Callable[[], Any]:
 
 
 def measure(batches: Sequence[int], sizes: Denoiser, config: RefineConfig) -> list[dict]:
-    """One row of figures for each batch.
+    """Measures both loops; one row of figures for each batch.
 
     The fast loop comes first, small batches before large: the peak of memory only ever rises.
     """
     rows: list[dict[str, Any]] = []
     results = {}
     for batch in sorted(set(batches)):
-        p = problem(batch, sizes)
+        p = workload(batch, sizes)
         start = time.perf_counter()
         run = fast_loop(p, config)
         prepared = time.perf_counter() - start
@@ -147,7 +153,7 @@ def measure(batches: Sequence[int], sizes: Denoiser, config: RefineConfig) -> li
         )
     for row in rows:
         batch = row["batch"]
-        p = problem(batch, sizes)
+        p = workload(batch, sizes)
         rounds = config.iterations if batch < _LARGE else min(2, config.iterations)
         run = plain_loop(p, replace(config, iterations=rounds))
         _, best, cpu, result = _time(run, repeats=3 if batch == 1 else 2)
@@ -165,7 +171,7 @@ def measure(batches: Sequence[int], sizes: Denoiser, config: RefineConfig) -> li
     return rows
 
 
-def _difference_mm(p: Problem, *results: tuple[Array, Array]) -> float:
+def _difference_mm(p: Workload, *results: tuple[Array, Array]) -> float:
     """Largest distance between the keypoints, in the camera frame, of two results."""
     skeleton = Skeleton.of(p.body, OPENPOSE_25, np.asarray(p.regressor))
     place = jax.jit(lambda result: skeleton(result[0], p.estimate.betas, result[1]))
@@ -201,7 +207,7 @@ def main() -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """The figures for people."""
+    """Lays rows of `measure` out for print."""
     heads = ("batch", "seconds", "(CPU)", "first call", "peak MB", "plain", "ratio", "peak MB")
     lines = ["".join(f"{head:>11}" for head in (*heads, "released"))]
     for row in rows:

@@ -96,8 +96,7 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
     data = _read(path)
     if not isinstance(data, Mapping):
         raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}; found one array")
-    held = {*data, *(data.objects if isinstance(data, Npz) else ())}
-    warn_of_unread(str(path), held, (*KEYS, *_LANDMARK_KEYS), _NOT_READ)
+    warn_of_unread(str(path), _held(data), (*KEYS, *_LANDMARK_KEYS), _NOT_READ)
     model = {key: _array(path, data, key) for key in KEYS}
     parents = _parents(path, model["kintree_table"])
     _check_shapes(path, model, len(parents))
@@ -162,12 +161,14 @@ def load_regressor(
     path = local_path(path)
     data = _read(path)
     if isinstance(data, Mapping):
+        held = _held(data)
         matrices = [key for key, value in data.items() if _is_numeric(value) and value.ndim == 2]
         if not matrices and isinstance(data, Npz) and data.objects:
             data[min(data.objects)]  # says that it is not read
         if len(matrices) != 1:
             found = _listed(data)
             raise ValueError(f"{path}: expected one matrix [R, V], found the keys {found}")
+        warn_of_unread(str(path), held, matrices, ("names",))
         data = data[matrices[0]]
     matrix = _array(path, {"regressor": data}, "regressor")
     expected = "V" if vertices is None else vertices
@@ -185,6 +186,10 @@ def _read(path: Path) -> Any:
     if is_npy(path) or path.suffix == ".npy":
         return read_npy(path)
     return load_pickle(path)
+
+
+def _held(data: Mapping) -> set:
+    return {*data, *(data.objects if isinstance(data, Npz) else ())}
 
 
 def _listed(keys: Iterable) -> str:

@@ -5,12 +5,14 @@ from scorehmr_jax.example import example
 from scorehmr_jax.formats.estimates import RefineInput, read_estimates, write_estimates
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
-from scorehmr_jax.hypotheses import best_of, hypotheses
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.refine import Info, RefineConfig, make_refiner, refine
+from scorehmr_jax.refine import RefineConfig, make_refiner, refine
+from scorehmr_jax.sampler import Problem, Sampler, guided_step
 from scorehmr_jax.screening import STATUS
-from scorehmr_jax.types import Camera, Estimate, Hypothesis, Keypoints2D, Refined
+from scorehmr_jax.stopping import Never, RoundStop, StepStop
+from scorehmr_jax.types import Camera, Estimate, Hypothesis, Info, Keypoints2D, Refined
+from scorehmr_jax.variations import best_of, varied_estimates
 
 __all__ = [
     "STATUS",
@@ -19,15 +21,20 @@ __all__ = [
     "Hypothesis",
     "Info",
     "Keypoints2D",
+    "Never",
     "Prior",
+    "Problem",
     "RefineConfig",
     "RefineInput",
     "Refined",
+    "RoundStop",
+    "Sampler",
+    "StepStop",
     "Term",
     "best_of",
     "crop_to_full",
     "example",
-    "hypotheses",
+    "guided_step",
     "keypoints_2d",
     "load_prior",
     "make_refiner",
@@ -41,6 +48,7 @@ __all__ = [
     "smooth",
     "stack_groups",
     "unstack_groups",
+    "varied_estimates",
     "weighted",
     "write_estimates",
     "x_to_rotations",

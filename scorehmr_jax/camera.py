@@ -1,7 +1,10 @@
 """Perspective projection, and the way from a cropped box to the full image."""
 
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Real
 
+from scorehmr_jax import units
+from scorehmr_jax.shapes import Shape, concrete, fits, floating, rows_of, same_dtype
 from scorehmr_jax.types import Array, Camera, Number
 
 # Focal length in pixels that the released code and most regression networks assume.
@@ -11,7 +14,7 @@ DEFAULT_FOCAL = 5000.0
 _NEAR = 1e-6
 
 
-def project(points: Array, camera: Camera) -> Array:
+def project(points: Real[Array, "*batch K 3"], camera: Camera) -> Float[Array, "*batch K 2"]:
     """Pixels of points in the camera frame.
 
     A point in the camera's plane or behind it has no image; its values are finite and
@@ -19,63 +22,138 @@ def project(points: Array, camera: Camera) -> Array:
 
     Args:
         points: [..., K, 3] metres.
-        camera: of leading axes [...].
+        camera: one for each [...], or one for all.
     Returns:
         [..., K, 2] pixels.
+    Raises:
+        ValueError: if shapes do not fit.
     """
+    points = floating(points)
+    if points.ndim < 2 or points.shape[-1] != 3:
+        raise ValueError(f"points: expected [..., K, 3], found {points.shape}")
+    batch = camera_batch(camera)
+    if not fits(batch, points.shape[:-2]):
+        raise ValueError(
+            f"camera: expected one for each set of points {points.shape[:-2]}, found {batch}"
+        )
     depth = points[..., 2:]
     depth = jnp.where(jnp.abs(depth) < _NEAR, _NEAR, depth)
-    focal, center = jnp.asarray(camera.focal), jnp.asarray(camera.center)
-    return points[..., :2] / depth * focal[..., None, :] + center[..., None, :]
+    pixels = points[..., :2] / depth
+    focal, center = (
+        jnp.broadcast_to(jnp.asarray(side, points.dtype)[..., None, :], pixels.shape)
+        for side in (camera.focal, camera.center)
+    )
+    return pixels * focal + center
 
 
-def in_front(points: Array) -> Array:
-    """Whether every one of the points [..., K, 3] lies before the camera, [...]."""
+def in_front(points: Real[Array, "*batch K 3"]) -> Bool[Array, "*batch"]:
+    """True where every point lies before the camera.
+
+    Args:
+        points: [..., K, 3] metres, in the camera frame.
+    Returns:
+        [...].
+    """
     return jnp.all(points[..., 2] > _NEAR, axis=-1)
 
 
-def pinhole(image_size: Array, focal: Number = DEFAULT_FOCAL) -> Camera:
+def pinhole(
+    image_size: Real[Array, "*batch 2"], focal: Number | Real[Array, "..."] = DEFAULT_FOCAL
+) -> Camera:
     """A camera that looks through the middle of its image.
 
     Args:
         image_size: [..., 2] width and height, pixels.
-        focal: one number, or [...] or [..., 2], pixels.
+        focal: pixels. One number, or one for each image [...], or x and y of each image [..., 2].
+    Returns:
+        A camera for each image.
+    Raises:
+        ValueError: if shapes do not fit.
     """
-    image_size = jnp.asarray(image_size)
-    # Sizes often come as integers, which would cut the focal length to whole pixels.
-    image_size = image_size.astype(jnp.promote_types(image_size.dtype, jnp.float32))
-    focal = jnp.asarray(focal, image_size.dtype)
-    if focal.ndim == image_size.ndim - 1:
-        focal = focal[..., None]
-    return Camera(jnp.broadcast_to(focal, image_size.shape), image_size / 2, image_size)
+    image_size = floating(image_size)
+    if image_size.shape[-1:] != (2,):
+        raise ValueError(f"image_size: expected [..., 2], found {image_size.shape}")
+    batch = image_size.shape[:-1]
+    return Camera(_both_focals(focal, batch).astype(image_size.dtype), image_size / 2, image_size)
 
 
 def crop_to_full(
-    weak_camera: Array, box_center: Array, box_size: Number, image_size: Array, focal: Number
-) -> Array:
+    weak_camera: Real[Array, "*batch 3"],
+    box_center: Real[Array, "... 2"],
+    box_size: Number | Real[Array, "..."],
+    image_size: Real[Array, "... 2"],
+    focal: Number | Real[Array, "..."],
+) -> Float[Array, "*batch 3"]:
     """Translation in the full image's camera from a weak-perspective camera of a box.
 
     Args:
         weak_camera: [..., 3] scale, x and y, as regression networks predict them.
-        box_center: [..., 2] pixels.
-        box_size: [...] side of the square box, pixels.
-        image_size: [..., 2] width and height, pixels.
-        focal: [..., 2] or one number, pixels.
+        box_center: [..., 2] pixels, or one for all.
+        box_size: [...] side of the square box in pixels, or one for all.
+        image_size: [..., 2] width and height in pixels, or one for all.
+        focal: pixels. One number, or one for each image [...], or x and y of each image [..., 2];
+            the depth follows from that of x.
     Returns:
         [..., 3] metres.
+    Raises:
+        ValueError: if shapes do not fit, or boxes are not in pixels.
     """
-    weak_camera, box_center, box_size, image_size = map(
-        _floating, (weak_camera, box_center, box_size, image_size)
+    weak_camera = floating(weak_camera)
+    if weak_camera.shape[-1:] != (3,):
+        raise ValueError(f"weak_camera: expected [..., 3], found {weak_camera.shape}")
+    batch = weak_camera.shape[:-1]
+    weak_camera, box_center, sides, image_size = same_dtype(
+        weak_camera,
+        rows_of("box_center", box_center, (2,), batch),
+        rows_of("box_size", box_size, (), batch),
+        rows_of("image_size", image_size, (2,), batch),
     )
-    scale = weak_camera[..., :1] * box_size[..., None]
+    known = concrete(box_center, sides)
+    if known is not None:
+        center, side = known
+        units.check_boxes(center, side, "crop_to_full: the box's ")
+    focal = _both_focals(focal, batch).astype(weak_camera.dtype)
     # The released code adds this; it also keeps a zero scale finite.
-    scale = scale + 1e-9
+    scale = weak_camera[..., :1] * sides[..., None] + 1e-9
     offset = 2 * (box_center - image_size / 2) / scale
-    focal = jnp.broadcast_to(jnp.asarray(focal, scale.dtype), offset.shape)
     return jnp.concatenate([weak_camera[..., 1:] + offset, 2 * focal[..., :1] / scale], axis=-1)
 
 
-def _floating(array: Array) -> Array:
-    """Whole pixels as float32: jax would make float64 of them where that is enabled."""
-    array = jnp.asarray(array)
-    return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(jnp.float32)
+def camera_batch(camera: Camera) -> Shape:
+    """The leading axes of a camera.
+
+    Raises:
+        ValueError: if its fields do not end with x and y, or disagree on the samples.
+    """
+    shapes = [jnp.shape(side) for side in (camera.focal, camera.center, camera.image_size)]
+    for name, shape in zip(("focal", "center", "image_size"), shapes, strict=True):
+        if shape[-1:] != (2,):
+            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
+    batch = max((shape[:-1] for shape in shapes), key=lambda rows: (len(rows), rows))
+    # A focal length [2] beside two images could be x and y, or one for each.
+    if not all(len(shape) == len(batch) + 1 and fits(shape[:-1], batch) for shape in shapes):
+        raise ValueError(
+            "camera: focal, center and image_size disagree on the samples: {}, {} and {}".format(
+                *shapes
+            )
+        )
+    return batch
+
+
+def _both_focals(focal: Number, batch: Shape) -> Array:
+    """Focal lengths along x and y, [*batch, 2]. The number of axes tells what is given."""
+    both = floating(focal)
+    if both.ndim == 0:
+        return jnp.broadcast_to(both, (*batch, 2))
+    if both.ndim == len(batch):
+        both = both[..., None]
+    if (
+        both.ndim != len(batch) + 1
+        or both.shape[-1] not in (1, 2)
+        or not fits(both.shape[:-1], batch)
+    ):
+        raise ValueError(
+            f"focal: expected one number, one for each image {batch}, or x and y of each "
+            f"{(*batch, 2)}; found {jnp.shape(focal)}"
+        )
+    return jnp.broadcast_to(both, (*batch, 2))

@@ -3,17 +3,6 @@
 Three forms hold the same: an Orbax directory, an .npz and a .safetensors file. `write` chooses by
 the name, `read` takes each of them and the released model's files. What is written appears whole
 under its name or not at all.
-
-The description is a dict that JSON can hold:
-
-    network, features, hidden, ...  name in `networks/registry.py`, and the network's own fields
-    schedule                        {"kind": "cosine", "steps": 1000} of the noise
-    condition_on                    as `Prior.condition_on`
-    betas_range                     [2, 10] of the training data, of a prior with shape
-    written_by                      versions of the software and its commit, added by the writer
-
-Older files lack some of these: the paper's denoiser and the cosine schedule of 1000 levels are
-meant.
 """
 
 import json
@@ -24,22 +13,29 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from numpy.typing import ArrayLike
 
-from body_model.files import building, folder_exists, local_path, put_folder, read_npz, write_npz
+from body_model.files import local_path, read_npz, write_npz
+from body_model.folders import building, folder_exists, put_folder
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.write_released import CONFIG_KEY
+from scorehmr_jax.description import Config, checked, description, signed
 from scorehmr_jax.networks.parameters import flatten, unflatten
-from scorehmr_jax.networks.protocol import Network
-from scorehmr_jax.networks.registry import describe, network_of
-from scorehmr_jax.provenance import versions
+from scorehmr_jax.networks.registry import network_of
+
+__all__ = [
+    "description",
+    "load",
+    "load_npz",
+    "read",
+    "save",
+    "save_npz",
+    "write",
+]
 
 Params = dict[str, Any]
-Config = dict[str, Any]
 
-DEFAULT_SCHEDULE = {"kind": "cosine", "steps": 1000}  # of files that name none
 MARK = "_CHECKPOINT_METADATA"  # Orbax writes it into every directory it has finished
 SUFFIXES = (".npz", ".safetensors", "")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
@@ -47,40 +43,6 @@ _KINDS = (
     "an Orbax directory, .npz or .safetensors written by scorehmr_jax, or the released "
     "model-<n>.pt or its weights as .npz"
 )
-
-
-def description(
-    network: Network,
-    *,
-    schedule: tuple[str, int] = ("cosine", 1000),
-    condition_on: str | None = None,
-    betas_range: ArrayLike | None = None,
-) -> Config:
-    """Describes a prior, for a checkpoint to keep beside the weights.
-
-    Args:
-        network: of a class in `networks/registry.py`.
-        schedule: kind and number of levels of the noise schedule (`diffusion.SCHEDULES`).
-        condition_on: as `Prior.condition_on`; by default "features" for a network that takes
-            some, else "none".
-        betas_range: [2, 10] least and greatest shape numbers of the training data, of a prior
-            with shape.
-    Returns:
-        What JSON can hold.
-    Raises:
-        ValueError: if the network is not registered.
-    """
-    if condition_on is None:
-        condition_on = "features" if network.condition_dim else "none"
-    kind, steps = schedule
-    found: Config = {
-        **describe(network),
-        "schedule": {"kind": kind, "steps": steps},
-        "condition_on": condition_on,
-    }
-    if betas_range is not None:
-        found["betas_range"] = np.asarray(betas_range, float).tolist()
-    return found
 
 
 def write(path: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -268,25 +230,23 @@ def _json(path: Path, text: Any) -> Config:
 def _prepared(
     path: Path, params: Mapping[str, Any], config: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], Config]:
-    """What to write: parameters by their paths, and the whole description."""
-    nested, checked = _checked(path, flatten(params), config)
-    defaults = {**describe(network_of(checked)), "schedule": DEFAULT_SCHEDULE}
-    return flatten(nested), {**defaults, **checked, "written_by": versions()}
+    """Checks what to write.
+
+    Returns:
+        Parameters by their paths, and the whole description.
+    """
+    nested, complete = _checked(path, flatten(params), config)
+    return flatten(nested), signed(complete)
 
 
 def _checked(path: Path, flat: Mapping[str, np.ndarray], config: Any) -> tuple[Params, Config]:
     """Checks that the parameters are finite floats, and those of the network described.
 
     Returns:
-        They as nested dicts, in the byte order of this machine, and the description.
+        They as nested dicts, in the byte order of this machine, and the whole description.
     """
-    if not isinstance(config, Mapping):
-        raise ValueError(f"{path}: config: expected names and values, found {config!r}"[:300])
     try:
-        json.dumps(dict(config))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: config: expected what JSON can hold ({error})") from None
-    try:
+        config = checked(config)
         network = network_of(config)
     except ValueError as error:
         raise ValueError(f"{path}: config: {error}") from None
@@ -307,9 +267,6 @@ def _checked(path: Path, flat: Mapping[str, np.ndarray], config: Any) -> tuple[P
         if not np.isfinite(array).all():
             raise ValueError(f"{path}: parameter '{name}' holds values that are NaN or infinite")
     native = {k: a.astype(a.dtype.newbyteorder("="), copy=False) for k, a in flat.items()}
-    config = dict(config)
-    if config.get("condition_on") == "image":  # as older files call it
-        config["condition_on"] = "features"
     return unflatten(native), config
 
 

@@ -5,6 +5,7 @@ Notation: a_t is the product of (1 - beta) up to t; x_t = sqrt(a_t) x_0 + sqrt(1
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,21 +162,23 @@ def ddim_times(start: int, stop: int, step: int) -> Int[np.ndarray, " S"]:
 
 
 def ddim(
-    noise: Callable[[Array, Array], Array],
+    noise: Callable[[Array, Any], Array],
     schedule: Schedule,
     x: Float[Array, "*x D"],
     times: Int[np.ndarray, " S"],
     *,
     clip: float | None = None,
+    inputs: Any = None,
 ) -> tuple[Float[Array, "*x D"], Float[Array, "*x D"]]:
     """Walks along a path of levels by DDIM: descending it samples, ascending it inverts.
 
     Args:
-        noise: predicts the noise in x at one level t, a scalar.
+        noise: predicts the noise in x, given the level t, a scalar, or a row of inputs.
         x: [..., D] latent at the first level.
         times: [S] levels, the first being that of x; at least two.
         clip: if given, x_0 is kept within +- this at every step; the noise stays as predicted,
             as in the released code.
+        inputs: leaves [S - 1, ...], given to noise in place of the levels but the last.
     Returns:
         The latent at the last level, and the x_0 predicted at the step before it; both in the
         precision of x, though half precision is walked in float32.
@@ -189,21 +192,22 @@ def ddim(
     levels = schedule.at(jnp.asarray(times), dtype)
 
     def step(
-        state: tuple[Array, Array], now: tuple[Array, Level, Level]
+        state: tuple[Array, Array], now: tuple[Any, Level, Level]
     ) -> tuple[tuple[Array, Array], None]:
         x, _ = state
-        t, here, there = now
-        predicted = noise(x, t).astype(dtype)
+        row, here, there = now
+        predicted = noise(x, row).astype(dtype)
         x_0 = predict_x_0(here, x, predicted)
         if clip is not None:
             x_0 = jnp.clip(x_0, -clip, clip)
         return (ddim_step(there, x_0, predicted), x_0), None
 
+    inputs = jnp.asarray(times[:-1]) if inputs is None else inputs
     here = jax.tree.map(lambda leaf: leaf[:-1], levels)
     there = jax.tree.map(lambda leaf: leaf[1:], levels)
     # Reverse mode works each step out again, so that it need not keep the network's layers.
     step = jax.checkpoint(step, prevent_cse=False)
-    (x, x_0), _ = jax.lax.scan(step, (x, x), (jnp.asarray(times[:-1]), here, there))
+    (x, x_0), _ = jax.lax.scan(step, (x, x), (inputs, here, there))
     return x.astype(given), x_0.astype(given)
 
 

@@ -12,11 +12,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, PyTree, Shaped
 
-from scorehmr_jax.types import Array
+from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
+
+# Axes of a sample of the types that samples are made of: by name, those that are lists of samples
+# are told from one that serves all.
+_SAMPLE_AXES = {
+    Estimate: {"pose": 3, "betas": 1, "translation": 1},
+    Keypoints2D: {"xy": 2, "confidence": 1},
+    Camera: {"focal": 1, "center": 1, "image_size": 1},
+}
 
 
-def stack_groups(groups: Sequence[Any], *, multiple: int = 1) -> tuple[Any, np.ndarray]:
+def stack_groups(
+    groups: Sequence[PyTree[Shaped[Array, "..."]]], *, multiple: int = 1
+) -> tuple[PyTree[Shaped[Array, "..."]], Bool[np.ndarray, "G N"]]:
     """Pads groups to one size and stacks them.
 
     A group is any pytree (an Estimate, a tuple with features and keypoints) whose leaves all
@@ -24,7 +35,8 @@ def stack_groups(groups: Sequence[Any], *, multiple: int = 1) -> tuple[Any, np.n
     numbers, which the mask tells `refine` to ignore.
 
     Args:
-        groups: G groups of one kind, of any sizes of at least one.
+        groups: G groups of one kind, of any sizes of at least one. What serves all samples, such
+            as one camera, is to be repeated first.
         multiple: the common size is rounded up to a multiple of this, so that data of about one
             length share a compilation.
     Returns:
@@ -65,8 +77,13 @@ def stack_groups(groups: Sequence[Any], *, multiple: int = 1) -> tuple[Any, np.n
     return stacked, np.arange(length) < np.array(sizes)[:, None]
 
 
-def unstack_groups(tree: Any, sizes: Sequence[int] | Array, *, axis: int = 0) -> list[Any]:
-    """The groups again, without padding; undoes `stack_groups`.
+def unstack_groups(
+    tree: PyTree[Shaped[Array, "..."]],
+    sizes: Sequence[int] | Shaped[Array, "..."],
+    *,
+    axis: int = 0,
+) -> list[PyTree[Shaped[Array, "..."]]]:
+    """Takes groups apart and their padding away; undoes `stack_groups`.
 
     Args:
         tree: leaves [G, N_max, ...], such as a `Refined`.
@@ -75,9 +92,16 @@ def unstack_groups(tree: Any, sizes: Sequence[int] | Array, *, axis: int = 0) ->
     Returns:
         G pytrees with leaves [N, ...].
     Raises:
-        ValueError: if a leaf has other axes, or a mask has padding before a sample.
+        ValueError: if a leaf has other axes, sizes are none, or a mask has padding before a
+            sample.
     """
     given = np.asarray(sizes)
+    whole = np.issubdtype(given.dtype, np.integer) and (given >= 0).all()
+    if not (given.ndim == 2 and (whole or given.dtype == bool)) and not (given.ndim == 1 and whole):
+        raise ValueError(
+            "sizes: expected the sizes [G] of the groups, or their mask [G, N_max], found "
+            f"{given.dtype} of shape {given.shape}"
+        )
     counts = given.sum(axis=1) if given.ndim == 2 else given
     if given.ndim == 2 and (given != (np.arange(given.shape[1]) < counts[:, None])).any():
         raise ValueError("sizes: expected a mask with all padding at the end of each group")
@@ -98,7 +122,15 @@ def unstack_groups(tree: Any, sizes: Sequence[int] | Array, *, axis: int = 0) ->
 
 
 def _size(group: Any, name: str) -> int:
-    """How many samples a group has."""
+    """The number of samples of a group."""
+    for part in jax.tree.leaves(group, is_leaf=lambda part: type(part) in _SAMPLE_AXES):
+        for field, axes in _SAMPLE_AXES.get(type(part), {}).items():
+            shape = np.shape(getattr(part, field))
+            if len(shape) != axes + 1:
+                raise ValueError(
+                    f"{name}: {type(part).__name__}.{field}: expected one for each sample [N, ...],"
+                    f" of {axes + 1} axes, found shape {shape}"
+                )
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(group):
         if np.ndim(leaf) == 0:

@@ -1,22 +1,33 @@
-"""The evidence: losses on a hypothesis whose gradients guide the sampling.
-
-A term is any function from a `Hypothesis` of samples [..., N] to losses [..., N]. The last
-axis, N, is the group: the frames of one video, the views of one person, or images that have
-nothing to do with each other. Those here are pytrees: observations and weights are traced, so
-that changing them never recompiles. A function of your own has that too if it is a pytree:
-`jax.tree_util.Partial(loss, observations)`; a plain function's own data is compiled in.
-"""
-
-from collections.abc import Callable
-from typing import Any
+"""The evidence of the paper: keypoints in an image, several views, the frames of a video."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
-from scorehmr_jax.camera import in_front, project
+from scorehmr_jax import units
+from scorehmr_jax.camera import camera_batch, in_front, project
+from scorehmr_jax.shapes import Shape, concrete, fits, floating
+from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, Number
+
+__all__ = [
+    "KEYPOINT_WEIGHT",
+    "MULTIVIEW_WEIGHT",
+    "SMOOTH_WEIGHT",
+    "KeypointTerm",
+    "MultiviewTerm",
+    "SmoothTerm",
+    "Term",
+    "as_terms",
+    "geman_mcclure",
+    "keypoints_2d",
+    "multiview",
+    "smooth",
+    "total_loss",
+    "weighted",
+]
 
 # Step sizes of the paper (section 4.3), and the released code's own factor on the views' term.
 KEYPOINT_WEIGHT = 0.003
@@ -27,51 +38,39 @@ SMOOTH_WEIGHT = 30.0
 _REFERENCE_SIDE = 1000.0
 
 
-class Term:
-    """What `refine` asks of a term beside its weight. A plain function is wrapped in one."""
-
-    weight: Any
-
-    def __call__(self, hypothesis: Hypothesis) -> Array:
-        """Unweighted loss of each sample, [..., N]."""
-        raise NotImplementedError
-
-    def informs(self, first: Hypothesis) -> Array:
-        """Whether the term has anything to say of each sample, [..., N]."""
-        return jnp.ones_like(first.mask)
-
-    def usable(self, first: Hypothesis) -> Array:
-        """Whether each sample's first estimate can be judged at all, [..., N]."""
-        return jnp.ones_like(first.mask)
-
-
 @pytree
 class KeypointTerm(Term):
     """Reprojection error (paper, Eq. 12). Build it with `keypoints_2d`."""
 
     keypoints: Keypoints2D
     camera: Camera
-    sigma: Array
-    weight: Array
+    sigma: Real[Array, "..."]  # pixels; one number, or one for each sample
+    weight: Real[Array, "..."]
 
-    def __call__(self, hypothesis: Hypothesis) -> Array:
+    def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         self._check_fit(hypothesis)
-        points = hypothesis.joints + hypothesis.translation[..., None, :]
-        error = project(points, self.camera) - self.keypoints.xy
-        scale = _REFERENCE_SIDE / jnp.max(jnp.asarray(self.camera.image_size), axis=-1)
-        robust = geman_mcclure(error, self.sigma).sum(-1)
-        return scale**2 * jnp.sum(self.keypoints.confidence**2 * robust, axis=-1)
+        # The hypothesis decides the precision.
+        dtype, shape = hypothesis.joints.dtype, hypothesis.mask.shape
+        camera, keypoints = jax.tree.map(
+            lambda a: jnp.asarray(a, dtype), (self.camera, self.keypoints)
+        )
+        pixels = project(hypothesis.joints + hypothesis.translation[..., None, :], camera)
+        error = pixels - jnp.broadcast_to(keypoints.xy, pixels.shape)
+        sigma = _each(self.sigma.astype(dtype), shape)[..., None, None]
+        robust = geman_mcclure(error, jnp.broadcast_to(sigma, error.shape)).sum(-1)
+        confidence = jnp.broadcast_to(keypoints.confidence, robust.shape)
+        scale = _each(_REFERENCE_SIDE / jnp.max(camera.image_size, axis=-1), shape)
+        return scale**2 * jnp.sum(confidence**2 * robust, axis=-1)
 
-    def informs(self, first: Hypothesis) -> Array:
-        seen = jnp.any(self.keypoints.confidence > 0, axis=-1)
-        return jnp.broadcast_to(seen, first.mask.shape)
+    def informs(self, first: Hypothesis) -> Bool[Array, "*N"]:
+        return _each(jnp.any(self.keypoints.confidence > 0, axis=-1), first.mask.shape)
 
-    def usable(self, first: Hypothesis) -> Array:
+    def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         self._check_fit(first)
         points = first.joints + first.translation[..., None, :]
         # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
-        seen = self.keypoints.confidence[..., None] > 0
-        return in_front(jnp.where(seen, points, jnp.ones_like(points)))
+        seen = jnp.broadcast_to(self.keypoints.confidence > 0, points.shape[:-1])
+        return in_front(jnp.where(seen[..., None], points, 1))
 
     def _check_fit(self, hypothesis: Hypothesis) -> None:
         found, wanted = self.keypoints.xy.shape[:-1], hypothesis.joints.shape[:-1]
@@ -80,11 +79,16 @@ class KeypointTerm(Term):
                 f"keypoints: the skeleton has {wanted[-1]} keypoints, found xy for {found[-1]}; "
                 "build it with Skeleton.of(body, names) for the names of your detections"
             )
-        camera = self.camera.image_size.shape[:-1]
-        if not _fits(found[:-1], wanted[:-1]) or not _fits(camera, wanted[:-1]):
+        camera = camera_batch(self.camera)
+        if not fits(found[:-1], wanted[:-1]) or not fits(camera, wanted[:-1]):
             raise ValueError(
                 f"keypoints: expected one row and one camera for each estimate {wanted[:-1]}, "
                 f"found {found[:-1]} and {camera}"
+            )
+        if not fits(self.sigma.shape, wanted[:-1]):
+            raise ValueError(
+                f"sigma: expected one number, or one for each estimate {wanted[:-1]}, found "
+                f"{self.sigma.shape}"
             )
 
 
@@ -92,16 +96,17 @@ class KeypointTerm(Term):
 class MultiviewTerm(Term):
     """Disagreement of the body pose between views of one person (paper, Eq. 13)."""
 
-    weight: Array
+    weight: Real[Array, "..."]
 
-    def __call__(self, hypothesis: Hypothesis) -> Array:
-        body = hypothesis.pose_6d[..., 6:]
-        mask = hypothesis.mask[..., None].astype(body.dtype)
-        count = jnp.maximum(mask.sum(-2, keepdims=True), 1)
-        mean = (mask * body).sum(-2, keepdims=True) / count
-        return jnp.sum(mask * (body - mean) ** 2, axis=-1)
+    def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
+        body, mask = hypothesis.pose_6d[..., 6:], hypothesis.mask[..., None]
+        # Before the arithmetic: what is not finite in padding must not come back in a gradient.
+        body = jnp.where(mask, body, 0)
+        count = jnp.maximum(mask.sum(-2, keepdims=True), 1).astype(body.dtype)
+        mean = jnp.broadcast_to(body.sum(-2, keepdims=True) / count, body.shape)
+        return jnp.sum(jnp.where(mask, body - mean, 0) ** 2, axis=-1)
 
-    def informs(self, first: Hypothesis) -> Array:
+    def informs(self, first: Hypothesis) -> Bool[Array, "*N"]:
         several = first.mask.sum(-1, keepdims=True) > 1
         return first.mask & several
 
@@ -113,67 +118,29 @@ class SmoothTerm(Term):
     A pair's loss is counted at its later frame.
     """
 
-    weight: Array
+    weight: Real[Array, "..."]
 
-    def __call__(self, hypothesis: Hypothesis) -> Array:
+    def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         pose, mask = hypothesis.pose_6d, hypothesis.mask
-        both = (mask[..., 1:] & mask[..., :-1]).astype(pose.dtype)
-        change = both * jnp.sum((pose[..., 1:, :] - pose[..., :-1, :]) ** 2, axis=-1)
-        return jnp.concatenate([jnp.zeros_like(change, shape=(*mask.shape[:-1], 1)), change], -1)
+        both = mask[..., 1:] & mask[..., :-1]
+        # Before the arithmetic, as above.
+        jump = jnp.where(both[..., None], pose[..., 1:, :] - pose[..., :-1, :], 0)
+        change = jnp.sum(jump**2, axis=-1)
+        return jnp.concatenate([jnp.zeros_like(pose[..., :1, 0]), change], -1)
 
-    def informs(self, first: Hypothesis) -> Array:
+    def informs(self, first: Hypothesis) -> Bool[Array, "*N"]:
         none = jnp.zeros_like(first.mask[..., :1])
         before = jnp.concatenate([none, first.mask[..., :-1]], -1)
         after = jnp.concatenate([first.mask[..., 1:], none], -1)
         return first.mask & (before | after)
 
 
-@pytree
-class FunctionTerm(Term):
-    """A function of the user's, with a weight. Build it with `weighted`."""
-
-    weight: Array
-    function: Callable[[Hypothesis], Array]  # a pytree, what it carries being traced
-
-    def __call__(self, hypothesis: Hypothesis) -> Array:
-        loss = jnp.asarray(self.function(hypothesis))
-        wanted = hypothesis.mask.shape
-        if loss.shape != wanted:
-            function = getattr(self.function, "func", self.function)
-            name = getattr(function, "__name__", type(function).__name__)
-            raise ValueError(
-                f"term {name}: expected one loss per sample, shape {wanted}, found {loss.shape}"
-            )
-        return loss
-
-
-@pytree
-class WeightedTerm(Term):
-    """Another term, times a number."""
-
-    factor: Array
-    term: Term
-
-    @property
-    def weight(self) -> Array:
-        return self.factor * self.term.weight
-
-    def __call__(self, hypothesis: Hypothesis) -> Array:
-        return self.term(hypothesis)
-
-    def informs(self, first: Hypothesis) -> Array:
-        return self.term.informs(first)
-
-    def usable(self, first: Hypothesis) -> Array:
-        return self.term.usable(first)
-
-
 def keypoints_2d(
     keypoints: Keypoints2D,
     camera: Camera,
     *,
-    weight: Number = KEYPOINT_WEIGHT,
-    sigma: Number = 100.0,
+    weight: Number | Real[Array, "..."] = KEYPOINT_WEIGHT,
+    sigma: Number | Real[Array, "..."] = 100.0,
 ) -> KeypointTerm:
     """Reprojection onto 2D keypoints (paper, Eq. 12), by the robust Geman-McClure error.
 
@@ -182,141 +149,108 @@ def keypoints_2d(
 
     Args:
         keypoints: detections of the K keypoints of the skeleton, [..., N, K].
-        camera: [..., N].
-        weight: the step size rho; the paper's by default.
-        sigma: errors far above this many pixels count no more.
+        camera: [..., N], or one for all.
+        weight: the step size rho, one number or one for each sample; the paper's by default.
+        sigma: errors far above this many pixels count no more; one number, or one for each sample.
+    Returns:
+        The term, for `refine`.
     Raises:
-        ValueError: if shapes disagree, or a confidence lies outside [0, 1].
+        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), or sigma
+            is not positive.
     """
-    xy, confidence = _floating(keypoints.xy), _floating(keypoints.confidence)
-    if xy.ndim < 2 or xy.shape[-1] != 2 or confidence.shape != xy.shape[:-1]:
+    shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
+    if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
             "keypoints: expected xy [..., N, K, 2] and confidence [..., N, K], "
-            f"found {xy.shape} and {confidence.shape}"
+            f"found {shape} and {confidence}"
         )
-    if not isinstance(keypoints.confidence, jax.core.Tracer):
-        _check_range(np.asarray(keypoints.confidence))
-    camera, good = _screened(camera)
-    if not (_fits(good.shape, xy.shape[:-2]) or _fits(xy.shape[:-2], good.shape)):
-        raise ValueError(
-            f"camera: expected one for each row {xy.shape[:-2]} of keypoints, found {good.shape}"
-        )
-    seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good[..., None]
-    xy = jnp.where(seen[..., None], xy, 0)
-    # Not jnp.clip, which halves the gradient at a confidence of exactly 1.
-    confidence = jnp.where(confidence > 1, 1, jnp.where(confidence < 0, 0, confidence))
-    confidence = jnp.where(seen, confidence, 0)
-    return KeypointTerm(
-        Keypoints2D(xy, confidence),
-        camera,
-        jnp.asarray(sigma, xy.dtype),
-        jnp.asarray(weight, xy.dtype),
-    )
+    batch, rows = camera_batch(camera), shape[:-2]
+    if not (fits(batch, rows) or fits(rows, batch)):
+        raise ValueError(f"camera: expected one for each row {rows} of keypoints, found {batch}")
+    _check_units(keypoints, camera, np.broadcast_shapes(rows, batch))
+    known = concrete(sigma)
+    if known is not None and not (known[0] > 0).all():
+        raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
+    keypoints, camera = _screened(keypoints, camera)
+    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight))
 
 
-def multiview(*, weight: Number = MULTIVIEW_WEIGHT) -> MultiviewTerm:
+def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> MultiviewTerm:
     """Agreement of the body pose between uncalibrated views (paper, Eq. 13).
 
     Args:
-        weight: the step size; by default the paper's 0.005 times the released code's 300^2.
+        weight: the step size, one number or one for each sample; by default the paper's 0.005
+            times the released code's 300^2.
+    Returns:
+        The term, for `refine`; the samples [..., N] are views of one person.
     """
-    return MultiviewTerm(_weight(weight))
+    return MultiviewTerm(as_weight(weight))
 
 
-def smooth(*, weight: Number = SMOOTH_WEIGHT) -> SmoothTerm:
+def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm:
     """Smoothness over the frames of a video (paper, Eq. 14).
 
     Args:
-        weight: the step size; the paper's by default.
+        weight: the step size, one number or one for each sample; the paper's by default.
+    Returns:
+        The term, for `refine`; the samples [..., N] are frames in order.
     """
-    return SmoothTerm(_weight(weight))
+    return SmoothTerm(as_weight(weight))
 
 
-def weighted(weight: Number, term: Term | Callable[[Hypothesis], Array]) -> Term:
-    """A term times a number, which may be traced.
+def geman_mcclure(
+    error: Float[Array, "..."], sigma: Number | Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """The robust error s^2 e^2 / (s^2 + e^2) (Geman and McClure, 1987).
 
     Args:
-        weight: multiplies the term's own weight; a plain function's own weight is 1.
-        term: a term, or a function from a hypothesis to a loss per sample [..., N]. What a
-            function carries is traced if it is a pytree, such as `jax.tree_util.Partial`.
-    Raises:
-        ValueError: if term is neither, or a function that can be neither traced nor hashed.
+        error: of any shape.
+        sigma: the error at which half of sigma squared is reached; one number, or as error.
+    Returns:
+        As error, in its unit squared.
     """
-    if isinstance(term, Term):
-        return WeightedTerm(_weight(weight), term)
-    if not callable(term):
-        raise ValueError(
-            "term: expected a function from a hypothesis to a loss per sample, or one of "
-            f"keypoints_2d, multiview, smooth; found {type(term).__name__}"
-        )
-    if jax.tree_util.all_leaves([term]):
-        try:
-            hash(term)
-        except TypeError:
-            raise ValueError(
-                f"term: {type(term).__name__} can neither be traced nor hashed; register it as a "
-                "pytree, or pass jax.tree_util.Partial(function, data)"
-            ) from None
-        term = jax.tree_util.Partial(term)
-    return FunctionTerm(_weight(weight), term)
-
-
-def as_terms(terms: Any) -> tuple[Term, ...]:
-    """One term or several, functions wrapped; a ValueError if there is none."""
-    several = terms if isinstance(terms, tuple | list) else (terms,)
-    if not several:
-        raise ValueError("terms: expected at least one, such as keypoints_2d(...), found none")
-    return tuple(t if isinstance(t, Term) else weighted(1.0, t) for t in several)
-
-
-def geman_mcclure(error: Array, sigma: Number) -> Array:
-    """The robust error s^2 e^2 / (s^2 + e^2) (Geman and McClure, 1987)."""
     squared = error**2
     return sigma**2 * squared / (sigma**2 + squared)
 
 
-def _fits(rows: tuple[int, ...], batch: tuple[int, ...]) -> bool:
-    """Whether an array of these leading axes broadcasts to the batch."""
-    pairs = zip(rows[::-1], batch[::-1], strict=False)
-    return len(rows) <= len(batch) and all(n in (1, wanted) for n, wanted in pairs)
-
-
-def _weight(weight: Number) -> Array:
-    # Of one dtype, whatever kind of number it came as: another would compile anew.
-    return jnp.asarray(weight, float)
-
-
-def _floating(array: Array) -> Array:
-    array = jnp.asarray(array)
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
-def _screened(camera: Camera) -> tuple[Camera, Array]:
-    """A camera with harmless numbers where it has useless ones, and where it has none such."""
-    for name in ("focal", "center", "image_size"):
-        shape = jnp.shape(getattr(camera, name))
-        if shape[-1:] != (2,):
-            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
-    camera = jax.tree.map(_floating, camera)
-    shapes = [leaf.shape for leaf in jax.tree.leaves(camera)]
-    try:
-        jnp.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(
-            "camera: focal, center and image_size disagree on the samples: {}, {} and {}".format(
-                *shapes
-            )
-        ) from None
-    good = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
+# One program: by itself, each of these operations would be compiled alone.
+@jax.jit
+def _screened(keypoints: Keypoints2D, camera: Camera) -> tuple[Keypoints2D, Camera]:
+    """Harmless numbers in place of useless ones, which count as not seen."""
+    xy, confidence = floating(keypoints.xy), floating(keypoints.confidence)
+    camera = jax.tree.map(floating, camera)
+    batch = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(camera)))
+    camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch), camera)
+    good: Array = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
     for leaf in jax.tree.leaves(camera):
-        good = good & jnp.isfinite(leaf).all(-1)
-    return jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera), good
+        good &= jnp.isfinite(leaf).all(-1)
+    camera = jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera)
+    # One row of keypoints may serve several cameras, some of them useless.
+    rows = jnp.broadcast_shapes(xy.shape[:-2], good.shape)
+    xy = jnp.broadcast_to(xy, (*rows, *xy.shape[-2:]))
+    confidence = jnp.broadcast_to(confidence, xy.shape[:-1])
+    good = _each(good, rows)[..., None]
+    seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good
+    # Not jnp.clip, which halves the gradient at a confidence of exactly 1.
+    confidence = jnp.where(confidence > 1, 1, jnp.where(confidence < 0, 0, confidence))
+    return Keypoints2D(jnp.where(seen[..., None], xy, 0), jnp.where(seen, confidence, 0)), camera
 
 
-def _check_range(confidence: np.ndarray) -> None:
-    known = confidence[~np.isnan(confidence)]
-    if known.size and (known.min() < 0 or known.max() > 1):
-        raise ValueError(
-            f"keypoints.confidence: expected within [0, 1], found {known.min():g} to "
-            f"{known.max():g}; clip or rescale the detector's scores first"
-        )
+def _each(numbers: Array, batch: Shape) -> Array:
+    """One number for each sample of a batch."""
+    return jnp.broadcast_to(numbers, batch)
+
+
+def _check_units(keypoints: Keypoints2D, camera: Camera, rows: Shape) -> None:
+    """Raises a ValueError for numbers in other units; those that are traced cannot be seen."""
+    seen = concrete(keypoints.xy, keypoints.confidence)
+    if seen is None:
+        return
+    xy, confidence = seen
+    units.checked_confidence(confidence, "keypoints.confidence")
+    lens = concrete(camera.focal, camera.center, camera.image_size)
+    if lens is not None:
+        focal, center, image_size = lens
+        units.check_camera(focal, center, image_size, "camera")
+        xy = np.broadcast_to(xy, (*rows, *xy.shape[-2:]))
+    units.check_keypoints(xy, confidence, None if lens is None else lens[2], "keypoints")

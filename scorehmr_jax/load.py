@@ -1,6 +1,5 @@
 """From files to a `Prior`: shipped weights by name, our checkpoints, the released ones."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,12 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.files import local_path, read_npz
-from scorehmr_jax import checkpoint, diffusion
+from scorehmr_jax import checkpoint
+from scorehmr_jax.description import schedule_of
+from scorehmr_jax.diffusion import single_at_least
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.networks.registry import network_of
-from scorehmr_jax.prior import CONDITIONS, Prior
+from scorehmr_jax.prior import Prior
 
 _SHIPPED = Path(__file__).parent / "weights"
 
@@ -53,17 +54,13 @@ def load_prior(
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
     params, config = checkpoint.read(path)
-    try:
-        network = network_of(config)
-        tables = diffusion.named_schedule(**config.get("schedule", checkpoint.DEFAULT_SCHEDULE))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    network = network_of(config)
     return Prior(
         params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
-        schedule=jax.tree.map(jnp.asarray, tables),
+        schedule=jax.tree.map(jnp.asarray, schedule_of(config)),
         betas_range=_betas_range(path, network, config.get("betas_range"), betas_stats, dtype),
         network=network,
-        condition_on=_condition_on(path, network, config),
+        condition_on=config["condition_on"],
     )
 
 
@@ -78,20 +75,6 @@ def _checked_dtype(dtype: DTypeLike) -> np.dtype:
     return found
 
 
-def _condition_on(path: Path, network: Network, config: Mapping[str, Any]) -> str:
-    condition_on = config.get("condition_on", "features" if network.condition_dim else "none")
-    if condition_on not in CONDITIONS:
-        raise ValueError(
-            f"{path}: condition_on: expected one of {', '.join(CONDITIONS)}, found {condition_on!r}"
-        )
-    if (condition_on == "none") != (network.condition_dim == 0):
-        raise ValueError(
-            f"{path}: condition_on: the network takes {network.condition_dim} features, "
-            f"found {condition_on!r}"
-        )
-    return condition_on
-
-
 def _betas_range(
     path: Path,
     network: Network,
@@ -101,11 +84,9 @@ def _betas_range(
 ) -> jax.Array | None:
     if not network.with_shape:
         return None
+    least = single_at_least(dtype)
     if own is not None:
-        carried = np.asarray(own, float)
-        if carried.shape != (2, 10) or not (carried[1] > carried[0]).all():
-            raise ValueError(f"{path}: betas_range: expected [2, 10], the least below the greatest")
-        return jnp.asarray(carried, dtype)
+        return jnp.asarray(own, least)
     if betas_stats is None:
         raise ValueError(
             f"{path}: this prior models shape; give betas_stats, the .npz with betas_min and "
@@ -115,10 +96,11 @@ def _betas_range(
     for key in ("betas_min", "betas_max"):
         if key not in arrays:
             raise ValueError(f"{betas_stats}: no key {key}; found {sorted(arrays)}")
-        if arrays[key].shape != (10,):
-            raise ValueError(f"{betas_stats}: {key}: expected (10,), found {arrays[key].shape}")
+        if arrays[key].shape != (10,) or arrays[key].dtype.kind not in "fiu":
+            found = f"{arrays[key].dtype} {arrays[key].shape}"
+            raise ValueError(f"{betas_stats}: {key}: expected numbers (10,), found {found}")
     # An empty range would turn every shape into NaN.
     span = arrays["betas_max"] - arrays["betas_min"]
     if not (np.isfinite(span) & (span > 0)).all():
         raise ValueError(f"{betas_stats}: expected betas_min below betas_max, all finite")
-    return jnp.asarray(np.stack([arrays["betas_min"], arrays["betas_max"]]), dtype)
+    return jnp.asarray(np.stack([arrays["betas_min"], arrays["betas_max"]]), least)

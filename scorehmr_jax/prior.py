@@ -97,7 +97,7 @@ class Prior:
         Arguments, result and errors are those of `noise`.
         """
         x, t, dtype = self._together(x, t, features)
-        level = self.schedule.at(t[..., None], x.dtype)
+        level = self.schedule.at(with_axes(t, x.ndim - 1)[..., None], x.dtype)
         noise = self._predictor(x.dtype, features)(x, t).astype(x.dtype)
         return diffusion.predict_x_0(level, x, noise).astype(dtype)
 
@@ -112,7 +112,7 @@ class Prior:
         Arguments, result and errors are those of `noise`.
         """
         x, t, dtype = self._together(x, t, features)
-        level = self.schedule.at(t[..., None], x.dtype)
+        level = self.schedule.at(with_axes(t, x.ndim - 1)[..., None], x.dtype)
         noise = self._predictor(x.dtype, features)(x, t).astype(x.dtype)
         return (-noise / level.sqrt_one_minus).astype(dtype)
 
@@ -267,8 +267,6 @@ class Prior:
             The network with its weights, float32 at least, ready for many evaluations.
         """
         return self._prepared(jnp.float32)
-
-    fold = prepare
 
     def features_of(
         self, pose: Float[Array, "*N 24 3 3"], features: Real[Array, "*f F"] | None

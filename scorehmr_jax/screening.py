@@ -1,120 +1,82 @@
-"""Which samples can be refined, and what becomes of those that cannot.
+"""Samples that cannot be refined: how they are found, and what becomes of them.
 
 A sample that cannot be refined keeps its first estimate and touches no other: harmless numbers
 stand in its place while the others are refined.
 """
 
-from dataclasses import replace
-
 import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
 
 from body_model import Skeleton
-from scorehmr_jax.guidance import Term
-from scorehmr_jax.networks.protocol import POSE_DIM
-from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.terms import Term
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
 
 # `Info.status`.
-OK, NOT_FINITE, NOT_IN_FRONT, NO_EVIDENCE, DIVERGED, PADDING = range(6)
+OK, NOT_FINITE, NOT_IN_FRONT, NO_EVIDENCE, DIVERGED, PADDING, NOT_ROTATION = range(7)
 STATUS = (
     "refined",
-    "kept: the estimate or its features are not finite",
-    "kept: the estimate is not in front of the camera",
-    "kept: no term has anything to say of it",
-    "kept: the refinement diverged",
-    "padding",
+    "kept: the estimate or its features are not finite; replace NaN and infinity",
+    "kept: the estimate is not in front of the camera; give translation in metres, body to "
+    "camera, z forward",
+    "kept: no term has evidence about it; give keypoints with a confidence above 0, or frames or "
+    "views beside it",
+    "kept: the refinement diverged; check keypoints and camera, or lower the terms' weights",
+    "padding: left out by the mask",
+    "kept: the pose is no rotation; give matrices with R^T R = 1 and det R = 1, or mask the sample "
+    "if nobody was found",
 )
 
-
-def checked_estimate(estimate: Estimate, skeleton: Skeleton) -> Estimate:
-    """An estimate of one batch and precision; a ValueError if its shapes do not fit."""
-    pose, betas = jnp.asarray(estimate.pose), jnp.asarray(estimate.betas)
-    translation = jnp.asarray(estimate.translation)
-    expected = {
-        "pose": (pose, (24, 3, 3)),
-        "betas": (betas, (skeleton.num_betas,)),
-        "translation": (translation, (3,)),
-    }
-    for name, (array, tail) in expected.items():
-        if array.ndim <= len(tail) or array.shape[-len(tail) :] != tail:
-            tail_text = ", ".join(map(str, tail))
-            raise ValueError(
-                f"estimate.{name}: expected [..., N, {tail_text}], found {array.shape}"
-            )
-    shapes = pose.shape[:-3], betas.shape[:-1], translation.shape[:-1]
-    try:
-        batch = jnp.broadcast_shapes(*shapes)
-    except ValueError:
-        raise ValueError(
-            "estimate: pose, betas and translation disagree on the samples: {}, {} and {}".format(
-                *shapes
-            )
-        ) from None
-    if 0 in batch:
-        raise ValueError("estimate: no samples (an empty sequence or batch)")
-    # The pose decides the precision of all that the loop carries.
-    dtype = jnp.promote_types(pose.dtype, jnp.float32)
-    return Estimate(
-        jnp.broadcast_to(pose, (*batch, 24, 3, 3)).astype(dtype),
-        jnp.broadcast_to(betas, (*batch, betas.shape[-1])).astype(dtype),
-        jnp.broadcast_to(translation, (*batch, 3)).astype(dtype),
-    )
-
-
-def checked_mask(mask: Array | None, batch: tuple[int, ...]) -> Array:
-    """A mask of the batch, of True where none is given; a ValueError if it does not fit."""
-    mask = jnp.asarray(True if mask is None else mask, bool)
-    try:
-        return jnp.broadcast_to(mask, batch)
-    except ValueError:
-        raise ValueError(
-            f"mask: expected one for each estimate {batch}, found shape {mask.shape}"
-        ) from None
+# The largest error of a number in R^T R.
+_ROTATION_TOLERANCE = 0.02
 
 
 def screen(
-    prior: Prior,
     skeleton: Skeleton,
     estimate: Estimate,
-    features: Array | None,
+    features: Float[Array, "... F"] | None,
     terms: tuple[Term, ...],
-    mask: Array,
-    keep_without_evidence: bool,
-) -> tuple[Estimate, Array | None, Array]:
+    mask: Bool[Array, "*N"],
+    keep_without_evidence: bool = True,
+) -> tuple[Estimate, Float[Array, "... F"] | None, Int[Array, "*N"]]:
     """Finds the samples that cannot be refined, and puts harmless numbers in their place.
 
     Args:
-        prior, skeleton, estimate, features, terms, mask: as `refine` has them, checked.
-        keep_without_evidence: whether a sample that no term informs counts among them.
+        skeleton, estimate, features, terms, mask: as `refine` has them, checked.
+        keep_without_evidence: True to keep the estimates of samples that no term has evidence
+            about, False to refine them by the prior alone.
     Returns:
-        The estimate and the features with all numbers finite and all bodies before the camera,
-        and the status of each sample [..., N].
+        The estimate and the features with harmless numbers where they are not to be used, and the
+        status of each sample.
     """
     finite = jnp.isfinite(estimate.pose).all((-3, -2, -1))
     finite &= jnp.isfinite(estimate.betas).all(-1) & jnp.isfinite(estimate.translation).all(-1)
     if features is not None:
         known = jnp.isfinite(features).all(-1)
-        finite &= known
+        finite &= jnp.broadcast_to(known, finite.shape)
         features = jnp.where(known[..., None], features, 0)
-    identity = jnp.eye(3, dtype=estimate.pose.dtype)
-    away = jnp.array([0, 0, 10], estimate.translation.dtype)
+    turned = _are_rotations(estimate.pose)
+    sound = finite & turned & mask
+    identity = jnp.broadcast_to(jnp.eye(3, dtype=estimate.pose.dtype), estimate.pose.shape)
+    away = jnp.zeros_like(estimate.translation).at[..., 2].set(10)
     clean = Estimate(
-        jnp.where(finite[..., None, None, None], estimate.pose, identity),
-        jnp.where(finite[..., None], estimate.betas, 0),
-        jnp.where(finite[..., None], estimate.translation, away),
+        jnp.where(sound[..., None, None, None], estimate.pose, identity),
+        jnp.where(sound[..., None], estimate.betas, 0),
+        jnp.where(sound[..., None], estimate.translation, away),
     )
-    x = prior.x_of(clean.pose, clean.betas)
-    first = hypothesis(prior, skeleton, x, clean.betas, clean.translation, mask & finite)
+    first = as_hypothesis(skeleton, clean, sound, clean)
     usable = _usable(terms, first)
-    informed = jnp.full(mask.shape, not keep_without_evidence)
+    informed = jnp.full_like(mask, not keep_without_evidence)
     for term in terms:
         informed |= term.informs(first)
     # A body behind the camera is moved to where its gradients are harmless.
-    clean = replace(clean, translation=jnp.where(usable[..., None], clean.translation, away))
-    status = jnp.full(mask.shape, OK, jnp.int32)
+    translation = jnp.where(usable[..., None], clean.translation, away)
+    clean = Estimate(clean.pose, clean.betas, translation)
+    status = jnp.full_like(mask, OK, jnp.int32)
     for wrong, reason in (
         (~informed, NO_EVIDENCE),
         (~usable, NOT_IN_FRONT),
+        (~turned, NOT_ROTATION),
         (~finite, NOT_FINITE),
         (~mask, PADDING),
     ):
@@ -122,21 +84,31 @@ def screen(
     return clean, features, status
 
 
-def hypothesis(
-    prior: Prior, skeleton: Skeleton, x_0: Array, betas: Array, camera: Array, mask: Array
+def as_hypothesis(
+    skeleton: Skeleton,
+    body: Estimate | Refined,
+    mask: Bool[Array, "*N"],
+    first: Estimate,
 ) -> Hypothesis:
-    """The body that terms judge, of x_0 [..., N, D] and a camera translation [..., N, 3]."""
-    pose = x_to_rotations(x_0)
-    betas = prior.betas_of(x_0, betas)
-    joints = skeleton(pose, betas)
-    return Hypothesis(x_0[..., :POSE_DIM], pose, betas, joints, camera, mask)
+    """A body as terms judge it, outside the diffusion.
 
-
-def _usable(terms: tuple[Term, ...], hypothesis: Hypothesis) -> Array:
-    usable = jnp.ones(hypothesis.mask.shape, bool)
-    for term in terms:
-        usable &= term.usable(hypothesis)
-    return usable
+    Args:
+        skeleton: of the keypoints.
+        body: [..., N] an estimate or a result.
+        mask: False for samples that terms are to leave out.
+        first: the estimate that a result comes from; an estimate is its own.
+    """
+    pose_6d = body.pose_6d if isinstance(body, Refined) else rotations_to_x(body.pose)
+    return Hypothesis(
+        pose_6d=pose_6d,
+        pose=body.pose,
+        betas=body.betas,
+        joints=skeleton(body.pose, body.betas),
+        translation=body.translation,
+        mask=mask,
+        noise_std=jnp.zeros((), pose_6d.dtype),
+        first=first,
+    )
 
 
 def settle(
@@ -144,21 +116,21 @@ def settle(
     estimate: Estimate,
     refined: Refined,
     terms: tuple[Term, ...],
-    status: Array,
-) -> tuple[Refined, Array]:
-    """The first estimate again, wherever there is nothing better."""
+    status: Int[Array, "*N"],
+) -> tuple[Refined, Int[Array, "*N"]]:
+    """Puts the first estimate back wherever there is nothing better.
+
+    Args:
+        skeleton, estimate, terms: as `refine` has them, checked.
+        refined: what came of the samples.
+        status: as `screen` found it.
+    Returns:
+        The result and the status, in which a sample may have diverged.
+    """
     sane = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
     sane &= jnp.isfinite(refined.betas).all(-1)
-    last = Hypothesis(
-        refined.pose_6d,
-        refined.pose,
-        refined.betas,
-        skeleton(refined.pose, refined.betas),
-        refined.translation,
-        status == OK,
-    )
     # The camera may have walked through the body.
-    sane &= _usable(terms, last)
+    sane &= _usable(terms, as_hypothesis(skeleton, refined, status == OK, estimate))
     status = jnp.where((status == OK) & ~sane, DIVERGED, status)
     good = status == OK
 
@@ -172,3 +144,23 @@ def settle(
         pose_6d=choose(refined.pose_6d, rotations_to_x(estimate.pose)),
     )
     return chosen, status
+
+
+def _are_rotations(pose: Array) -> Array:
+    """True for poses [..., 24, 3, 3] of which every matrix is a rotation, [...]."""
+    # By columns: the products of library calls on 3 x 3 matrices cost more.
+    x, y, z = pose[..., 0], pose[..., 1], pose[..., 2]
+    products = jnp.stack(
+        [(a * b).sum(-1) for a, b in ((x, x), (y, y), (z, z), (x, y), (x, z), (y, z))]
+    )
+    wanted = jnp.array([1, 1, 1, 0, 0, 0], pose.dtype).reshape(6, *(1,) * (pose.ndim - 2))
+    square = (jnp.abs(products - wanted) <= _ROTATION_TOLERANCE).all(0)
+    mirrored = (jnp.cross(x, y) * z).sum(-1) < 0
+    return (square & ~mirrored).all(-1)
+
+
+def _usable(terms: tuple[Term, ...], hypothesis: Hypothesis) -> Array:
+    usable = jnp.ones_like(hypothesis.mask)
+    for term in terms:
+        usable &= term.usable(hypothesis)
+    return usable

@@ -4,11 +4,11 @@ Camera frame: x right, y down, z forward. Metres, radians, pixels. `N` counts sa
 frames of a video, or views of a person; any leading axes may stand in its place.
 """
 
-from jaxtyping import Bool, Float, Real, Shaped
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from body_model.pytree import Array, Number, pytree
 
-__all__ = ["Array", "Camera", "Estimate", "Hypothesis", "Keypoints2D", "Number", "Refined"]
+__all__ = ["Array", "Camera", "Estimate", "Hypothesis", "Info", "Keypoints2D", "Number", "Refined"]
 
 
 @pytree
@@ -16,8 +16,8 @@ class Estimate:
     """A first estimate of a body, from any regression network."""
 
     pose: Float[Array, "*N 24 3 3"]  # joint rotations; the root's is in the camera frame
-    betas: Float[Array, "*N B"]  # SMPL shape, usually 10 numbers
-    translation: Float[Array, "*N 3"]  # body to camera, metres
+    betas: Float[Array, "*#N B"]  # SMPL shape, usually 10 numbers
+    translation: Float[Array, "*#N 3"]  # body to camera, metres
 
 
 @pytree
@@ -32,9 +32,9 @@ class Keypoints2D:
 class Camera:
     """A pinhole camera without distortion."""
 
-    focal: Real[Array, "*N 2"]  # pixels
-    center: Real[Array, "*N 2"]  # principal point, pixels
-    image_size: Real[Array, "*N 2"]  # width and height, pixels
+    focal: Real[Array, "*#N 2"]  # pixels
+    center: Real[Array, "*#N 2"]  # principal point, pixels
+    image_size: Real[Array, "*#N 2"]  # width and height, pixels
 
 
 @pytree
@@ -45,8 +45,10 @@ class Hypothesis:
     pose: Float[Array, "*N 24 3 3"]  # rotations
     betas: Float[Array, "*N B"]
     joints: Float[Array, "*N K 3"]  # keypoints of the skeleton, body frame (no translation)
-    translation: Float[Array, "*N 3"]  # body to camera
-    mask: Bool[Array, "*N"]  # False for padding
+    translation: Float[Array, "*N 3"]  # body to camera, metres
+    mask: Bool[Array, "*N"]  # False for padding, and for samples that are left as they are
+    noise_std: Float[Array, ""]  # of the x_t it was predicted from, sqrt(1 - a_t); 0: no diffusion
+    first: Estimate  # where the refinement started, [..., N]
 
 
 @pytree
@@ -57,3 +59,12 @@ class Refined:
     betas: Float[Array, "*N B"]
     translation: Float[Array, "*N 3"]  # body to camera, metres
     pose_6d: Float[Array, "*N 144"]  # the diffusion's own x_0, before it is made orthonormal
+
+
+@pytree
+class Info:
+    """What happened to each sample."""
+
+    status: Int[Array, "*N"]  # index into STATUS, which says what it means; 0: refined
+    stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not
+    losses: Float[Array, " S *N"]  # unweighted loss before each guided step; NaN once all stopped

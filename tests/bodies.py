@@ -23,6 +23,7 @@ from scorehmr_jax.load import load_prior
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig
+from scorehmr_jax.stopping import Never, StepStop
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
 HERE = Path(__file__).parent / "golden"  # the few golden arrays that come with the tests
@@ -41,7 +42,8 @@ def close(name: str, found: Any, wanted: Any, atol: float = 0.0, rtol: float = 0
 
 def relative(name: str, found: Any, wanted: Any, limit: float) -> None:
     """That the largest difference is small beside the largest number."""
-    error = np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    error = np.abs(found - wanted).max() / np.abs(wanted).max()
     assert error < limit, f"{name}: relative error {error:.2g}"
 
 
@@ -171,7 +173,7 @@ def golden_loop(golden: Path, name: str, dtype: Any = np.float32) -> GoldenLoop:
             iterations=guidance.get("optim_iters", 1),
             start=guidance.get("sample_start", 50),
             step=guidance.get("ddim_step_size", 2),
-            stop="step" if guidance.get("early_stop") else "never",
+            stop=StepStop() if guidance.get("early_stop") else Never(),
         ),
     )
 

@@ -14,7 +14,15 @@ from body_model.rotations import axis_angle_to_matrix, matrix_to_6d
 from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, smooth
-from scorehmr_jax.screening import DIVERGED, NOT_FINITE, NOT_IN_FRONT, OK, PADDING
+from scorehmr_jax.screening import (
+    DIVERGED,
+    NO_EVIDENCE,
+    NOT_FINITE,
+    NOT_IN_FRONT,
+    NOT_ROTATION,
+    OK,
+    PADDING,
+)
 from scorehmr_jax.types import Estimate, Keypoints2D
 
 N = 4
@@ -95,6 +103,25 @@ def test_a_bad_sample_keeps_its_estimate_and_changes_no_other(scene, run):
         np.testing.assert_array_equal(refined.pose[kept], scene[0].pose[kept])
         np.testing.assert_array_equal(refined.translation[kept], moved[kept])
     np.testing.assert_allclose(refined.pose[0], good.pose[0], atol=1e-5)
+
+
+def test_no_rotation_and_no_evidence_are_kept(scene, run):
+    estimate, keypoints, camera = scene
+    bad = replace(estimate, pose=estimate.pose.at[1].set(0))
+    unseen = replace(keypoints, confidence=keypoints.confidence.at[2].set(0))
+    refined, info = run(bad, keypoints_2d(unseen, camera), 1.0, EVERY)
+    assert info.status.tolist() == [OK, NOT_ROTATION, NO_EVIDENCE, OK]
+    for kept in (1, 2):
+        np.testing.assert_array_equal(refined.pose[kept], bad.pose[kept])
+
+
+def test_a_camera_that_walks_through_the_body_keeps_the_estimate(scene, skeleton):
+    config = AdamConfig(steps=3, camera_rate=30.0)
+    refined, info = adam(skeleton, scene[0], keypoints_2d(*scene[1:]), config=config)
+    lost = np.flatnonzero(info.status == DIVERGED)
+    assert lost.size
+    np.testing.assert_array_equal(refined.translation[lost], scene[0].translation[lost])
+    assert (refined.translation[:, 2] > 0).all()
 
 
 def test_a_term_that_diverges_is_flagged(scene, skeleton):

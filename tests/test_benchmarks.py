@@ -16,8 +16,13 @@ from scorehmr_jax.refine import RefineConfig
 TINY = Denoiser(features=8, hidden=16, blocks=2)
 
 
-def test_the_plain_mesh_has_the_skeletons_keypoints():
-    p = refine.problem(2, TINY)
+@pytest.fixture(scope="module")
+def workload():
+    return refine.workload(2, TINY)
+
+
+def test_the_plain_mesh_has_the_skeletons_keypoints(workload):
+    p = workload
     skeleton = Skeleton.of(p.body, OPENPOSE_25, np.asarray(p.regressor))
     betas = jax.random.normal(jax.random.key(0), (2, 10))
 
@@ -30,10 +35,10 @@ def test_the_plain_mesh_has_the_skeletons_keypoints():
 
 @pytest.mark.slow
 def test_the_plain_loop_has_the_same_result_and_the_benchmark_its_file(
-    tmp_path, monkeypatch, capsys
+    workload, tmp_path, monkeypatch, capsys
 ):
     config = RefineConfig(iterations=1)
-    monkeypatch.setattr(refine, "Denoiser", lambda: TINY)
+    monkeypatch.setattr(refine, "workload", lambda batch, sizes: workload)
     monkeypatch.setattr(refine, "RefineConfig", lambda: config)
     monkeypatch.setattr(sys, "argv", ["refine", "--batch", "2", "--json", str(tmp_path / "f.json")])
     refine.main()

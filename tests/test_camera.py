@@ -63,7 +63,8 @@ def test_crop_to_full_keeps_the_precision_of_the_camera():
         one = np.ones(3, np.float32)
         found = crop_to_full(one, np.array([420, 250]), np.array(300), np.array([1280, 720]), 5e3)
         assert found.dtype == np.float32
-        assert crop_to_full(one.astype(float), one[:2], one[0], one[:2], 5e3).dtype == np.float64
+        double = crop_to_full(one.astype(float), 90 * one[:2], 90 * one[0], one[:2], 5e3)
+        assert double.dtype == np.float64
 
 
 def test_known_pixels():
@@ -80,6 +81,94 @@ def test_pinhole_broadcasts_the_focal_length():
         close("center", camera.center, size / 2)
     close("per image", pinhole(size, np.array([1.0, 2])).focal, [[1, 1], [2, 2]])
     close("default", pinhole(size).focal, np.full((2, 2), 5000.0))
+
+
+def test_a_focal_length_for_each_person():
+    camera, center = np.array([[0.9, 0, 0]] * 2), np.array([[960.0, 540]] * 2)
+    size = np.array([[1920.0, 1080]] * 2)
+    # The depth is 2 f / (s b): of two people as of three.
+    wanted = 2 * np.array([1000.0, 2000]) / (0.9 * 250)
+    both = np.array([[1000.0, 500], [2000, 500]])
+    for focal in (both[:, 0], both[:, :1], both):
+        found = crop_to_full(camera, center, np.full(2, 250.0), size, focal)
+        close("depth", found[:, 2], wanted, rtol=1e-6)
+        close("the same as pinhole's", pinhole(size, focal).focal[:, 0], focal.reshape(2, -1)[:, 0])
+    three = (np.concatenate([a, a[:1]]) for a in (camera, center, np.full(2, 250.0), size, both))
+    close("three people", crop_to_full(*three)[:, 2], np.append(wanted, wanted[0]), rtol=1e-6)
+    one = crop_to_full(camera[0], center[0], 250.0, size[0], both[1])
+    close("x and y of one person", one[2], wanted[1], rtol=1e-6)
+    for focal in (
+        np.array([[1.0, 2.0, 3.0]] * 2),
+        np.ones(3),
+        np.ones((2, 2, 2)),
+        np.ones((1, 2, 1)),
+    ):
+        for make in (
+            lambda f: pinhole(size, f),
+            lambda f: crop_to_full(camera, center, 99.0, size, f),
+        ):
+            with pytest.raises(
+                ValueError, match=r"focal: expected one number, one for each .*found"
+            ):
+                make(focal)
+    with pytest.raises(ValueError, match=r"focal: .* found \(2,\)"):
+        pinhole(np.ones((3, 2)), np.array([1000.0, 1100.0]))
+
+
+N = 3
+FULL = {
+    "weak_camera": np.tile([0.9, 0.1, -0.2], (N, 1)),
+    "box_center": np.tile([300.0, 400.0], (N, 1)),
+    "box_size": np.full(N, 250.0),
+    "image_size": np.tile([1920.0, 1080.0], (N, 1)),
+    "focal": 5000.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("box_size", (N, 1)), ("box_size", (1, N)), ("box_size", (N + 1,)), ("box_center", (N,)),
+     ("box_center", (N, 1)), ("box_center", (N, 1, 2)), ("image_size", (N,)),
+     ("image_size", (2, 1)), ("image_size", (2, N, 2)), ("weak_camera", (N, 4)),
+     ("weak_camera", ())],
+)  # fmt: skip
+def test_a_shape_that_does_not_fit_is_named(name, shape):
+    with pytest.raises(ValueError, match=f"{name}: expected") as error:
+        crop_to_full(**FULL | {name: np.full(shape, 99.0)})
+    assert str(shape) in str(error.value)
+
+
+def test_sides_over_200_are_refused():
+    with pytest.raises(ValueError, match="scale: expected the box's side in pixels"):
+        crop_to_full(**FULL | {"box_size": FULL["box_size"] / 200})
+    jax.jit(crop_to_full)(**FULL | {"box_size": FULL["box_size"] / 200})  # it cannot be seen there
+
+
+def test_one_of_each_for_all():
+    wanted = crop_to_full(**FULL)
+    for name in ("box_center", "box_size", "image_size"):
+        close(name, crop_to_full(**FULL | {name: FULL[name][0]}), wanted)
+        close(name, crop_to_full(**FULL | {name: FULL[name][:1]}), wanted)
+
+
+def test_cameras_that_do_not_fit_the_points_are_refused():
+    points, camera = np.ones((N, 5, 3)), pinhole(FULL["image_size"])
+    with pytest.raises(ValueError, match=r"camera: expected one for .* \(\), found \(3,\)"):
+        project(points[0], camera)  # one person's points, or a position for each person
+    with pytest.raises(ValueError, match=r"camera: expected one for .* \(2,\), found \(3,\)"):
+        project(points[:2], camera)
+    for shape in ((3,), (N, 5, 2)):
+        with pytest.raises(ValueError, match=r"points: expected \[..., K, 3\], found"):
+            project(np.ones(shape), camera)
+    with pytest.raises(ValueError, match=r"disagree on the samples: \(2,\), \(2, 2\)"):
+        project(points[:2], Camera(np.array([1000.0, 2000]), np.ones((2, 2)), np.ones((2, 2))))
+    with pytest.raises(ValueError, match=r"camera.focal: expected \[..., N, 2\], found \(3,\)"):
+        project(points, Camera(np.ones(N), camera.center, camera.image_size))
+    one = jax.tree.map(lambda a: a[0], camera)
+    close("one camera for all", project(points, one), project(points, camera))
+    for size in (np.float32(640), np.ones((N, 3))):
+        with pytest.raises(ValueError, match=r"image_size: expected \[..., 2\], found"):
+            pinhole(size)
 
 
 def test_points_beside_and_behind_the_camera_are_finite():

@@ -182,7 +182,7 @@ def test_released_names_give_the_same_prior(tmp_path, params):
     save_safetensors(tmp_path / "released.safetensors", to_released(params), {})
     for name in ("released.npz", "released.safetensors"):
         loaded, config = checkpoint.read(tmp_path / name)
-        assert config == CONFIG
+        assert config.items() >= CONFIG.items()
         jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 

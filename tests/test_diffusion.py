@@ -136,6 +136,57 @@ def test_one_level_is_no_path(schedule):
         diffusion.ddim(mixture_noise(schedule), schedule, jnp.zeros(4), np.array([50]))
 
 
+def test_a_schedule_has_a_name():
+    for kind, betas in KINDS.items():
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            diffusion.named_schedule(kind, 500),
+            diffusion.schedule(betas(500)),
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "message"),
+    [
+        ("sine", 1000, "expected one of cosine, linear, found 'sine'"),
+        ("cosine", 1, "at least 2 levels, found 1"),
+        ("cosine", 10.5, r"at least 2 levels, found 10\.5"),
+        ("linear", 10, r"betas: expected \[T\] numbers in \[0, 1\)"),
+    ],
+)
+def test_a_schedule_that_makes_no_sense_is_refused(kind, steps, message):
+    with pytest.raises(ValueError, match=message):
+        diffusion.named_schedule(kind, steps)
+
+
+@pytest.mark.parametrize(
+    "betas", [[], [0.1, 1.0], [0.0, 0.1], [np.nan, 0.1], [-0.1, 0.1], [[0.1, 0.2]]]
+)
+def test_betas_that_are_none_are_refused(betas):
+    with pytest.raises(ValueError, match="betas: expected"):
+        diffusion.schedule(np.array(betas))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_rounded_once(schedule, dtype):
+    """At every level, the first and the last among them, where half precision has no digits."""
+    rng = np.random.default_rng(0)
+    x_0, noise = (jnp.asarray(rng.standard_normal((1000, 8)), dtype) for _ in range(2))
+    t = np.arange(1000)
+    found = diffusion.add_noise(schedule, x_0, t, noise)
+    wanted = diffusion.add_noise(schedule, x_0.astype(np.float32), t, noise.astype(np.float32))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, wanted.astype(dtype))
+    level = schedule.at(t, dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(level)} == {np.dtype(np.float32)}
+    assert (np.asarray(level.ddim_noise) > 0).all()
+    half, single = (
+        diffusion.ddim(mixture_noise(schedule), schedule, x, np.arange(0, 301, 50))[0]
+        for x in (x_0[:, :4], x_0[:, :4].astype(np.float32))
+    )
+    np.testing.assert_array_equal(half, single.astype(dtype))
+
+
 @pytest.mark.parametrize("variant", ["tiny_pare", "tiny_betas"])
 def test_sampling_equals_the_released_code(golden, variant):
     g = arrays(golden / f"loop_G_ddim_{variant}.npz")

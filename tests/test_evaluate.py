@@ -92,6 +92,11 @@ def test_what_is_missing_is_named(golden, tmp_path, capsys):
         (["3dpw", "--data-root", "x", *out, "--batch", "0"], "--batch: expected a number above 0"),
         (["3dpw", "--data-root", "x", *out, "--fps", "-1"], "--fps: expected a number above 0"),
         (["3dpw", "--data-root", "x", *out, "--focal", "0"], "--focal: expected a number above 0"),
+        (["3dpw", "--data-root", "x", *out, "--fps", "inf"], "--fps: expected a number above 0"),
+        (
+            ["3dpw", "--data-root", "x", *out, "--images", "y", "--image-sizes", "z"],
+            "--images, --image-sizes: expected one of the two",
+        ),
         (["3dpw", "--data-root", "x", "--out", str(SCRIPT)], "evaluate.py is a file"),
     ):
         with pytest.raises(SystemExit):
@@ -104,7 +109,7 @@ def test_numbers_that_stand_in_for_others_are_named_once_and_only_then(golden):
         args = evaluate.arguments([*argv])
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            evaluate.warn_of_defaults(args)
+            evaluate.warn_of_numbers(args)
         return args.protocol, [str(w.message).partition(":")[0] for w in caught]
 
     files = flags(golden, "3dpw_test", "npz")
@@ -114,6 +119,9 @@ def test_numbers_that_stand_in_for_others_are_named_once_and_only_then(golden):
     assert not texts and (protocol.focal, protocol.fps) == (1200, 25)
     assert warned("3dpw", *files)[1] == []
     assert warned("multiview", *files[:-2])[1] == ["no image sizes"]
+    assert warned("3dpw", *files, "--fps", "25")[1] == ["--fps is not used"]
+    texts = warned("multiview", *files[:-2], "--focal", "1200")[1]
+    assert texts == ["--focal is not used", "no image sizes"]
 
 
 def test_bad_input_ends_with_one_line_and_no_results(golden, tmp_path):

@@ -36,9 +36,12 @@ def test_one_entry_each_makes_a_benchmark_a_task_a_metric_and_a_backbone(
     monkeypatch.delitem(BACKBONES, "pare")
     monkeypatch.setitem(BACKBONES, "ours", Backbone("ours", {"own_feats": (3072,)}, "own"))
     task = Task(
-        "views", lambda keypoints, camera: (multiview(),), RefineConfig.released(), grouped=True,
+        "views",
+        lambda keypoints, camera: (multiview(),),
+        RefineConfig.released(),
+        grouped=True,
         needs_keypoints=False,
-    )  # fmt: skip
+    )
     monkeypatch.setitem(TASKS, "views", task)
     benchmark = Protocol("mine", "views", "h36m_val_multiview.pkl", joints=(25, 26))
     monkeypatch.setitem(BENCHMARKS, "mine", benchmark)
@@ -89,9 +92,10 @@ def test_a_comparison_names_what_only_one_run_knows():
     stops = np.array([-1, 7, -1])
     figures = {"opt_re": np.array([1.0, np.nan, 3.0]), "stop_step": stops}
     found.add(batching.Rows(np.arange(3), np.ones(3, bool)), figures)
-    other = {"opt_re": np.array([1.5, 2.0, 3.0])}
+    other = {"opt_re": np.array([1.5, 2.0, 3.0]), "opt_pve": np.zeros(3), "status": np.zeros(3)}
     text = summary.difference_from(found, "f.npz", other, "abc")
     assert "largest difference 0.50000, 1 of 3 above 0.02, 1 known in one of the two alone" in text
+    assert "not compared, as not measured here or of other samples: opt_pve\n" in text
     assert "#0 a differs by 0.500: did not stop here" in text
     assert "#1 b is known in one alone: stopped here at step 7" in text
     with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):

@@ -4,14 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import scene, small_prior
 
-from body_model import Skeleton, stand_in
-from body_model.joints import SMPL_24
 from scorehmr_jax.groups import stack_groups, unstack_groups
-from scorehmr_jax.guidance import keypoints_2d, smooth
-from scorehmr_jax.refine import RefineConfig, make_refiner
-from scorehmr_jax.screening import PADDING
+from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
 
 def groups_of(*sizes):
@@ -55,24 +50,6 @@ def test_gradients_pass_through():
     np.testing.assert_array_equal(jax.grad(total, 1)(first, second), 2 * second)
 
 
-@pytest.mark.slow
-def test_refining_together_is_refining_alone():
-    """A short sequence beside a longer one, padded, ends as it does by itself."""
-    skeleton = Skeleton.of(stand_in(), SMPL_24)
-    people = scene(skeleton, 8)
-    samples = people.estimate, people.features, people.keypoints, people.camera
-    long, short = (jax.tree.map(lambda leaf, s=s: leaf[s], samples) for s in (np.s_[:5], np.s_[5:]))
-    (estimate, features, keypoints, camera), mask = stack_groups([long, short])
-    refiner = make_refiner(small_prior(), skeleton, RefineConfig(iterations=2, start=6))
-    together, info = refiner(estimate, features, [keypoints_2d(keypoints, camera), smooth()], mask)
-    assert (np.asarray(info.status)[~mask] == PADDING).all()
-    estimate, features, keypoints, camera = short
-    alone, info_alone = refiner(estimate, features, [keypoints_2d(keypoints, camera), smooth()])
-    assert_same(unstack_groups(together, mask)[1], alone, atol=1e-5)
-    losses = unstack_groups(info.losses, mask, axis=1)[1]
-    np.testing.assert_allclose(losses, info_alone.losses, rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
@@ -88,6 +65,35 @@ def test_refining_together_is_refining_alone():
 def test_what_does_not_fit_is_named(groups, message):
     with pytest.raises(ValueError, match=message):
         stack_groups(groups)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        # Of two samples: the sides of one camera are no cameras.
+        (
+            Camera(np.ones(2), np.ones(2), np.ones(2)),
+            r"Camera.focal: .* 2 axes, found shape \(2,\)",
+        ),
+        (Keypoints2D(np.ones((2, 2)), np.ones(2)), r"Keypoints2D.xy: .* 3 axes, found .*\(2, 2\)"),
+        (
+            Estimate(np.ones((2, 24, 3, 3)), np.ones(2), np.ones((2, 3))),
+            r"Estimate.betas: .* 2 axes, found shape \(2,\)",
+        ),
+    ],
+)
+def test_what_serves_all_samples_is_not_taken_for_samples(part, message):
+    with pytest.raises(ValueError, match=rf"groups\[0\]: {message}"):
+        stack_groups([(part, np.ones(2))])
+
+
+@pytest.mark.parametrize(
+    "sizes", [[2.5, 3], [True, True], [-1, 3], np.ones((2, 3, 1), int), np.ones((2, 3)), 2]
+)
+def test_what_are_no_sizes_is_refused(sizes):
+    tree, _ = stack_groups(groups_of(2, 3))
+    with pytest.raises(ValueError, match=r"sizes: expected the sizes \[G\] of the groups, or"):
+        unstack_groups(tree, sizes)
 
 
 def test_other_wrong_arguments_are_named():

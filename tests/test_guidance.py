@@ -16,9 +16,10 @@ from scorehmr_jax.guidance import (
     keypoints_2d,
     multiview,
     smooth,
+    total_loss,
     weighted,
 )
-from scorehmr_jax.types import Camera, Hypothesis, Keypoints2D
+from scorehmr_jax.types import Camera, Estimate, Hypothesis, Keypoints2D
 
 N, K = 4, 6
 evaluate = jax.jit(lambda term, hypothesis: term(hypothesis))
@@ -31,12 +32,15 @@ def geometry():
 
 def hypothesis(joints=None, translation=None, pose_6d=None, mask=None, n=N):
     pose_6d = np.zeros((n, 144), np.float32) if pose_6d is None else pose_6d
-    joints = np.zeros((n, K, 3), np.float32) if joints is None else joints
-    translation = np.zeros((n, 3), np.float32) if translation is None else translation
+    rows = pose_6d.shape[:-1]
+    joints = np.zeros((*rows, K, 3), np.float32) if joints is None else joints
+    translation = np.zeros((*rows, 3), np.float32) if translation is None else translation
     pose = np.broadcast_to(np.eye(3, dtype=np.float32), (*pose_6d.shape[:-1], 24, 3, 3))
     mask = np.ones(pose_6d.shape[:-1], bool) if mask is None else np.asarray(mask)
     betas = np.zeros((*pose_6d.shape[:-1], 10), np.float32)
-    return Hypothesis(*map(jnp.asarray, (pose_6d, pose, betas, joints, translation, mask)))
+    first = Estimate(pose, betas, translation)
+    numbers = (pose_6d, pose, betas, joints, translation, mask, np.float32(0))
+    return Hypothesis(*map(jnp.asarray, numbers), jax.tree.map(jnp.asarray, first))
 
 
 def people(seed=0, dtype=np.float32):
@@ -113,7 +117,7 @@ def test_known_values():
     # At an error of sigma the robust error is half of sigma squared.
     close("100 px off in x", evaluate(keypoints_2d(off, camera), body), np.full(N, K * 5000.0),
           rtol=1e-4)  # fmt: skip
-    large = replace(camera, image_size=np.full((N, 2), [500.0, 2000.0], np.float32))
+    large = replace(camera, image_size=np.full((N, 2), [1500.0, 2000.0], np.float32))
     close("in a larger image", evaluate(keypoints_2d(off, large), body), np.full(N, K * 1250.0),
           rtol=1e-4)  # fmt: skip
     wide = keypoints_2d(off, camera, sigma=1e4)
@@ -136,6 +140,38 @@ def test_padding_says_nothing():
         close("gradient of padding", slopes[3], np.zeros(144))
 
 
+def test_what_is_not_finite_in_padding_comes_back_in_no_gradient():
+    rng = np.random.default_rng(0)
+    pose = rng.standard_normal((N, 144)).astype(np.float32)
+    mask = np.array([True, True, False, True])
+    for junk in (np.nan, np.inf, 1e30):
+        bad = pose.copy()
+        bad[2] = junk
+        for term in (multiview(), smooth()):
+
+            def loss(x, term=term):
+                return jnp.sum(term(hypothesis(pose_6d=x, mask=mask)))
+
+            found, slopes = jax.value_and_grad(loss)(jnp.asarray(bad))
+            wanted, wanted_slopes = jax.value_and_grad(loss)(jnp.asarray(pose))
+            close(f"{term}", found, wanted, rtol=1e-6)
+            close("gradient", slopes, wanted_slopes, rtol=1e-6)
+
+
+def test_the_total_leaves_out_what_is_masked_and_weighs_each_sample():
+    body, seen, camera = people()
+    terms = [keypoints_2d(seen, camera, weight=np.arange(N)), weighted(2.0, broken)]
+    total, losses = total_loss(terms, replace(body, mask=jnp.arange(N) != 1))
+    wanted = np.asarray(evaluate(terms[0], body))
+    close("losses", losses, np.where(np.arange(N) == 1, 0, wanted + 5.0), rtol=1e-6)
+    weighty = np.arange(N) * wanted + 10.0
+    close("total", total, np.delete(weighty, 1).sum(), rtol=1e-6)
+
+
+def broken(hypothesis):
+    return jnp.where(jnp.arange(N) == 1, jnp.nan, 5.0)
+
+
 def test_smoothness_does_not_bridge_a_gap():
     pose = np.random.default_rng(0).standard_normal((N, 144)).astype(np.float32)
     losses = evaluate(smooth(), hypothesis(pose_6d=pose, mask=[True, False, True, True]))
@@ -144,9 +180,8 @@ def test_smoothness_does_not_bridge_a_gap():
 
 def test_groups_do_not_mix():
     pose = np.random.default_rng(0).standard_normal((2, N, 144)).astype(np.float32)
-    joints, translation = np.zeros((2, N, K, 3), np.float32), np.zeros((2, N, 3), np.float32)
     for term in (multiview(), smooth()):
-        together = evaluate(term, hypothesis(joints, translation, pose))
+        together = evaluate(term, hypothesis(pose_6d=pose))
         for group in range(2):
             close(f"{term}", together[group], evaluate(term, hypothesis(pose_6d=pose[group])),
                   rtol=1e-4)  # fmt: skip
@@ -254,11 +289,12 @@ def test_useless_observations_count_as_not_seen():
     close("loss", evaluate(term, body), evaluate(wanted, body), rtol=1e-6)
 
 
-@pytest.mark.parametrize("field", ["focal", "center", "image_size"])
-@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    # A principal point may be 0.
+    [(f, v) for f in ("focal", "image_size", "center") for v in (np.nan, np.inf, 0.0)][:-1],
+)
 def test_a_useless_camera_sees_nothing(field, value):
-    if value == 0 and field == "center":
-        pytest.skip("a principal point may be 0")
     body, seen, camera = people()
     wrong = np.array(getattr(camera, field))
     wrong[1] = value
@@ -357,15 +393,59 @@ def test_a_term_must_give_a_loss_per_sample():
         weighted(1.0, total)(hypothesis())
 
 
-@pytest.mark.parametrize("worst", [1.5, -0.1, np.inf, -np.inf])
+@pytest.mark.parametrize("worst", [2.5, -0.1, np.inf, -np.inf])
 def test_confidence_outside_its_range_is_refused(worst):
     _, seen, camera = people()
     confidence = np.array(seen.confidence)
     confidence[2, 1] = worst
-    message = r"keypoints.confidence: expected within \[0, 1\], found .*clip or rescale"
+    message = r"keypoints.confidence: expected confidences from 0 \(not seen\) to 1, found"
     with pytest.raises(ValueError, match=message) as error:
         keypoints_2d(Keypoints2D(seen.xy, confidence), camera)
     assert f"{worst:g}" in str(error.value)
+
+
+def test_confidence_a_little_above_1_counts_as_1():
+    body, seen, camera = people()
+    above, full = np.array(seen.confidence), np.array(seen.confidence)
+    above[2, 1], full[2, 1] = 1.4, 1
+    with pytest.warns(UserWarning, match="up to 1.4; they are taken as 1"):
+        found = keypoints_2d(Keypoints2D(seen.xy, above), camera)
+    wanted = keypoints_2d(Keypoints2D(seen.xy, full), camera)
+    close("loss", evaluate(found, body), evaluate(wanted, body))
+
+
+WRONG_UNITS = {
+    "normalised keypoints": lambda k, c: (replace(k, xy=k.xy / 1000), c, "normalised"),
+    "a normalised center": lambda k, c: (k, replace(c, center=c.center / 1000), "camera.center"),
+    "a focal length in mm": lambda k, c: (k, replace(c, focal=c.focal / 40), "camera.focal"),
+    "no image size": lambda k, c: (k, replace(c, image_size=c.image_size / 1000), "image_size"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_UNITS)
+def test_other_units_are_refused(kind):
+    _, seen, camera = people()
+    keypoints, camera, message = WRONG_UNITS[kind](seen, camera)
+    for form in (np.asarray, jnp.asarray):
+        with pytest.raises(ValueError, match=message):
+            keypoints_2d(*jax.tree.map(form, (keypoints, camera)))
+    jax.jit(keypoints_2d)(keypoints, camera)  # numbers that are traced cannot be seen
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, np.nan])
+def test_a_sigma_that_is_not_above_0_is_refused(sigma):
+    _, seen, camera = people()
+    with pytest.raises(ValueError, match="sigma: expected pixels above 0"):
+        keypoints_2d(seen, camera, sigma=sigma)
+
+
+def test_a_sigma_for_each_sample():
+    # Two samples: the numbers are not those of x and y.
+    body, seen, camera = jax.tree.map(lambda a: a[:2] if a.ndim else a, people())
+    found = evaluate(keypoints_2d(seen, camera, sigma=np.array([50.0, 200.0])), body)
+    for n, sigma in enumerate((50.0, 200.0)):
+        wanted = evaluate(keypoints_2d(seen, camera, sigma=sigma), body)
+        close("loss", found[n], wanted[n], rtol=1e-6)
 
 
 def test_traced_confidence_is_clipped():

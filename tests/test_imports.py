@@ -59,7 +59,21 @@ ROOMS = (
     *("networks", "convert", "formats", "simulation", "datasets"),
     *("evaluation", "baselines", "output", "training", "commands"),
 )
-STORY = ("types", "camera", "diffusion", "prior", "guidance", "refine", "screening")
+STORY = (
+    "types",
+    "shapes",
+    "units",
+    "camera",
+    "diffusion",
+    "prior",
+    "terms",
+    "guidance",
+    "stopping",
+    "entry",
+    "screening",
+    "sampler",
+    "refine",
+)
 
 
 def imports_of(path):

@@ -395,3 +395,13 @@ def test_a_body_of_any_precision_is_read_back(tmp_path, dtype, name):
     for key, value in vars(body).items():
         np.testing.assert_array_equal(getattr(again, key), value)
         assert getattr(again, key) == value if key == "landmarks" else True
+
+
+def test_keys_beside_a_regressor_are_named(tmp_path):
+    np.savez(tmp_path / "r.npz", J19=np.ones((19, 60)), names=np.array(["a"] * 19))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_regressor(tmp_path / "r.npz")
+    np.savez(tmp_path / "r.npz", J19=np.ones((19, 60)), scale=np.ones(19))
+    with pytest.warns(UserWarning, match="r.npz: not read: scale; known are J19"):
+        assert load_regressor(tmp_path / "r.npz").shape == (19, 60)

@@ -1,5 +1,9 @@
 """From files to a prior: shipped ones by name, and the range of the shape numbers."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +12,8 @@ from bodies import released_state
 from scorehmr_jax import checkpoint
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior
+
+SHIPPED = Path(checkpoint.__file__).parent / "weights" / "open-cond.npz"
 
 
 def test_shipped_priors_load_by_name():
@@ -25,6 +31,61 @@ def test_an_unknown_name_is_refused():
         load_prior("no-such-prior")
 
 
+@pytest.mark.parametrize("dtype", ["int8", "bool", np.int32, "complex64"])
+def test_a_type_that_holds_no_weights_is_refused(dtype):
+    with pytest.raises(ValueError, match="dtype: expected a floating-point type, found"):
+        load_prior("open-uncond", dtype=dtype)
+
+
+def test_a_type_that_jax_would_narrow_is_refused():
+    with pytest.raises(ValueError, match="dtype: float64 needs jax's x64 mode"):
+        load_prior("open-uncond", dtype="float64")
+
+
+def older(path, changes):
+    """Writes a shipped prior as a library of another age might have done."""
+    arrays = dict(np.load(SHIPPED))
+    config = json.loads(str(arrays.pop("config"))) | changes
+    config = {name: value for name, value in config.items() if value is not None}
+    np.savez(path, **arrays, config=np.array(json.dumps(config)))
+
+
+def test_older_files_lack_names_and_call_features_image(tmp_path):
+    none = dict.fromkeys(("network", "schedule", "written_by"))
+    older(tmp_path / "a.npz", none | {"condition_on": "image"})
+    prior, wanted = load_prior(tmp_path / "a.npz"), load_prior("open-cond")
+    assert prior.condition_on == "features" and wanted.condition_on == "estimate"
+    jax.tree.map(np.testing.assert_array_equal, replace(prior, condition_on="estimate"), wanted)
+    older(tmp_path / "a.npz", none | {"condition_on": None})
+    assert load_prior(tmp_path / "a.npz").condition_on == "features"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"condition_on": "none"}, "condition_on: the network takes 144 features, found 'none'"),
+        ({"condition_on": "pixels"}, "expected one of features, estimate, none, found 'pixels'"),
+        ({"condition_on": 3}, "expected one of features, estimate, none, found 3"),
+        (
+            {"schedule": {"kind": "sine", "steps": 9}},
+            "expected one of cosine, linear, found 'sine'",
+        ),
+        ({"schedule": {"kind": "cosine", "steps": 1}}, "at least 2 levels, found 1"),
+        ({"schedule": {"kind": "cosine"}}, "schedule: expected kind and steps, found {'kind'"),
+        ({"schedule": "cosine"}, "schedule: expected kind and steps, found 'cosine'"),
+        ({"betas_range": [[0] * 10, [1] * 10]}, "betas_range: this network models no shape"),
+        ({"network": "transformer"}, "expected one of residual-mlp, found 'transformer'"),
+        ({"network": ["residual-mlp"]}, r"expected one of residual-mlp, found \['residual-mlp'\]"),
+        ({"hidden": None}, r"expected features, .* absent: \['hidden'\]"),
+        ({"hidden": "256"}, "hidden: expected a whole number of at least 1, found '256'"),
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(tmp_path, changes, message):
+    older(tmp_path / "a.npz", changes)
+    with pytest.raises(ValueError, match=rf"a\.npz: config: .*{message}"):
+        load_prior(tmp_path / "a.npz")
+
+
 def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
     path = tmp_path / "weights.npz"
     np.savez(path, **released_state(golden, "tiny_betas"))
@@ -35,7 +96,9 @@ def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
     with pytest.raises(ValueError, match=r"stats\.npz: no key betas_max; found"):
         load_prior(path, betas_stats=wrong)
     np.savez(wrong, betas_min=np.zeros(10), betas_max=np.zeros(9))
-    with pytest.raises(ValueError, match=r"betas_max: expected \(10,\), found \(9,\)"):
+    with pytest.raises(
+        ValueError, match=r"betas_max: expected numbers \(10,\), found float64 \(9,\)"
+    ):
         load_prior(path, betas_stats=wrong)
 
 
@@ -48,6 +111,6 @@ def test_a_range_that_a_prior_carries_comes_first(golden, tmp_path):
     for given in (None, stats):
         prior = load_prior(tmp_path / "a.npz", betas_stats=given)
         np.testing.assert_array_equal(prior.betas_range, np.float32(carried))
-    checkpoint.save_npz(tmp_path / "b.npz", params, config | {"betas_range": carried[::-1]})
-    with pytest.raises(ValueError, match=r"b\.npz: betas_range: expected \[2, 10\]"):
-        load_prior(tmp_path / "b.npz")
+    for wrong in (carried[::-1], [[0.0] * 9] * 2, [[-np.inf] * 10, [1.0] * 10], "wide"):
+        with pytest.raises(ValueError, match=r"b\.npz: config: betas_range: expected \[2, 10\]"):
+            checkpoint.save_npz(tmp_path / "b.npz", params, config | {"betas_range": wrong})

@@ -116,8 +116,10 @@ def calls(golden, skeleton):
         def loss(x_0):
             pose = x_to_rotations(x_0)
             shape = jnp.broadcast_to(betas, (25, *betas.shape))
+            joints, everyone = body(pose, shape), jnp.ones((25, 3), bool)
+            none = jnp.zeros(())
             first = Hypothesis(
-                x_0, pose, shape, body(pose, shape), cameras, jnp.ones((25, 3), bool)
+                x_0, pose, shape, joints, cameras, everyone, none, first=loop.estimate
             )
             losses = [term(first) for term in terms]
             total = sum(jnp.sum(t.weight * each) for t, each in zip(terms, losses, strict=True))
@@ -164,7 +166,7 @@ def test_trace_of_the_steps(calls):
     g = loop.arrays
     targets = np.append(g["t"][1:25], [50])
     targets = np.concatenate([targets, g["t"][26:], [0]])
-    level = loop.prior.schedule.at(targets[:, None, None], jnp.float32)
+    level = loop.prior.schedule.at(targets[:, None, None], jnp.dtype("float32"))
     x = np.asarray(diffusion.ddim_step(level, g["x_start"], g["pred_noise"]))
     close("x_t", x[:-1], g["x_t"][1:], atol=1e-6)
 

@@ -304,3 +304,27 @@ def test_nothing_warns_on_good_files(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read(tmp_path)
+
+
+def test_rows_of_unequal_length_are_named(tmp_path):
+    data = annotations(center=[[1.0, 2.0], [3.0], [4.0, 5.0]])
+    with pytest.raises(ValueError, match=r"data.pkl, group 0: center is no array of one shape"):
+        read(tmp_path, [data], [predictions()], ".pkl")
+
+
+def test_statistics_of_another_shape_are_named_as_such(tmp_path):
+    features = save(tmp_path / "f.npz", {"features": np.zeros((3, 5))})
+    statistics = save(tmp_path / "s.npz", {"mean": np.zeros(4), "std": np.ones(4)})
+    message = r"s.npz: expected mean and std of shape \(5,\), as the features have, found \(4,\)"
+    with pytest.raises(ValueError, match=message):
+        read_features(features, statistics, 5, [3])
+    save(statistics, {"mean": np.full(5, np.nan), "std": np.ones(5)})
+    with pytest.raises(ValueError, match=r"s.npz: std must be above 0 and mean finite"):
+        read_features(features, statistics, 5, [3])
+
+
+def test_truths_that_nothing_marks_as_known_are_named(tmp_path):
+    data = annotations(body_pose=np.zeros((3, 72)), betas=np.zeros((3, 10)), has_betas=np.ones(3))
+    with pytest.warns(UserWarning, match=r"data.npz: body_pose without has_body_pose: taken as"):
+        (group,) = read(tmp_path, data)
+    assert not group.has_body.any()

@@ -8,24 +8,16 @@ import jax.numpy as jnp
 import optax
 
 from body_model import SMPL, Skeleton
-from body_model.rotations import matrix_to_6d, six_d_to_matrix
-from scorehmr_jax.guidance import as_terms
-from scorehmr_jax.refine import Info
-from scorehmr_jax.screening import (
-    DIVERGED,
-    NOT_FINITE,
-    NOT_IN_FRONT,
-    OK,
-    PADDING,
-    checked_estimate,
-    checked_mask,
-)
-from scorehmr_jax.types import Array, Estimate, Hypothesis, Number, Refined
+from scorehmr_jax.entry import check_units, checked_estimate, checked_mask
+from scorehmr_jax.prior import rotations_to_x, x_to_rotations
+from scorehmr_jax.screening import OK, screen, settle
+from scorehmr_jax.terms import as_terms, total_loss
+from scorehmr_jax.types import Array, Estimate, Hypothesis, Info, Number, Refined
 
 
 @dataclass(frozen=True)
 class AdamConfig:
-    """How to optimise. All static: another configuration compiles anew."""
+    """The optimiser's schedule. All static: another configuration compiles anew."""
 
     steps: int = 150
     pose_rate: float = 0.02  # Adam's step for the 6D pose
@@ -43,8 +35,7 @@ def adam(
     """Moves a first estimate down the guidance losses, with no prior but the estimate itself.
 
     Minimises the weighted terms plus pull * |x - x_estimate|^2 over the pose x in 6D and the
-    camera translation. A sample that is not finite, not in front of the camera, or diverges keeps
-    its first estimate and touches no other.
+    camera translation. Samples that cannot be refined are found and kept as `refine` does.
 
     Args:
         body, estimate, terms, mask: as for `refine`.
@@ -56,69 +47,50 @@ def adam(
         ValueError: if shapes do not fit.
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
-    terms = as_terms(terms)
-    estimate = checked_estimate(estimate, skeleton)
-    batch, dtype = estimate.betas.shape[:-1], estimate.pose.dtype
+    terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
+    check_units(estimate, terms)
+    batch = estimate.pose.shape[:-3]
     mask = checked_mask(mask, batch)
-    finite = _finite(estimate.pose, 3) & _finite(estimate.betas, 1)
-    finite &= _finite(estimate.translation, 1)
-    identity, away = jnp.eye(3, dtype=dtype), jnp.array([0, 0, 10], dtype)
-    start = matrix_to_6d(jnp.where(finite[..., None, None, None], estimate.pose, identity))
-    betas = jnp.where(finite[..., None], estimate.betas, 0)
-    camera = jnp.where(finite[..., None], estimate.translation, away)
-
-    def hypothesis(x: Array, camera: Array, active: Array) -> Hypothesis:
-        pose = six_d_to_matrix(x)
-        return Hypothesis(x.reshape(*batch, -1), pose, betas, skeleton(pose, betas), camera, active)
-
-    first = hypothesis(start, camera, finite & mask)
-    usable = jnp.ones(batch, bool)
-    for term in terms:
-        usable &= term.usable(first)
-    camera = jnp.where(usable[..., None], camera, away)
-    active = finite & usable & mask
-
-    def loss(variables: tuple[Array, Array]) -> tuple[Array, Array]:
-        x, moved = variables
-        # A sample that has diverged is taken out of its group, or its neighbours would follow.
-        sane = _finite(x, 2) & _finite(moved, 1)
-        x = jnp.where(sane[..., None, None], x, start)
-        body = hypothesis(x, jnp.where(sane[..., None], moved, camera), active & sane)
-        total = pull * jnp.square(x - start).sum()
-        losses = jnp.zeros(batch, dtype)
-        for term in terms:
-            each = jnp.where(active & sane, term(body), 0).astype(dtype)
-            total, losses = total + jnp.sum(term.weight * each), losses + each
-        return total, losses
-
-    moments = optax.scale_by_adam()
-
-    def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
-        variables, moved = state
-        slope, losses = jax.grad(loss, has_aux=True)(variables)
-        (by_pose, by_camera), moved = moments.update(slope, moved)
-        x = variables[0] - config.pose_rate * by_pose
-        return ((x, variables[1] - config.camera_rate * by_camera), moved), losses
-
+    mask = jnp.ones(batch, bool) if mask is None else jnp.broadcast_to(mask, batch)
+    pull = jnp.asarray(pull, estimate.pose.dtype)
+    if pull.ndim:
+        raise ValueError(f"pull: expected one number, found shape {pull.shape}")
     with jax.default_matmul_precision("float32"):
-        variables = start, camera
-        ((x, camera), _), losses = jax.lax.scan(
+        clean, _, status = screen(skeleton, estimate, None, terms, mask)
+        active, start = status == OK, rotations_to_x(clean.pose)
+
+        def loss(variables: tuple[Array, Array]) -> tuple[Array, Array]:
+            x, translation = variables
+            # A sample that has diverged is taken out of its group, or its neighbours would follow.
+            sane = jnp.isfinite(x).all(-1) & jnp.isfinite(translation).all(-1)
+            x = jnp.where(sane[..., None], x, start)
+            pose = x_to_rotations(x)
+            hypothesis = Hypothesis(
+                pose_6d=x,
+                pose=pose,
+                betas=clean.betas,
+                joints=skeleton(pose, clean.betas),
+                translation=jnp.where(sane[..., None], translation, clean.translation),
+                mask=active & sane,
+                noise_std=jnp.zeros((), x.dtype),
+                first=clean,
+            )
+            total, losses = total_loss(terms, hypothesis)
+            return total + pull * jnp.square(x - start).sum(), losses
+
+        moments = optax.scale_by_adam()
+
+        def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
+            variables, moved = state
+            slope, losses = jax.grad(loss, has_aux=True)(variables)
+            (by_pose, by_camera), moved = moments.update(slope, moved)
+            x = variables[0] - config.pose_rate * by_pose
+            return ((x, variables[1] - config.camera_rate * by_camera), moved), losses
+
+        variables = start, clean.translation
+        ((x, translation), _), losses = jax.lax.scan(
             step, (variables, moments.init(variables)), None, config.steps
         )
-    good = active & _finite(x, 2) & _finite(camera, 1)
-    refined = Refined(
-        pose=jnp.where(good[..., None, None, None], six_d_to_matrix(x), estimate.pose),
-        betas=estimate.betas,
-        translation=jnp.where(good[..., None], camera, estimate.translation),
-        pose_6d=jnp.where(
-            good[..., None], x.reshape(*batch, -1), matrix_to_6d(estimate.pose).reshape(*batch, -1)
-        ),
-    )
-    status = jnp.where(good, OK, DIVERGED)
-    for wrong, reason in ((~usable, NOT_IN_FRONT), (~finite, NOT_FINITE), (~mask, PADDING)):
-        status = jnp.where(wrong, reason, status)
-    return refined, Info(status, jnp.full(batch, -1), losses)
-
-
-def _finite(array: Array, axes: int) -> Array:
-    return jnp.isfinite(array).all(tuple(range(-axes, 0)))
+        found = Refined(x_to_rotations(x), clean.betas, translation, x)
+        refined, status = settle(skeleton, estimate, found, terms, status)
+    return refined, Info(status, jnp.full_like(status, -1), losses)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
+from body_model.files import local_path
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
@@ -76,7 +77,7 @@ def run(
     from scorehmr_jax.output.export import save_glb
     from scorehmr_jax.output.pictures import save_png
 
-    out_dir = Path(out_dir)
+    out_dir = local_path(out_dir)
     prior = prior if isinstance(prior, Prior) else load_prior(prior)
     body = default_body()
     skeleton = Skeleton.of(body)

@@ -137,6 +137,11 @@ def difference_from(
             f"found {', '.join(f'{k} {v.shape}' for k, v in other.items()) or 'nothing'}"
         )
     lines = [f"compared with {path}:"]
+    others = [n for n in other if n.startswith(("reg_", "opt_")) and n not in common]
+    if others:
+        lines.append(
+            f"  not compared, as not measured here or of other samples: {', '.join(others)}"
+        )
     far: dict[int, float] = {}
     for name in common:
         difference = np.abs(ours[name].astype(np.float64) - other[name])

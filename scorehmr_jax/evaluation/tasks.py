@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.refine import RefineConfig
+from scorehmr_jax.stopping import Never
 from scorehmr_jax.types import Camera, Keypoints2D
 
 MODES = ("released", "default")
@@ -56,7 +57,7 @@ TASKS = {
         Task(
             "multiview",
             lambda keypoints, camera: (multiview(),),
-            RefineConfig.released(iterations=2, start=100, step=10, stop="never"),
+            RefineConfig.released(iterations=2, start=100, step=10, stop=Never()),
             grouped=True,
             needs_keypoints=False,
         ),
@@ -64,7 +65,7 @@ TASKS = {
             "video",
             lambda keypoints, camera: (_reprojection(keypoints, camera), smooth()),
             # Frames of one video could not stop one by one.
-            RefineConfig.released(stop="never"),
+            RefineConfig.released(stop=Never()),
             grouped=True,
             is_video=True,
         ),

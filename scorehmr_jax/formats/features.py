@@ -104,8 +104,12 @@ def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[
         ValueError: naming file and key, if they are missing, of another shape or no statistics.
     """
     mean_key, std_key = statistics_keys(key)
-    mean = table.array(mean_key, shape, np.float32)
-    std = table.array(std_key, shape, np.float32)
+    mean, std = (table.numbers(each).astype(np.float32) for each in (mean_key, std_key))
+    if mean.shape != shape or std.shape != shape:
+        raise ValueError(
+            f"{table.where}: expected {mean_key} and {std_key} of shape {shape}, as the features "
+            f"have, found {mean.shape} and {std.shape}"
+        )
     if not (np.isfinite(mean).all() and (std > 0).all()):
         raise ValueError(f"{table.where}: {std_key} must be above 0 and {mean_key} finite")
     return mean, std

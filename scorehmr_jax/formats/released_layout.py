@@ -4,19 +4,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from body_model.files import local_path
+
 
 @dataclass(frozen=True)
 class ReleasedLayout:
     """The released code's folder `data`, with `cache` in it or beside it.
 
     Nothing is looked for but `cache` and the checkpoint: the other paths may not exist.
+
+    Raises:
+        ValueError: if it is the address of an object store.
     """
 
     data: Path
 
     def __init__(self, data: str | Path) -> None:
         # The parent of a folder `.` is known only once its path is absolute.
-        object.__setattr__(self, "data", Path(os.path.abspath(data)))
+        object.__setattr__(self, "data", Path(os.path.abspath(local_path(data))))
 
     @property
     def cache(self) -> Path:

@@ -189,6 +189,3 @@ def _norm(name: str) -> nn.LayerNorm:
     return nn.LayerNorm(
         EPSILON, use_fast_variance=False, param_dtype=jnp.result_type(float), name=name
     )
-
-
-DenoiserConfig = Denoiser  # the name that it had

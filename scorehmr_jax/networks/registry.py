@@ -47,7 +47,7 @@ def network_of(description: Mapping[str, Any]) -> Network:
             refuses a value.
     """
     name = description.get("network", DEFAULT)
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise ValueError(
             f"network: expected one of {', '.join(NETWORKS)}, found {name!r}; a network of your "
             "own must be registered in scorehmr_jax.networks.registry.NETWORKS first"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from body_model import SMPL, Skeleton
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
-from scorehmr_jax.networks.denoiser import POSE_DIM
+from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.output.pictures import Picture, contact_sheet
 from scorehmr_jax.output.render import render
 from scorehmr_jax.prior import x_to_rotations

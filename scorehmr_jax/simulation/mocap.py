@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key, Real, Shaped
 
-from body_model.io import read_npz
+from body_model.files import read_npz
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.types import Array, Number

@@ -2,64 +2,66 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Int, Key
 
 from scorehmr_jax.diffusion import add_noise
+from scorehmr_jax.entry import checked_estimate
 from scorehmr_jax.prior import Prior, x_to_rotations
-from scorehmr_jax.refine import Info
 from scorehmr_jax.screening import OK
-from scorehmr_jax.types import Array, Estimate, Refined
+from scorehmr_jax.types import Array, Estimate, Info, Refined
 
 
-def hypotheses(
-    key: Array,
+def varied_estimates(
+    key: Key[Array, ""],
     prior: Prior,
     estimate: Estimate,
-    features: Array | None,
+    features: Float[Array, "... F"] | None,
     count: int,
     *,
     start: int = 200,
     step: int = 10,
 ) -> Estimate:
-    """Starting points for `refine`: the estimate, and variations of it by the prior.
+    """Draws starting points for `refine`: the estimate, and variations of it by the prior.
 
     A variation is the estimate's pose noised to a level and led back by unguided DDIM. `refine`
-    takes the result with the same features and terms, whose rows serve every hypothesis; a prior
+    takes the result with the same features and terms, whose rows serve every variation; a prior
     conditioned on the estimate wants `rotations_to_x(estimate.pose)` as features there, or each
-    hypothesis is conditioned on itself.
+    variation is conditioned on itself.
 
     Args:
         key: typed PRNG key.
         prior: any prior.
         estimate: [..., N].
         features: [..., N, F], as for `refine`.
-        count: hypotheses, the estimate among them.
+        count: estimates in all, the first among them.
         start: level to noise to, a multiple of step; the higher, the more they differ.
         step: levels between two evaluations.
     Returns:
         [count, ..., N]; the first is the estimate. Shape and translation are the estimate's.
     Raises:
-        ValueError: if count is not positive, start and step do not fit, or features do not.
+        ValueError: if count is not positive, start and step do not fit, or shapes do not.
     """
     if count < 1:
         raise ValueError(f"count: expected at least 1, found {count}")
-    pose = jnp.asarray(estimate.pose)
-    features = prior.features_of(pose, features)
-    x = prior.x_of(pose, estimate.betas)
-    poses = pose[None]
+    estimate = checked_estimate(estimate)
+    features = prior.features_of(estimate.pose, features)
+    poses = estimate.pose[None]
     if count > 1:
-        noise = jax.random.normal(key, (count - 1, *x.shape), x.dtype)
+        x = prior.x_of(estimate.pose, estimate.betas)
+        x = jnp.broadcast_to(x, (count - 1, *x.shape))
+        noise = jax.random.normal(key, x.shape, x.dtype)
         noisy = add_noise(prior.schedule, x, jnp.asarray(start), noise)
         varied = x_to_rotations(prior.decode(noisy, features, start=start, step=step))
         poses = jnp.concatenate([poses, varied])
 
     def repeat(array: Array) -> Array:
-        return jnp.broadcast_to(array, (count, *jnp.shape(array)))
+        return jnp.broadcast_to(array, (count, *array.shape))
 
     return Estimate(poses, repeat(estimate.betas), repeat(estimate.translation))
 
 
-def best_of(refined: Refined, info: Info) -> tuple[Refined, Array]:
-    """The hypothesis of each sample whose last loss is the least.
+def best_of(refined: Refined, info: Info) -> tuple[Refined, Int[Array, "*N"]]:
+    """Chooses for each sample the hypothesis whose last loss is the least.
 
     The loss is the unweighted sum of the terms. Hypotheses that were not refined lose; where none
     was, the first is taken. Samples choose on their own, so a video's frames may choose
@@ -67,10 +69,17 @@ def best_of(refined: Refined, info: Info) -> tuple[Refined, Array]:
 
     Args:
         refined: [H, ..., N] hypotheses.
-        info: what `refine` returned beside it.
+        info: as `refine` returned it beside them.
     Returns:
-        The chosen bodies, [..., N], and which hypothesis each was, [..., N].
+        The chosen bodies, [..., N], and the number of each one's hypothesis, [..., N].
+    Raises:
+        ValueError: if there is no axis of hypotheses before that of the samples.
     """
+    if info.status.ndim < 2:
+        raise ValueError(
+            "info: expected hypotheses before the samples [H, ..., N], as `varied_estimates` makes "
+            f"them, found shape {info.status.shape}; several hypotheses of one image are [H, 1]"
+        )
     # A stopped sample's result is of the step at which it stopped; losses after it are of the
     # loop that goes on, and NaN once no sample is left.
     known = jnp.isfinite(info.losses)

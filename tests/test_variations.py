@@ -1,5 +1,7 @@
 """Several hypotheses per image, and the choice between them."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +11,10 @@ from bodies import scene, small_prior
 from body_model import Skeleton, stand_in
 from body_model.joints import SMPL_24
 from scorehmr_jax.guidance import keypoints_2d
-from scorehmr_jax.hypotheses import best_of, hypotheses
-from scorehmr_jax.refine import Info, RefineConfig, make_refiner
+from scorehmr_jax.refine import RefineConfig, make_refiner
 from scorehmr_jax.screening import NOT_FINITE, OK
-from scorehmr_jax.types import Refined
+from scorehmr_jax.types import Info, Refined
+from scorehmr_jax.variations import best_of, varied_estimates
 
 COUNT, N = 3, 2
 
@@ -35,7 +37,7 @@ def images(skeleton):
 
 @pytest.fixture(scope="module")
 def several(prior, images):
-    return hypotheses(jax.random.key(0), prior, *images[:2], COUNT)
+    return varied_estimates(jax.random.key(0), prior, *images[:2], COUNT)
 
 
 def test_the_first_is_the_estimate_and_the_others_vary(images, several):
@@ -51,10 +53,10 @@ def test_the_first_is_the_estimate_and_the_others_vary(images, several):
 
 
 def test_higher_levels_vary_more_and_keys_decide(prior, images, several):
-    close = hypotheses(jax.random.key(0), prior, *images[:2], COUNT, start=20)
+    close = varied_estimates(jax.random.key(0), prior, *images[:2], COUNT, start=20)
     spread = [np.abs(h.pose[1:] - h.pose[:1]).mean() for h in (close, several)]
     assert spread[0] < 0.5 * spread[1]
-    other = hypotheses(jax.random.key(1), prior, *images[:2], COUNT, start=20)
+    other = varied_estimates(jax.random.key(1), prior, *images[:2], COUNT, start=20)
     assert np.abs(other.pose[1:] - close.pose[1:]).mean() > 0.01
 
 
@@ -90,18 +92,28 @@ def test_the_best_is_judged_where_it_stopped_and_only_if_refined():
     status = jnp.array([[OK, OK, NOT_FINITE, NOT_FINITE], [OK, OK, OK, NOT_FINITE]])
     stop_step = jnp.array([[-1, 0, -1, -1], [0, -1, -1, -1]])
     each = jnp.arange(8.0).reshape(2, 4)
-    body = Refined(each, each[..., None], each, each)
+    tails = (24, 3, 3), (10,), (3,), (144,)
+    body = Refined(
+        *(jnp.broadcast_to(each.reshape(2, 4, *(1,) * len(t)), (2, 4, *t)) for t in tails)
+    )
     chosen, index = best_of(body, Info(status, stop_step, losses))
     np.testing.assert_array_equal(index, [0, 0, 1, 0])
-    np.testing.assert_array_equal(chosen.pose, [0, 1, 6, 3])
-    assert chosen.betas.shape == (4, 1)
+    np.testing.assert_array_equal(chosen.pose[:, 0, 0, 0], [0, 1, 6, 3])
+    assert chosen.betas.shape == (4, 10)
+    images = jax.tree.map(lambda leaf: leaf[0], body)
+    with pytest.raises(ValueError, match=r"hypotheses before the samples .* found .*\(4,\)"):
+        best_of(images, Info(status[0], stop_step[0], losses[:, 0]))
 
 
 def test_one_hypothesis_is_the_estimate_and_none_is_refused(prior, images):
     estimate, features = images[:2]
-    one = hypotheses(jax.random.key(0), prior, estimate, features, 1)
+    one = varied_estimates(jax.random.key(0), prior, estimate, features, 1)
     np.testing.assert_array_equal(one.pose, estimate.pose[None])
     with pytest.raises(ValueError, match="count: expected at least 1, found 0"):
-        hypotheses(jax.random.key(0), prior, estimate, features, 0)
+        varied_estimates(jax.random.key(0), prior, estimate, features, 0)
+    with pytest.raises(ValueError, match=r"estimate.betas: expected \[..., N, 10\]"):
+        varied_estimates(
+            jax.random.key(0), prior, replace(estimate, betas=estimate.betas[0]), features, 2
+        )
     with pytest.raises(ValueError, match="features: this prior needs 8"):
-        hypotheses(jax.random.key(0), prior, estimate, None, 2)
+        varied_estimates(jax.random.key(0), prior, estimate, None, 2)

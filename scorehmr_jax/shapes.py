@@ -1,0 +1,80 @@
+"""Checks of shapes and dtypes that several parts share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model.pytree import Array
+
+Shape = tuple[int, ...]
+
+
+def fits(rows: Shape, batch: Shape) -> bool:
+    """True if an array with these leading axes can be repeated to the batch.
+
+    Stricter than NumPy's broadcasting of a pair: the batch itself never grows.
+
+    Args:
+        rows: leading axes of the array.
+        batch: leading axes of what it goes with.
+    """
+    pairs = zip(rows[::-1], batch[::-1], strict=False)
+    return len(rows) <= len(batch) and all(n in (1, wanted) for n, wanted in pairs)
+
+
+def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
+    """An array of one row for each element of a batch, or for all of them.
+
+    Args:
+        name: of the argument, for the message.
+        array: [*rows, *tail] where rows can be repeated to the batch.
+        tail: axes of one row.
+        batch: leading axes that the result has.
+    Returns:
+        [*batch, *tail], floating point.
+    Raises:
+        ValueError: naming the argument, if it has another shape.
+    """
+    array = floating(array)
+    rows = array.shape[: array.ndim - len(tail)]
+    if array.ndim < len(tail) or array.shape[len(rows) :] != tail or not fits(rows, batch):
+        raise ValueError(
+            f"{name}: expected {(*batch, *tail)}, or {tail} for all, found {array.shape}"
+        )
+    return jnp.broadcast_to(array, (*batch, *tail))
+
+
+def floating(array: Any) -> Array:
+    """An array of floating point numbers, of at least 32 bits.
+
+    Whole numbers become float32 even where 64 bits are enabled: they say nothing of the precision
+    that is wanted.
+    """
+    array = jnp.asarray(array)
+    wide = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits >= 32
+    return array if wide else array.astype(jnp.float32)
+
+
+def concrete(*arrays: Any) -> list[np.ndarray] | None:
+    """The numbers of arrays, on the host.
+
+    Args:
+        arrays: of any kind.
+    Returns:
+        NumPy arrays; None if one is traced, or is in part on the devices of another process.
+    """
+    for array in arrays:
+        if isinstance(array, jax.core.Tracer):
+            return None
+        if isinstance(array, jax.Array) and not array.is_fully_addressable:
+            return None
+    return [np.asarray(array) for array in jax.device_get(arrays)]
+
+
+def same_dtype(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays of floating point numbers, all in the widest of their precisions."""
+    # Not jnp.result_type, which refuses a mixture where JAX's promotion is strict.
+    dtype = np.result_type(*(array.dtype for array in arrays))
+    return tuple(array.astype(dtype) for array in arrays)

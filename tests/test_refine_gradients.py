@@ -1,0 +1,127 @@
+"""Gradients through a whole refinement: right, finite, and in bounded memory."""
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import refining
+from bodies import dot, random_like, scene, slope, small_prior
+from refining import CONFIG, N, parts, spoil, tree
+
+from body_model import Skeleton, stand_in
+from body_model.joints import SMPL_24
+from scorehmr_jax.guidance import keypoints_2d, smooth
+from scorehmr_jax.refine import RefineConfig, refine
+from scorehmr_jax.types import Keypoints2D
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    return refining.skeleton()
+
+
+INPUTS = ("estimate", "features", "xy", "confidence", "weights", "network")
+# Compiling a gradient through the loop takes XLA longer than running it.
+FAST = {"xla_backend_optimization_level": 0}
+
+
+def outcome(prior, skeleton, config, camera, mask, counted, at):
+    """One number of everything that a refinement is a function of."""
+    estimate, features, xy, confidence, weight, params = at
+    terms = (
+        keypoints_2d(Keypoints2D(xy, confidence), camera, weight=weight[0]),
+        smooth(weight=weight[1]),
+    )
+    prior = replace(prior, params=params)
+    found, _ = refine(prior, skeleton, estimate, features, terms, config, mask)
+    # Before the skeleton: what is not finite there would come back in the gradient.
+    pose, betas, translation = (
+        jnp.where(counted.reshape(-1, *(1,) * (a.ndim - 1)), a, 0)
+        for a in (found.pose, found.betas, found.translation)
+    )
+    points = skeleton(pose, betas, translation)
+    wave = jnp.sin(jnp.arange(points.size, dtype=points.dtype)).reshape(points.shape)
+    return jnp.sum(wave * points)
+
+
+def differentiable(people, prior):
+    weights = jnp.array([0.003, 3.0], people.features.dtype)
+    keypoints = people.keypoints
+    confidence, params = 0.9 * keypoints.confidence, tree(jnp.asarray, prior.params)
+    return people.estimate, people.features, keypoints.xy, confidence, weights, params
+
+
+@pytest.fixture(scope="module")
+def derivative():
+    """A refinement of good and bad samples in float64: its value, gradient and input."""
+    with jax.enable_x64(True):
+        skeleton = Skeleton.of(stand_in(np.float64), SMPL_24)
+        prior = small_prior(dtype=np.float64)
+        people = scene(skeleton, N, dtype=np.float64)
+        # One behind the camera, one that is not finite, one that no keypoint shows, padding.
+        # Their slopes of the camera are zero, and must not come back as NaN through Adam's root.
+        estimate = replace(
+            people.estimate,
+            translation=people.estimate.translation.at[1, 2].set(-5.0),
+            betas=people.estimate.betas.at[2, 0].set(jnp.nan),
+        )
+        confidence = people.keypoints.confidence.at[3].set(0.0)
+        keypoints = replace(people.keypoints, confidence=confidence)
+        bad = replace(
+            people, estimate=estimate, keypoints=keypoints, features=spoil(people.features)
+        )
+        at = differentiable(bad, prior)
+        mask = jnp.array([True, True, True, True, True, False])
+        run = partial(
+            outcome, prior, skeleton, CONFIG, people.camera, mask, mask & (jnp.arange(N) != 2)
+        )
+        value = jax.jit(run)
+        gradient = jax.jit(jax.grad(run), compiler_options=FAST)(at)
+    return value, gradient, at
+
+
+@pytest.mark.parametrize("name", [*INPUTS, "all", "all but the network"])
+def test_gradient_through_the_loop_equals_finite_differences(derivative, name):
+    value, gradient, at = derivative
+    with jax.enable_x64(True):
+        chosen = {"all": INPUTS, "all but the network": INPUTS[:-1]}.get(name, (name,))
+        drawn = dict(zip(INPUTS, random_like(jax.random.key(len(name)), at), strict=True))
+        drawn["confidence"] *= at[INPUTS.index("confidence")] > 0  # to be seen or not is a jump
+        direction = tuple(d if n in chosen else tree(jnp.zeros_like, d) for n, d in drawn.items())
+        found, wanted = dot(gradient, direction), slope(value, at, direction, 1e-6)
+    assert abs(found - wanted) < 0.01 * abs(wanted), f"{found} {wanted}"
+    assert wanted != 0
+
+
+def test_gradient_is_finite_whatever_the_samples(derivative):
+    for name, part in zip(INPUTS, derivative[1], strict=True):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part)), name
+
+
+def test_reverse_mode_keeps_its_memory(skeleton):
+    # The released settings, 250 guided steps of 8 samples: what reverse mode holds on to.
+    prior = small_prior(144, hidden=512, blocks=3)
+    people = scene(skeleton, 8, 144)
+    at, every = differentiable(people, prior), jnp.ones(8, bool)
+    run = partial(outcome, prior, skeleton, RefineConfig(), people.camera, every, every)
+    memory = jax.jit(jax.grad(run)).lower(at).compile(FAST).memory_analysis()
+    held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
+    print(f"reverse mode through 250 guided steps holds {held / 2**20:.0f} MiB")
+    assert held < 64 * 2**20
+
+
+def test_a_long_video_fits_in_memory_as_a_whole(skeleton):
+    frames = 5000
+    prior = small_prior(3072, 1024, 3)
+    given = jax.eval_shape(lambda: parts(scene(skeleton, frames, 3072)))
+
+    def run(prior, estimate, features, keypoints, camera):
+        terms = keypoints_2d(keypoints, camera), smooth()
+        return refine(prior, skeleton, estimate, features, terms)
+
+    memory = jax.jit(run).lower(prior, *given).compile(FAST).memory_analysis()
+    print(f"{memory.temp_size_in_bytes / frames / 1024:.0f} kB a frame")
+    assert memory.temp_size_in_bytes < frames * 150 * 1024

@@ -1,0 +1,230 @@
+"""Input that does not fit: refused with the name of what is wrong. And what precision it has."""
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import refining
+from bodies import products, small_prior
+from refining import CONFIG, N, double, evidence, tree
+
+from body_model import stand_in
+from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.refine import RefineConfig, make_refiner, refine
+from scorehmr_jax.screening import (
+    DIVERGED,
+    NO_EVIDENCE,
+    NOT_FINITE,
+    NOT_IN_FRONT,
+    NOT_ROTATION,
+    OK,
+    PADDING,
+    STATUS,
+)
+from scorehmr_jax.types import Keypoints2D
+
+
+@pytest.fixture(scope="module")
+def skeleton():
+    return refining.skeleton()
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return refining.prior()
+
+
+@pytest.fixture(scope="module")
+def people():
+    return refining.people()
+
+
+def shapes_of(prior, skeleton, people, **changes):
+    """Everything but the arithmetic."""
+    given = {
+        "estimate": people.estimate,
+        "features": people.features,
+        "terms": keypoints_2d(people.keypoints, people.camera),
+        "mask": None,
+    } | changes
+    return jax.eval_shape(lambda: refine(prior, skeleton, config=CONFIG, **given))
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [
+        ("pose", (N, 23, 3, 3)),
+        ("pose", (24, 3, 3)),
+        ("pose", (N, 24, 3)),
+        ("betas", (N, 11)),
+        ("betas", (10,)),
+        ("translation", (N, 2)),
+        ("translation", (3,)),
+    ],
+)
+def test_an_estimate_of_wrong_shape_is_refused(prior, skeleton, people, field, shape):
+    with pytest.raises(ValueError, match=rf"estimate.{field}: expected \[..., N, ") as error:
+        wrong = replace(people.estimate, **{field: jnp.zeros(shape)})
+        shapes_of(prior, skeleton, people, estimate=wrong)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "shape"),
+    [
+        ("translation", (N, 1, 3)),  # would broadcast to N x N samples
+        ("betas", (N, 1, 10)),
+        ("betas", (2, N, 10)),
+        ("translation", (N - 1, 3)),
+        ("pose", (2, 24, 3, 3)),
+    ],
+)
+def test_an_estimate_whose_parts_disagree_is_refused(prior, skeleton, people, field, shape):
+    with pytest.raises(ValueError, match="pose, betas and translation disagree on the samples"):
+        wrong = replace(people.estimate, **{field: jnp.zeros(shape)})
+        shapes_of(prior, skeleton, people, estimate=wrong)
+
+
+def test_a_mask_of_places_is_refused(prior, skeleton, people):
+    for mask in (np.arange(N), np.linspace(0, 1, N)):
+        with pytest.raises(ValueError, match="mask: expected True or False for each sample"):
+            shapes_of(prior, skeleton, people, mask=mask)
+
+
+@pytest.mark.parametrize("shape", [(N, 1), (N - 1,), (2, N)])
+def test_weights_that_do_not_fit_are_refused(prior, skeleton, people, shape):
+    keypoints = people.keypoints, people.camera
+    for term in (
+        keypoints_2d(*keypoints, weight=np.ones(shape)),
+        smooth(weight=np.ones(shape)),
+        weighted(np.ones(shape), multiview()),
+        weighted(np.ones(shape), lambda hypothesis: hypothesis.betas.sum(-1)),
+    ):
+        with pytest.raises(ValueError, match=r"weight: expected one number, or one for each"):
+            shapes_of(prior, skeleton, people, terms=term)
+    with pytest.raises(ValueError, match=r"sigma: expected one number, or one for each"):
+        shapes_of(prior, skeleton, people, terms=keypoints_2d(*keypoints, sigma=np.ones(shape)))
+
+
+def test_nothing_to_refine_is_refused(prior, skeleton, people):
+    for which in (lambda a: a[:0], lambda a: a[None][:0]):  # no samples; no groups of them
+        nobody = tree(which, people.estimate)
+        with pytest.raises(ValueError, match="no samples"):
+            shapes_of(prior, skeleton, people, estimate=nobody, terms=smooth())
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (None, "this prior needs 8 numbers per sample, found none"),
+        (np.zeros((N, 7)), r"was trained with width 8, found shape \(6, 7\)"),
+        (np.zeros((N - 1, 8)), r"one row for each estimate \(6,\), found shape \(5, 8\)"),
+        (np.zeros((2, N, 8)), r"one row for each estimate \(6,\), found shape \(2, 6, 8\)"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(prior, skeleton, people, features, message):
+    with pytest.raises(ValueError, match=message):
+        shapes_of(prior, skeleton, people, features=features)
+
+
+@pytest.mark.parametrize("shape", [(N - 1,), (2, N), (N, 1)])
+def test_a_mask_that_does_not_fit_is_refused(prior, skeleton, people, shape):
+    with pytest.raises(ValueError, match=r"mask: expected one for each estimate \(6,\), found"):
+        shapes_of(prior, skeleton, people, mask=np.ones(shape, bool))
+
+
+def test_features_for_a_prior_without_are_refused(skeleton, people):
+    with pytest.raises(ValueError, match="was trained with width 0"):
+        shapes_of(small_prior(0), skeleton, people)
+
+
+def test_no_terms_are_refused(prior, skeleton, people):
+    with pytest.raises(ValueError, match="terms: expected at least one"):
+        shapes_of(prior, skeleton, people, terms=[])
+
+
+def test_keypoints_of_another_skeleton_are_refused(prior, people):
+    with pytest.raises(ValueError, match="the skeleton has 25 keypoints, found xy for 24"):
+        shapes_of(prior, stand_in(), people)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"stop": "step"}, {"iterations": 0}, {"step": 0}, {"start": 1, "step": 2}],
+)
+def test_a_config_that_makes_no_loop_is_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        RefineConfig(**wrong)
+
+
+def test_every_status_has_words():
+    codes = [OK, NOT_FINITE, NOT_IN_FRONT, NO_EVIDENCE, DIVERGED, PADDING, NOT_ROTATION]
+    assert sorted(codes) == list(range(len(STATUS)))
+    # What was kept tells what to do about it.
+    for code in set(codes) - {OK, PADDING}:
+        assert STATUS[code].startswith("kept: ") and "; " in STATUS[code]
+
+
+def test_a_loop_that_starts_above_the_prior_is_refused(prior, skeleton):
+    with pytest.raises(ValueError, match="start: this prior has levels below 1000, found 1000"):
+        make_refiner(prior, skeleton, RefineConfig(start=1000))
+
+
+def test_a_body_stands_for_its_openpose_skeleton(prior, people):
+    k = jnp.zeros((N, 25))
+    term = keypoints_2d(Keypoints2D(jnp.zeros((N, 25, 2)), k), people.camera)
+    refined, _ = shapes_of(prior, stand_in(), people, terms=term)
+    assert refined.pose.shape == (N, 24, 3, 3)
+
+
+def test_features_of_the_estimate_itself(skeleton, people):
+    prior = replace(small_prior(144), condition_on="estimate")
+    refined, _ = shapes_of(prior, skeleton, people, features=None)
+    assert refined.pose_6d.shape == (N, 144)
+
+
+# Precision.
+
+
+def test_only_the_network_may_be_less_precise(prior, skeleton, people):
+    def precisions(name):
+        config = replace(CONFIG, network_precision=name)
+        run = partial(refine, prior, skeleton, config=config)
+        terms = keypoints_2d(people.keypoints, people.camera)
+        program = jax.make_jaxpr(run)(people.estimate, people.features, terms)
+        return Counter(map(str, products(program)))
+
+    exact, fast = precisions("float32"), precisions("bfloat16")
+    assert len(exact) == 1  # every product, of the body and of the network
+    (pinned,) = exact
+    lowered = sum(fast.values()) - fast[pinned]
+    # Each block's two products, the first and the last layer, on the way up and on the way down.
+    assert lowered == 2 * (2 * prior.network.blocks + 2)
+
+
+DOUBLE = {
+    "features": lambda p: replace(p, features=np.zeros(p.features.shape)),
+    "keypoints": lambda p: replace(p, keypoints=double(p.keypoints)),
+    "camera": lambda p: replace(p, camera=double(p.camera)),
+    "betas": lambda p: replace(p, estimate=replace(p.estimate, betas=np.zeros((N, 10)))),
+    "nothing": lambda p: p,
+}
+
+
+@pytest.mark.parametrize("what", DOUBLE)
+def test_float32_under_x64_stays_float32(skeleton, people, prior, what):
+    def own(hypothesis):
+        return hypothesis.betas.sum(-1) * np.float64(2) + jnp.ones(N, float)
+
+    with jax.enable_x64(True):
+        mixed = DOUBLE[what](people)
+        terms = [*evidence(mixed, 30.0), multiview(), own]
+        refined, info = shapes_of(
+            prior, skeleton, people, estimate=mixed.estimate, features=mixed.features, terms=terms
+        )
+    assert {leaf.dtype for leaf in jax.tree.leaves(refined)} == {np.dtype(np.float32)}
+    assert info.losses.dtype == np.float32
