@@ -1,7 +1,6 @@
 """Training pairs: a pose, and a simulated regression network's estimate of it."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +11,7 @@ from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation.mocap import mirror
-from scorehmr_jax.simulation.placement import place_before_camera
+from scorehmr_jax.simulation.placement import place_before_camera, uniform_each
 from scorehmr_jax.simulation.regressor import Regressor, simulate_estimates
 from scorehmr_jax.types import Array
 
@@ -31,22 +30,20 @@ def random_regressors(key: Key[Array, ""], count: int) -> Regressor:
     Returns:
         One whose numbers are arrays [count].
     """
-    keys = jax.random.split(key, 5)
-
-    def uniform(key: Array, low: float, high: float) -> Array:
-        return jax.random.uniform(key, (count,), minval=low, maxval=high)
-
-    strength = uniform(keys[0], 0.0, 1.0)
-    values: dict[str, Any] = dict(
-        rotation=0.01 + 0.3 * strength,
-        image_rotation=(0.012 + 0.03 * strength) * uniform(keys[1], 0.7, 1.3),
-        limb_correlation=uniform(keys[2], 0.4, 0.8),
-        jitter=jnp.zeros(count),  # frames are independent here
-        betas=uniform(keys[3], 0.2, 1.0),
-        depth=jnp.full(count, 0.05),
-        pull=jnp.exp(uniform(keys[4], np.log(0.5), np.log(2.0))),
+    # Of the strength, and of what the numbers below are made of.
+    bounds = [(0.0, 1.0), (0.7, 1.3), (0.4, 0.8), (0.2, 1.0), (np.log(0.5), np.log(2.0))]
+    strength, image, correlation, betas, log_pull = uniform_each(
+        jax.random.split(key, 5), count, jnp.array(bounds)
     )
-    return Regressor(**values)
+    return Regressor(
+        rotation=0.01 + 0.3 * strength,
+        image_rotation=(0.012 + 0.03 * strength) * image,
+        limb_correlation=correlation,
+        jitter=jnp.zeros(count),  # frames are independent here
+        betas=betas,
+        depth=jnp.full(count, 0.05),
+        pull=jnp.exp(log_pull),
+    )
 
 
 def simulate_pairs(

@@ -64,18 +64,19 @@ def place_before_camera(
     count, dtype = pose.shape[0], pose.dtype
     keys = jax.random.split(key, 7)
 
-    def draw(key: Array, bounds: tuple[float, float]) -> Array:
-        return per_clip(jax.random.uniform(key, (count,), dtype, *bounds), clip_index)
-
+    pitches = np.deg2rad(config.pitch)
+    bounds = jnp.asarray([config.focal, config.size, pitches, (-np.pi, np.pi)], dtype)
+    focal, person, pitch, random_yaw = (
+        per_clip(drawn, clip_index)
+        for drawn in uniform_each(keys[jnp.array([1, 2, 3, 6])], count, bounds)
+    )
+    yaw = random_yaw if yaw is None else yaw
     sizes = jax.random.choice(keys[0], jnp.asarray(_IMAGE_SIZES, dtype), (count,))
     size = per_clip(sizes, clip_index)
-    focal = draw(keys[1], config.focal) * size.max(-1)
-    person = draw(keys[2], config.size) * jnp.sqrt(size.prod(-1))
-    pitch = draw(keys[3], (np.deg2rad(config.pitch[0]), np.deg2rad(config.pitch[1])))
+    focal *= size.max(-1)
+    person *= jnp.sqrt(size.prod(-1))
     roll = np.deg2rad(config.roll) * jax.random.normal(keys[4], (count,), dtype)
     shift = jax.random.normal(keys[5], (count, 2), dtype) * jnp.asarray([config.shift], dtype)
-    if yaw is None:
-        yaw = draw(keys[6], (-np.pi, np.pi))
     aim = per_clip(shift, clip_index) * size / focal[:, None]
     with jax.default_matmul_precision("float32"):
         tip, tilt = turn_about(2, per_clip(roll, clip_index)), turn_about(0, pitch)
@@ -120,6 +121,25 @@ def place_before_cameras(
         key_camera, skeleton, pose, betas, translation, yaw=yaw.reshape(-1), config=config
     )
     return pose, betas, translation, camera
+
+
+def uniform_each(
+    keys: Key[Array, " B"], count: int, bounds: Float[Array, "B 2"]
+) -> Float[Array, "B {count}"]:
+    """Draws uniform numbers between several bounds at once, as the compiler takes long over each.
+
+    Args:
+        keys: [B] PRNG keys.
+        count: numbers between each two bounds.
+        bounds: [B, 2] least and greatest.
+    Returns:
+        [B, count].
+    """
+
+    def draw(key: Array, low: Array, high: Array) -> Array:
+        return jax.random.uniform(key, (count,), bounds.dtype, low, high)
+
+    return jax.vmap(draw)(keys, bounds[:, 0], bounds[:, 1])
 
 
 def _path(
