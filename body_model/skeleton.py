@@ -47,12 +47,15 @@ class Skeleton:
             body: any SMPL body, with concrete arrays.
             names: keypoints by name: joints of the tree or landmarks of the body.
             regressor: [R, V] R more keypoints, each a weighted sum of posed vertices.
-            num_betas: shape numbers to keep.
+            num_betas: shape numbers to keep; all, if the body has no more.
         Returns:
             A skeleton of len(names) + R keypoints, in that order.
         Raises:
-            ValueError: for a name that the body does not have, or a regressor of another mesh.
+            ValueError: for a name that the body does not have, a regressor of another mesh, or a
+                negative number of shape numbers.
         """
+        if num_betas < 0:
+            raise ValueError(f"num_betas: expected 0 or more, found {num_betas}")
         template = np.asarray(body.template, np.float64)
         vertices = len(template)
         landmarks = dict(body.landmarks)

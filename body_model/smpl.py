@@ -235,7 +235,7 @@ def moved(
 
 def _combine(directions: Array, numbers: Array) -> Array:
     """The sum of directions [N, 3, K], each times its number of [..., K]: [..., N, 3]."""
-    rows = directions.reshape(-1, directions.shape[-1])
+    rows = directions.reshape(math.prod(directions.shape[:-1]), directions.shape[-1])
     numbers = jnp.asarray(numbers, rows.dtype)
     product = jnp.tensordot(numbers, rows, ((-1,), (-1,)))
     return product.reshape(*numbers.shape[:-1], *directions.shape[:-1])

@@ -6,14 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import arrays, close, golden_body, golden_skeleton, products, relative
+from bodies import arrays, close, compilations, golden_body, golden_skeleton, products, relative
 
 from body_model import Skeleton, stand_in
 from body_model.joints import JOINT_NAMES, OPENPOSE_25, SMPL_24, SMPL_45, SMPL_LANDMARKS
 from body_model.open.stand_in import stand_in_regressor
 from body_model.rotations import axis_angle_to_matrix
 
-place = jax.jit(lambda skeleton, pose, betas, translation=None: skeleton(pose, betas, translation))
+compiled = jax.jit(lambda skeleton, pose, betas, translation: skeleton(pose, betas, translation))
+
+
+def place(skeleton, pose, betas, translation=(0, 0, 0)):
+    """The keypoints; most tests take two poses, so that few programs are compiled."""
+    translation = np.broadcast_to(np.asarray(translation, pose.dtype), (*betas.shape[:-1], 3))
+    return compiled(skeleton, pose, betas, translation)
 
 
 @pytest.fixture(scope="module")
@@ -116,17 +122,17 @@ def test_axis_angle_and_translation(body):
     assert skeleton.num_keypoints == 25
     pose, betas = 0.3 * np.ones((2, 24, 3), np.float32), random_betas(2)
     moved = place(skeleton, pose, betas, np.array([[0, 0, 5], [1, 2, 3]], np.float32))
-    still = np.asarray(place(skeleton, axis_angle_to_matrix(pose), betas))
+    still = np.asarray(place(skeleton, np.asarray(axis_angle_to_matrix(pose)), betas))
     close("moved", moved, still + np.array([[[0, 0, 5]], [[1, 2, 3]]]), atol=2e-6)
 
 
-def test_one_shape_does_for_many_poses(body):
+def test_leading_axes_broadcast(body):
     skeleton = Skeleton.of(body)
-    pose, betas = random_pose(3), random_betas()
-    wide = place(skeleton, pose, np.broadcast_to(betas, (3, 10)))
-    close("one shape", place(skeleton, pose, betas), wide, atol=1e-6)
-    hypotheses = place(skeleton, random_pose(2, 3), random_betas(3))
-    assert hypotheses.shape == (2, 3, 25, 3)
+    pose, betas, translation = random_pose(2, 1), random_betas(3), np.ones(3, np.float32)
+    found = compiled(skeleton, pose, betas, translation)
+    assert found.shape == (2, 3, 25, 3)
+    wide = place(skeleton, np.repeat(pose[1], 2, axis=0), betas[1:], translation)
+    close("keypoints", found[1, 1:], wide, atol=1e-6)
 
 
 def test_fewer_shape_numbers(body):
@@ -134,23 +140,106 @@ def test_fewer_shape_numbers(body):
     few = Skeleton.of(body, num_betas=4)
     assert few.num_betas == 4
     padded = betas * (np.arange(10) < 4).astype(np.float32)
-    close(
-        "keypoints",
-        place(few, pose, betas[:, :4]),
-        place(Skeleton.of(body), pose, padded),
-        atol=1e-6,
-    )
+    wanted = place(Skeleton.of(body), pose, padded)
+    close("keypoints", place(few, pose, betas[:, :4]), wanted, atol=1e-6)
+
+
+def test_no_shape_numbers_and_no_samples(body):
+    none = Skeleton.of(body, num_betas=0)
+    pose, betas = random_pose(2), np.zeros((2, 10), np.float32)
+    wanted = place(Skeleton.of(body), pose, betas)
+    close("keypoints", place(none, pose, betas[:, :0]), wanted, atol=1e-6)
+    assert jax.eval_shape(none, pose[:0], betas[:0, :0]).shape == (0, 25, 3)
+    assert jax.eval_shape(body.vertices, pose[:0], betas[:0]).shape == (0, 6890, 3)
+    assert jax.eval_shape(body.joints, pose, betas[:, :0]).shape == (2, 24, 3)
+    with pytest.raises(ValueError, match="num_betas: expected 0 or more, found -1"):
+        Skeleton.of(body, num_betas=-1)
 
 
 def test_new_numbers_need_no_new_program(body):
-    one = Skeleton.of(body)
-    other = Skeleton.of(stand_in(), OPENPOSE_25)
-    assert jax.tree.structure(one) == jax.tree.structure(other)
+    names = ("nose", "head", "left_wrist")
+    longer = replace(body, template=1.1 * body.template, joint_regressor=body.joint_regressor * 1)
+    pose, betas = random_pose(2), random_betas(2)
+    first = place(Skeleton.of(body, names), pose, betas)
+    with compilations() as programs:
+        second = place(Skeleton.of(longer, names), pose, betas)
+    assert not programs
+    assert np.abs(second - first).max() > 0.01
+
+
+def test_half_precision_and_whole_numbers(body):
+    skeleton = Skeleton.of(body)
+    pose, betas = random_pose(2), random_betas(2)
+    small = jax.tree.map(lambda a: a.astype(np.float16), (skeleton, pose, betas))
+    found = place(*small)
+    assert found.dtype == np.float16
+    wanted = place(*jax.tree.map(lambda a: a.astype(np.float32), small))
+    close("rounded once", found.astype(np.float32), wanted, rtol=1e-3, atol=1e-4)
+    turned, units = np.zeros((2, 24, 3), int), np.ones((2, 10), int)
+    turned[:, 1, 0] = 1
+    found = place(skeleton, turned, units, (1, 2, 3))
+    assert found.dtype == np.float32
+    wanted = place(skeleton, turned.astype(np.float32), units.astype(np.float32), (1, 2, 3))
+    close("whole numbers", found, wanted, atol=1e-6)
+
+
+def test_a_regressor_of_whole_numbers_or_of_jax_will_do(body):
+    rows = np.zeros((2, 6890), int)
+    rows[[0, 1], [SMPL_LANDMARKS["nose"], SMPL_LANDMARKS["left_heel"]]] = 1
+    pose, betas = random_pose(2), random_betas(2)
+    wanted = place(Skeleton.of(body, ("nose", "left_heel")), pose, betas)
+    for regressor in (rows, jnp.asarray(rows, jnp.float32)):
+        found = place(Skeleton.of(body, (), regressor), pose, betas)
+        close("keypoints", found, wanted, atol=1e-6)
+
+
+def values_and_gradients(body, skeleton, pose, betas, translation):
+    """All that a body computes, and the derivatives of it."""
+
+    def everything(pose, betas):
+        found = (
+            body.vertices(pose, betas, translation),
+            body.joints(pose, betas, translation),
+            skeleton(pose, betas, translation),
+        )
+        return sum(jnp.sum(x**2) for x in found), found
+
+    return jax.value_and_grad(everything, (0, 1), has_aux=True)(pose, betas)
+
+
+def switched(name):
+    """The context of one of JAX's switches."""
+    return {
+        "strict dtypes": lambda: jax.numpy_dtype_promotion("strict"),
+        "no rank promotion": lambda: jax.numpy_rank_promotion("raise"),
+        # Of one device, the type of a sharding is checked as of many.
+        "explicit mesh": lambda: jax.set_mesh(
+            jax.make_mesh((1,), ("samples",), axis_types=(jax.sharding.AxisType.Explicit,))
+        ),
+    }[name]()
+
+
+@pytest.mark.parametrize("switch", ["strict dtypes", "no rank promotion", "explicit mesh"])
+@pytest.mark.parametrize("shapes", [(2,), ()], ids=["a shape each", "one shape"])
+def test_runs_under_the_switches_of_jax(body, switch, shapes):
+    body = jax.tree.map(jnp.asarray, body)
+    skeleton = jax.tree.map(jnp.asarray, Skeleton.of(body))
+    pose = jnp.asarray(0.3 * np.ones((2, 24, 3), np.float32))
+    arguments = body, skeleton, pose, random_betas(*shapes), np.ones(3, np.float32)
+    wanted = jax.jit(values_and_gradients)(*arguments)
+    with switched(switch):
+        if switch == "explicit mesh":
+            along = jax.sharding.PartitionSpec("samples")
+            betas = jax.device_put(arguments[3], along) if shapes else arguments[3]
+            arguments = body, skeleton, jax.device_put(pose, along), betas, arguments[4]
+        found = jax.jit(values_and_gradients)(*arguments)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        close("with the switch", a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_a_joint_comes_before_a_landmark_of_its_name(body):
     named = replace(body, landmarks=(("head", 0), ("nose", 332)))
-    pose, betas = random_pose(1), random_betas(1)
+    pose, betas = random_pose(2), random_betas(2)
     found = place(Skeleton.of(named, ("head", "nose")), pose, betas)
     close("keypoints", found, place(Skeleton.of(body, ("head", "nose")), pose, betas), atol=1e-6)
 
