@@ -34,11 +34,11 @@ from body_model.files import local_path
 from scorehmr_jax import checkpoint, cluster
 from scorehmr_jax.commands.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.training.layout import Layout
 from scorehmr_jax.training.log import Log
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import make_advance
+from scorehmr_jax.training.run_data import RunData, from_mocap, from_sets
 from scorehmr_jax.training.run_store import RunStore
-from scorehmr_jax.training.sources import Data, from_mocap, from_sets
 from scorehmr_jax.training.step import (
     init_state,
     low_levels,
@@ -51,22 +51,34 @@ from scorehmr_jax.training.stop import EXIT_CODE, StopRequest
 from scorehmr_jax.training.validator import Validator
 
 
-def data_of(config: configs.TrainConfig, args: argparse.Namespace, layout: Layout) -> Data:
-    """What to train on, and what to validate on."""
+def data_of(config: configs.TrainConfig, args: argparse.Namespace, placement: Placement) -> RunData:
+    """Opens the data to train on and to validate on."""
     if not config.mixture:
         return from_mocap(
-            args.data, args.workdir, config.batch, estimates_per_frame=config.estimates_per_frame,
-            jitter=config.jitter, leave_out=config.leave_out,
-        )  # fmt: skip
+            args.data,
+            args.workdir,
+            config.batch,
+            estimates_per_frame=config.estimates_per_frame,
+            jitter=config.jitter,
+            leave_out=config.leave_out,
+        )
     return from_sets(
-        args.data, dict(config.mixture), config.batch, config.seed, layout,
-        condition_on=config.condition_on, width=config.denoiser.condition_dim,
-        with_shape=config.denoiser.with_shape, feed=config.run.feed,
-        feature_stats=args.feature_stats, betas_stats=args.betas_stats,
-    )  # fmt: skip
+        args.data,
+        dict(config.mixture),
+        config.batch,
+        config.seed,
+        placement,
+        condition_on=config.condition_on,
+        width=config.network.condition_dim,
+        with_shape=config.network.with_shape,
+        feed=config.run.feed,
+        feature_stats=args.feature_stats,
+        betas_stats=args.betas_stats,
+    )
 
 
 def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTransformation:
+    """Makes the optimiser, with the learning rate's rise and fall over so many steps."""
     warmup, rate = min(config.warmup, steps // 10), config.learning_rate
     if config.schedule == "cosine":
         return released_optimizer(optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps))
@@ -74,7 +86,7 @@ def optimizer_of(config: configs.TrainConfig, steps: int) -> optax.GradientTrans
 
 
 class ListFields(argparse.Action):
-    """Ends with a list of the experiment's fields and values."""
+    """Prints the experiment's fields and values, and ends."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object
@@ -82,41 +94,57 @@ class ListFields(argparse.Action):
         configs.get(namespace.name or "tiny", ["--help"])
 
 
-def main() -> None:
+def arguments() -> tuple[argparse.Namespace, list[str]]:
+    """Reads the command line: its own options, and fields of the configuration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument("name", help="of a file in configs/")
-    parser.add_argument("--fields", action=ListFields, nargs=0, help="list what can be overridden")
-    parser.add_argument("--workdir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--feature-stats", type=Path,
-                        help="refuse sets standardised with other statistics")  # fmt: skip
-    parser.add_argument("--betas-stats", type=Path, help="range of the shape numbers, of a prior "
-                        "with shape; by default that of the sets")  # fmt: skip
-    parser.add_argument("--body", type=Path, help="SMPL file to measure and draw samples with; "
-                        "the open body by default")  # fmt: skip
-    parser.add_argument("--accept-changes", action="store_true",
-                        help="go on with a run of another configuration")  # fmt: skip
-    parser.add_argument("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
-    parser.add_argument("--pictures", action="store_true",
-                        help="draw samples into DIR/samples; needs the extra viz")  # fmt: skip
+    option = parser.add_argument
+    option("name", help="of a file in configs/")
+    option("--fields", action=ListFields, nargs=0, help="list what can be overridden")
+    option("--workdir", type=Path, required=True)
+    option("--steps", type=int, required=True)
+    option("--data", type=Path, required=True)
+    option("--feature-stats", type=Path, help="refuse sets standardised with other statistics")
+    option(
+        "--betas-stats",
+        type=Path,
+        help="range of the shape numbers, of a prior with shape; by default that of the sets",
+    )
+    option(
+        "--body",
+        type=Path,
+        help="SMPL file to measure and draw samples with; the open body by default",
+    )
+    option(
+        "--accept-changes", action="store_true", help="go on with a run of another configuration"
+    )
+    option("--tensorboard", action="store_true", help="logs for it in DIR/tensorboard")
+    option("--pictures", action="store_true", help="draw samples into DIR/samples; needs viz")
     cluster.add_arguments(parser)
     args, overrides = parser.parse_known_args()
-    config = configs.get(args.name, overrides)
     if args.steps < 1:
         raise ValueError(f"--steps: expected 1 or more, found {args.steps}")
     if args.pictures and importlib.util.find_spec("matplotlib") is None:
         raise ValueError("--pictures: needs matplotlib: pip install 'scorehmr-jax[viz]'")
+    for name in ("workdir", "data", "feature_stats", "betas_stats", "body"):
+        if getattr(args, name) is not None:
+            setattr(args, name, local_path(getattr(args, name)))
+    return args, overrides
+
+
+def main() -> None:
+    """Trains, from the newest checkpoint on if there is one."""
+    args, overrides = arguments()
+    config = configs.get(args.name, overrides)
     cluster.start(args.coordinator, args.processes, args.process_id)
     use_compilation_cache()
     args.workdir = local_path(args.workdir)
     args.workdir.mkdir(parents=True, exist_ok=True)
 
-    layout = Layout.of(shard_parameters=config.run.shard_parameters)
-    layout.check_batch(config.batch, config.share_level)
-    data = data_of(config, args, layout)
+    placement = Placement.of(shard_parameters=config.run.shard_parameters)
+    placement.check_batch(config.batch, config.level_group)
+    data = data_of(config, args, placement)
 
-    network = config.denoiser
+    network = config.network
     optimizer = optimizer_of(config, args.steps)
     constants = schedule(cosine_betas())
     levels = partial(low_levels, share=config.low_share) if config.low_share else uniform_levels
@@ -124,15 +152,20 @@ def main() -> None:
         network, constants, optimizer, config.ema, config.p2_gamma, config.precision
     )
     step = make_step(
-        update, constants.num_steps, levels, config.share_level, config.condition_dropout
+        update, constants.num_steps, levels, config.level_group, config.condition_dropout
     )
-    advance = make_advance(data.source, step, layout)
+    advance = make_advance(data.training, step, placement)
     sampled = args.pictures or (config.condition_on != "none" and config.run.samples)
     body = body_model.load(args.body) if args.body else body_model.open_body() if sampled else None
     validate = Validator(
-        network, constants, data.validation, layout, condition_on=config.condition_on, body=body,
+        network,
+        constants,
+        data.validation,
+        placement,
+        condition_on=config.condition_on,
+        body=body,
         samples=config.run.samples,
-    )  # fmt: skip
+    )
     description = checkpoint.description(
         network, condition_on=config.condition_on, betas_range=data.betas_range
     )
@@ -141,12 +174,12 @@ def main() -> None:
         saved_config["betas_range"] = data.betas_range
 
     key_init, key, key_validation = jax.random.split(jax.random.key(config.seed), 3)
-    state = layout.make(partial(init_state, network, optimizer), key_init)
+    state = placement.make(partial(init_state, network, optimizer), key_init)
     with ExitStack() as stack:
         store = stack.enter_context(
-            RunStore(args.workdir, saved_config, config.run.keep, best="val_loss")
+            RunStore(args.workdir, saved_config, config.run.keep, "val_loss", configs.renamed)
         )
-        state, key = store.resume(state, key, args.accept_changes) or (state, key)
+        state, key = store.resume(state, args.accept_changes) or (state, key)
         done = int(state.step)
         log = stack.enter_context(Log(args.workdir, done, args.steps, args.tensorboard))
         asked_to_stop = stack.enter_context(StopRequest())
@@ -167,7 +200,7 @@ def main() -> None:
             if done % config.run.save_every == 0 or done == args.steps:
                 figures = validate(state.ema, key_validation)
                 store.save(state, key, figures)
-                half = jax.tree.map(lambda x: x.astype(np.float16), layout.gather(state.ema))
+                half = jax.tree.map(lambda x: x.astype(np.float16), placement.gather(state.ema))
                 if cluster.is_main():
                     checkpoint.save_npz(args.workdir / "weights.npz", half, description)
                 if args.pictures:

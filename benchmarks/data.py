@@ -145,7 +145,7 @@ def training(folder: str, _: float, steps: int = 40) -> dict[str, Any]:
 
 
 def apart(function: Any, *arguments: Any) -> Any:
-    """What a function returns, called in a fresh process: its memory is its own."""
+    """Calls a function in a fresh process, whose memory is its own."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 

@@ -36,15 +36,17 @@ def start(workdir: Path, devices: int) -> subprocess.Popen:
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    command = [
-        sys.executable, "train.py", "tiny", "--workdir", str(workdir), "--steps", str(STEPS),
-        "--data", str(workdir.parent), "--denoiser.hidden", "16",
-        "--run.steps-per-call", str(EVERY), "--run.save-every", str(4 * EVERY),
-    ]  # fmt: skip
+    command = [sys.executable, "train.py", "tiny", "--workdir", workdir, "--steps", STEPS]
+    command += ["--data", workdir.parent, "--network.hidden", 16]
+    command += ["--run.steps-per-call", EVERY, "--run.save-every", 4 * EVERY]
     # To a file: a pipe that nobody reads would fill up and stop the run.
     with errors(workdir).open("ab") as file:
         return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file
+            list(map(str, command)),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
         )
 
 
@@ -84,11 +86,14 @@ def mocap_file(folder: Path) -> None:
     poses = 0.4 * np.random.default_rng(0).standard_normal((64, 72)).astype(np.float32)
     np.savez(
         folder / "mocap_poses.npz",
-        poses=poses, trans=np.zeros((64, 3), np.float32),
-        clip_index=(np.arange(64) % 2).astype(np.int32), clip_names=np.array(["a", "b"]),
-        clip_fps=np.full(2, 30.0), clip_split=np.array(["train", "val"]),
+        poses=poses,
+        trans=np.zeros((64, 3), np.float32),
+        clip_index=(np.arange(64) % 2).astype(np.int32),
+        clip_names=np.array(["a", "b"]),
+        clip_fps=np.full(2, 30.0),
+        clip_split=np.array(["train", "val"]),
         clip_source=np.array(["random", "random"]),
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
@@ -113,10 +118,16 @@ def main() -> None:
             reached, code = interrupt(workdir, number, step, before)
             finish(start(workdir, after), workdir)
             difference = np.max(np.abs(losses(workdir) - expected) / expected)
-            rows.append({
-                "signal": number.name, "step": reached, "exit_code": code,
-                "devices": before, "devices_after": after, "difference": float(difference),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "signal": number.name,
+                    "step": reached,
+                    "exit_code": code,
+                    "devices": before,
+                    "devices_after": after,
+                    "difference": float(difference),
+                }
+            )
             print(json.dumps(rows[-1]), flush=True)
     print(f"{len(rows)} trials; largest difference {max(r['difference'] for r in rows):.1e}")
     machine.write(rows, options.json)

@@ -29,7 +29,7 @@ from scorehmr_jax.networks.protocol import POSE_DIM, Network, Params
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import simulate_pairs
-from scorehmr_jax.training.step import Batch
+from scorehmr_jax.training.step import TrainingBatch
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error
 from scorehmr_jax.types import Array
 
@@ -86,13 +86,15 @@ def main() -> None:
     skeleton = Skeleton.of(open_body())
     rows = []
     for split in SPLITS:
-        plain = Batch(mocap.augment(key_camera, upright(split)), None)
+        plain = TrainingBatch(mocap.augment(key_camera, upright(split)), None)
         pairs = simulate_pairs(key_pairs, skeleton, clips.select(split).poses, 1)
         losses = partial(band_losses, schedule=constants, key=key_noise)
         rows.append(row("gaussian", split, losses(Gaussian(), params=gaussian, batch=plain)))
         for name in shipped_priors():
             prior = load_prior(name)
-            batch = plain if prior.condition_on == "none" else Batch(*map(jnp.asarray, pairs))
+            batch = (
+                plain if prior.condition_on == "none" else TrainingBatch(*map(jnp.asarray, pairs))
+            )
             rows.append(row(name, split, losses(prior.network, params=prior.params, batch=batch)))
             error = inversion_error(prior.network, constants, prior.params, batch)
             rows[-1]["inversion_error"] = float(error)

@@ -23,7 +23,7 @@ from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.step import (
-    Batch,
+    TrainingBatch,
     init_state,
     make_step,
     make_update,
@@ -55,7 +55,7 @@ def main() -> None:
     constants = schedule(cosine_betas())
     plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4, 0.9, 0.99))
     keys = jax.random.split(jax.random.key(0), 4)
-    data = Batch(
+    data = TrainingBatch(
         jax.random.normal(keys[0], (BATCH, denoiser.dim)),
         jax.random.normal(keys[1], (BATCH, denoiser.features)),
     )

@@ -1,7 +1,8 @@
-"""Common dtypes, ranks and leading axes: what JAX converts in silence unless it is told not to.
+"""Conversion of arrays to common dtypes, ranks and leading axes.
 
-Done in the open, so that the body runs under `jax_numpy_dtype_promotion=strict`, under
-`jax_numpy_rank_promotion=raise` and on a mesh with explicit axes.
+JAX converts in silence unless it is told not to. Here it is written out, so that the body runs
+under `jax_numpy_dtype_promotion=strict`, under `jax_numpy_rank_promotion=raise` and on a mesh with
+explicit axes.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ from body_model.pytree import Array
 
 
 def result_dtype(*arrays: Any) -> np.dtype:
-    """The floating dtype of a result, by JAX's rules for arrays of different dtypes.
+    """Finds the floating dtype of a result, by JAX's rules for arrays of different dtypes.
 
     Args:
         *arrays: arrays, or None for an argument left out.
@@ -27,7 +28,7 @@ def result_dtype(*arrays: Any) -> np.dtype:
 
 
 def computing_dtype(result: np.dtype) -> np.dtype:
-    """The dtype to compute in for a result of a dtype.
+    """Finds the dtype to compute in for a result of a dtype.
 
     Args:
         result: a floating dtype.
@@ -57,9 +58,17 @@ def same_batch(*arrays: tuple[Array, int]) -> list[jax.Array]:
         *arrays: pairs of an array and the number of its own, trailing axes.
     Returns:
         The arrays, with the same leading axes, sharded in the same way.
+    Raises:
+        ValueError: if their leading axes do not fit each other.
     """
     batches = [array.shape[: array.ndim - own] for array, own in arrays]
-    batch = jnp.broadcast_shapes(*batches)
+    try:
+        batch = jnp.broadcast_shapes(*batches)
+    except ValueError:
+        found = ", ".join(str(array.shape) for array, _ in arrays)
+        raise ValueError(
+            f"leading axes: expected numbers of samples that are equal or 1, found shapes {found}"
+        ) from None
     wide = [
         jnp.broadcast_to(array, (*batch, *array.shape[array.ndim - own :])) for array, own in arrays
     ]

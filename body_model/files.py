@@ -1,8 +1,8 @@
-"""Files and folders written whole or not at all, and .npz files read with care.
+"""Files written whole or not at all, and .npz files read with care.
 
-Every place that writes goes through `writing` (a file) or `building` and `put_folder` (a folder),
-and every place that reads an .npz through `read_npz` or `open_npz`, so that all give the same
-guarantees and the same messages.
+Every place that writes a file goes through `writing`, and every place that reads an .npz through
+`read_npz` or `open_npz`, so that all give the same guarantees and the same messages. Folders are
+written by body_model/folders.py.
 """
 
 import difflib
@@ -11,10 +11,7 @@ import json
 import os
 import re
 import secrets
-import shutil
-import socket
 import stat
-import tempfile
 import warnings
 import zipfile
 import zlib
@@ -25,11 +22,6 @@ from typing import IO, Any
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows, where what killed builds left is not cleared up
-    fcntl = None  # type: ignore[assignment]
-
 # A file of n bytes may not grow into more than _FREE + _GROWTH * n when it is decompressed, copied
 # or made dense.
 _GROWTH = 32
@@ -38,8 +30,6 @@ _FREE = 256 * 2**20
 # pathlib makes one slash of two; a single letter is a drive of Windows.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 _NPY = b"\x93NUMPY"  # how an .npy begins
-_LOCK = "lock"
-_REPLACED = ".replaced"
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -358,90 +348,3 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> ValueError:
     if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
         return ValueError(f"{path}: cut short or damaged ({reason}); copy or write it again")
     return ValueError(f"{path}: cannot be read as numpy's file ({reason}); write it again")
-
-
-@contextmanager
-def building(parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives an empty folder in `parent` to build in, which is gone afterwards unless it was moved.
-
-    A folder is written whole or not at all by building it there and then moving it to its place:
-
-        with building(target.parent) as built:
-            ...  # write into `built`
-            put_folder(built, target)
-
-    What builds on this host left in `parent` when they were killed is removed too.
-
-    Args:
-        parent: a folder on the file system of the place where the result is to be; made if need be.
-    Raises:
-        ValueError: if it is an address, or a file.
-    """
-    parent = local_path(parent)
-    if parent.exists() and not parent.is_dir():
-        raise ValueError(f"{parent}: is a file; expected a folder")
-    parent.mkdir(parents=True, exist_ok=True)
-    # A lock of another host does not show on every network file system.
-    prefix = f".building-{socket.gethostname()}-"
-    for folder in parent.iterdir():
-        if folder.name.startswith(prefix) and _left_behind(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-    aside = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    try:
-        with open(aside / _LOCK, "w") as lock:
-            if fcntl is not None:
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-            built = aside / "built"
-            built.mkdir()
-            yield built
-    finally:
-        # After an error, threads of a library may still be writing there.
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _left_behind(folder: Path) -> bool:
-    # A lock ends with its process. Before it there is no `built`: that build is about to begin.
-    if fcntl is None:
-        return False
-    try:
-        with open(folder / _LOCK, "r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return (folder / "built").exists()
-    except OSError:
-        return False
-
-
-def put_folder(built: Path, final: Path) -> None:
-    """Moves a folder to its place, where another may be; both on one file system.
-
-    Whether an existing one may be replaced is for the caller to decide beforehand. Killed between
-    its two renames, it leaves the old folder as "NAME.replaced"; `folder_exists` puts that right.
-    """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        if folder_exists(final):
-            os.replace(final, _beside(final))
-        os.replace(built, final)
-    finally:
-        folder_exists(final)
-
-
-def folder_exists(final: Path) -> bool:
-    """Returns whether the folder is there, after putting right what a killed `put_folder` left."""
-    old = _beside(final)
-    if old.exists():
-        if final.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(old, final)
-    return final.exists()
-
-
-def is_superseded(folder: Path) -> bool:
-    """Returns whether a folder is the old one of two, as a killed `put_folder` leaves them."""
-    return folder.suffix == _REPLACED and folder.with_suffix("").exists()
-
-
-def _beside(final: Path) -> Path:
-    return final.with_name(final.name + _REPLACED)

@@ -1,7 +1,7 @@
 """Forward kinematics over the levels of SMPL's tree.
 
-Inside, batch axes come last, `[24, 3, 3, ...]`: the arithmetic is on three numbers at a time,
-and only across the batch is there anything for a vector unit to do.
+Batch axes come last here, [24, 3, 3, ...]: the arithmetic is on three numbers at a time, so that
+vector instructions pay only along the batch.
 """
 
 from itertools import pairwise
@@ -9,13 +9,14 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from body_model.joints import LEVELS, NUM_JOINTS, PARENTS
 from body_model.pytree import Array
 
 
 def _ancestors() -> np.ndarray:
-    """[24, 24] 1 where the column's joint is the row's or an ancestor of it."""
+    """Table [24, 24]: 1 where the column's joint is the row's or an ancestor of it."""
     table = np.eye(NUM_JOINTS)
     for joint, parent in enumerate(PARENTS[1:], start=1):
         table[joint] += table[parent]
@@ -30,16 +31,19 @@ _TO_BONES = np.eye(NUM_JOINTS) - np.array(
 
 
 @jax.custom_jvp
-def forward_kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
-    """World rotation and position of every joint.
+def forward_kinematics(
+    pose: Float[Array, "24 3 3 *batch"], rest_joints: Float[Array, "24 3 *batch"]
+) -> tuple[Float[Array, "24 3 3 *batch"], Float[Array, "24 3 *batch"]]:
+    """Walks the tree and gives the world rotation and position of every joint.
 
-    Its derivatives are exact at rotations, in any direction of the nine numbers of each.
+    Derivatives of every order are exact at rotations, in any direction of the nine numbers of
+    each; at matrices that are no rotations, they are not.
 
     Args:
         pose: [24, 3, 3, ...] rotation of each joint relative to its parent.
         rest_joints: [24, 3, ...] joint positions in the rest pose, metres.
     Returns:
-        Rotations [24, 3, 3, ...] and positions [24, 3, ...].
+        World rotations [24, 3, 3, ...] and positions [24, 3, ...] in metres.
     """
     rotations, positions = [pose[:1]], [rest_joints[:1]]
     for above, level in pairwise(LEVELS):
@@ -54,10 +58,10 @@ def forward_kinematics(pose: Array, rest_joints: Array) -> tuple[Array, Array]:
 
 
 def _derivative(primals: tuple, tangents: tuple) -> tuple:
-    """What turning each joint and moving each bone does to all joints below, in world axes.
+    """The derivative: how turning a joint or moving a bone moves all joints below, in world axes.
 
-    One product with the table of ancestors stands for the walk over the tree, whose transpose
-    would be a long chain of small steps.
+    One product with the table of ancestors takes the place of the walk over the tree, whose
+    transpose would be a long chain of small steps.
     """
     # Pinned here too: the derivative of a jitted function is traced after its body, outside the
     # callers' pins.
@@ -92,7 +96,7 @@ forward_kinematics.defjvp(_derivative, symbolic_zeros=True)
 
 @jax.custom_jvp
 def _inverse(rotations: Array) -> Array:
-    """The inverse of rotations [J, 3, 3, ...]: the transpose, which differs in its derivative."""
+    """The inverse of rotations [J, 3, 3, ...]: equal to the transpose, but for its derivative."""
     return jnp.swapaxes(rotations, 1, 2)
 
 
@@ -102,13 +106,17 @@ def _inverse_derivative(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return inverse, -multiply(multiply(inverse, tangents[0]), inverse)
 
 
-def multiply(a: Array, b: Array) -> Array:
-    """Products of 3 x 3 matrices, [J, 3, 3, ...]; a batch of library calls would cost more."""
+def multiply(
+    a: Float[Array, "J 3 3 *batch"], b: Float[Array, "J 3 3 *batch"]
+) -> Float[Array, "J 3 3 *batch"]:
+    """Multiplies matrices [J, 3, 3, ...], entry by entry: so many library calls would cost more."""
     return sum(a[:, :, k, None] * b[:, None, k] for k in range(3))  # type: ignore[return-value]
 
 
-def rotate(matrix: Array, vector: Array) -> Array:
-    """Matrices [J, 3, 3, ...] times vectors [J, 3, ...]."""
+def rotate(
+    matrix: Float[Array, "J 3 3 *batch"], vector: Float[Array, "J 3 *batch"]
+) -> Float[Array, "J 3 *batch"]:
+    """Multiplies matrices [J, 3, 3, ...] with vectors [J, 3, ...]."""
     return sum(matrix[:, :, k] * vector[:, None, k] for k in range(3))  # type: ignore[return-value]
 
 

@@ -1,16 +1,17 @@
 """Rotations as axis-angle, quaternion, matrix and 6D, on any leading axes.
 
-Every function has finite first and second derivatives everywhere, the singular points included: a
-`where` on both sides of a singularity keeps the branch not taken from sending a NaN back. Half
-precision is computed in float32 and rounded at the end; whole numbers are taken as floats.
+Values and gradients are finite everywhere, the singular points included: a `where` on both sides of
+a singularity keeps the branch not taken from sending a NaN back. So are second derivatives, but for
+quaternions and 6D columns so short that the numbers have no place in the dtype.
+
+Half precision is computed in float32 and rounded at the end; whole numbers are taken as floats.
 """
 
-import functools
 import math
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Real
 
 from body_model.arithmetic import computing_dtype, result_dtype, same_rank
@@ -29,19 +30,6 @@ _COSINE = tuple((-1) ** k / math.factorial(2 * k + 2) for k in range(10))  # (1 
 _ARCTANGENT = tuple((-1) ** k / (2 * k + 1) for k in range(11))  # atan(x) / x
 
 
-def _in_floats(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """Makes a function of one array compute in float32 at least, and keep the array's dtype."""
-
-    @functools.wraps(function)
-    def convert(array: Array) -> Array:
-        array = jnp.asarray(array)
-        dtype = result_dtype(array)
-        return function(array.astype(computing_dtype(dtype))).astype(dtype)
-
-    return convert
-
-
-@_in_floats
 def axis_angle_to_matrix(axis_angle: Real[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
     """Gives rotation matrices by Rodrigues' formula.
 
@@ -50,6 +38,7 @@ def axis_angle_to_matrix(axis_angle: Real[Array, "*batch 3"]) -> Float[Array, "*
     Returns:
         [..., 3, 3].
     """
+    axis_angle, dtype = _floats(axis_angle)
     x, y, z = axis_angle[..., 0], axis_angle[..., 1], axis_angle[..., 2]
     squared = x**2 + y**2 + z**2
     small = squared < _SMALL_ANGLE
@@ -66,10 +55,9 @@ def axis_angle_to_matrix(axis_angle: Real[Array, "*batch 3"]) -> Float[Array, "*
         *(xy + sz, 1 - cosine * (x**2 + z**2), yz - sx),
         *(xz - sy, yz + sx, 1 - cosine * (x**2 + y**2)),
     ]
-    return jnp.stack(entries, axis=-1).reshape(*axis_angle.shape[:-1], 3, 3)
+    return jnp.stack(entries, axis=-1).reshape(*axis_angle.shape[:-1], 3, 3).astype(dtype)
 
 
-@_in_floats
 def matrix_to_axis_angle(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 3"]:
     """Gives the axis-angle of rotation matrices, of angle in [0, pi].
 
@@ -78,6 +66,7 @@ def matrix_to_axis_angle(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*ba
     Returns:
         [..., 3] radians.
     """
+    matrix, dtype = _floats(matrix)
     quaternion = matrix_to_quaternion(matrix)
     w, xyz = quaternion[..., :1], quaternion[..., 1:]
     squared = jnp.sum(xyz**2, axis=-1, keepdims=True)
@@ -87,10 +76,9 @@ def matrix_to_axis_angle(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*ba
     near = _series(_ARCTANGENT, jnp.where(small, squared, 0.0) / safe_w**2) / safe_w
     sine = jnp.sqrt(jnp.where(small, 1.0, squared))
     far = jnp.arctan2(sine, jnp.where(small, 1.0, w)) / sine
-    return 2 * jnp.where(small, near, far) * xyz
+    return (2 * jnp.where(small, near, far) * xyz).astype(dtype)
 
 
-@_in_floats
 def quaternion_to_matrix(quaternion: Real[Array, "*batch 4"]) -> Float[Array, "*batch 3 3"]:
     """Gives rotation matrices of quaternions, which need not have unit length.
 
@@ -99,10 +87,12 @@ def quaternion_to_matrix(quaternion: Real[Array, "*batch 4"]) -> Float[Array, "*
     Returns:
         [..., 3, 3].
     """
+    quaternion, dtype = _floats(quaternion)
     # The length does not matter, so that the scale needs no gradient; without it, the square of a
     # short quaternion's length would underflow.
     size = jax.lax.stop_gradient(jnp.max(jnp.abs(quaternion), axis=-1, keepdims=True))
-    zero = size < 1e3 * jnp.finfo(quaternion.dtype).tiny
+    # One so short that its gradient would overflow counts as zero.
+    zero = size < max(1e3 * jnp.finfo(quaternion.dtype).tiny, jnp.finfo(dtype).tiny)
     quaternion = quaternion / jnp.where(zero, 1.0, size)
     squared = jnp.sum(quaternion**2, axis=-1)
     scale = jnp.where(zero[..., 0], 0.0, 2.0) / jnp.where(zero[..., 0], 1.0, squared)
@@ -110,10 +100,10 @@ def quaternion_to_matrix(quaternion: Real[Array, "*batch 4"]) -> Float[Array, "*
     outer = xyz[..., :, None] * xyz[..., None, :]
     identity = _identity_like(outer)
     length = jnp.sum(xyz**2, axis=-1)[..., None, None]
-    return identity + scale[..., None, None] * (w * _cross_matrix(xyz) + outer - length * identity)
+    turn = w * _cross_matrix(xyz) + outer - length * identity
+    return (identity + scale[..., None, None] * turn).astype(dtype)
 
 
-@_in_floats
 def matrix_to_quaternion(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 4"]:
     """Gives unit quaternions of rotation matrices, with w >= 0.
 
@@ -125,7 +115,7 @@ def matrix_to_quaternion(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*ba
     Returns:
         [..., 4] as w, x, y, z.
     """
-    m = matrix
+    m, dtype = _floats(matrix)
     m00, m11, m22 = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
     # Four times the squares of w, x, y, z.
     squares = jnp.stack(
@@ -154,10 +144,9 @@ def matrix_to_quaternion(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*ba
     row = jnp.take_along_axis(products, largest[..., None], axis=-2)[..., 0, :]
     square = jnp.maximum(jnp.take_along_axis(squares, largest, axis=-1), 1e-6)
     quaternion = 0.5 * row / jnp.sqrt(square)
-    return jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+    return jnp.where(quaternion[..., :1] < 0, -quaternion, quaternion).astype(dtype)
 
 
-@_in_floats
 def matrix_to_6d(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 6"]:
     """Gives the first two columns of rotation matrices, one after the other.
 
@@ -166,10 +155,10 @@ def matrix_to_6d(matrix: Real[Array, "*batch 3 3"]) -> Float[Array, "*batch 6"]:
     Returns:
         [..., 6].
     """
-    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1)
+    matrix, dtype = _floats(matrix)
+    return jnp.concatenate([matrix[..., :, 0], matrix[..., :, 1]], axis=-1).astype(dtype)
 
 
-@_in_floats
 def six_d_to_matrix(six_d: Real[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"]:
     """Gives rotation matrices by Gram-Schmidt (Zhou et al., CVPR 2019).
 
@@ -181,17 +170,27 @@ def six_d_to_matrix(six_d: Real[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"
     Returns:
         [..., 3, 3].
     """
-    x = _normalize(six_d[..., :3])
+    six_d, dtype = _floats(six_d)
+    # In half precision the gradient of a column of the released code's least norm would overflow.
+    shortest = max(_MIN_NORM, float(jnp.finfo(dtype).tiny))
+    x = _normalize(six_d[..., :3], shortest)
     second = six_d[..., 3:]
-    y = _normalize(second - jnp.sum(x * second, axis=-1, keepdims=True) * x)
-    return jnp.stack([x, y, jnp.cross(x, y)], axis=-1)
+    y = _normalize(second - jnp.sum(x * second, axis=-1, keepdims=True) * x, shortest)
+    return jnp.stack([x, y, jnp.cross(x, y)], axis=-1).astype(dtype)
 
 
-def _normalize(vector: Array) -> Array:
+def _floats(array: Array) -> tuple[jax.Array, np.dtype]:
+    """The array in the dtype to compute in, and the dtype of the result."""
+    array = jnp.asarray(array)
+    dtype = result_dtype(array)
+    return array.astype(computing_dtype(dtype)), dtype
+
+
+def _normalize(vector: jax.Array, shortest: float) -> jax.Array:
     squared = jnp.sum(vector**2, axis=-1, keepdims=True)
     zero = squared == 0
     norm = jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
-    return vector / jnp.maximum(norm, _MIN_NORM)
+    return vector / jnp.maximum(norm, shortest)
 
 
 def _series(coefficients: tuple[float, ...], x: jax.Array) -> jax.Array:

@@ -93,7 +93,7 @@ class Skeleton:
                 local.append(point)
                 bone.append(np.arange(NUM_JOINTS) == j)
                 owner.append(np.arange(count) == k)
-        dtype = np.asarray(body.template).dtype
+        dtype = body.template.dtype
         return cls(
             rest=np.ascontiguousarray(rest.reshape(NUM_JOINTS * 3, -1), dtype),
             local=np.asarray(local, dtype).reshape(-1, columns.shape[-1]),
@@ -130,7 +130,7 @@ class Skeleton:
         Returns:
             [..., K, 3] metres.
         Raises:
-            ValueError: if pose or betas have another shape.
+            ValueError: if an argument has another shape.
         """
         if np.shape(betas)[-1:] != (self.num_betas,):
             raise ValueError(
@@ -159,5 +159,5 @@ class Skeleton:
         points = jnp.tensordot(self.local, features, 1).reshape(-1, 3, *batch)
         rotations, joints = forward_kinematics(pose, rest)
         # Products with ones and zeros, where indexing would send gradients through scatters.
-        moved = rotate(jnp.tensordot(self.bone, rotations, 1), points)
-        return jnp.tensordot(self.owner, moved, 1) + jnp.tensordot(self.joint, joints, 1)
+        posed = rotate(jnp.tensordot(self.bone, rotations, 1), points)
+        return jnp.tensordot(self.owner, posed, 1) + jnp.tensordot(self.joint, joints, 1)

@@ -56,20 +56,22 @@ class SMPL:
         Returns:
             [..., V, 3] metres.
         Raises:
-            ValueError: if pose or betas have another shape.
+            ValueError: if an argument has another shape.
         """
-        dtype = result_dtype(self.template, pose, betas, translation)
-        body = self._cast(computing_dtype(dtype))
-        pose = pose_matrices(jnp.asarray(pose, body.template.dtype))
+        self._check(betas)
+        result = result_dtype(self.template, pose, betas, translation)
+        dtype = computing_dtype(result)
+        pose = pose_matrices(jnp.asarray(pose, dtype))
         with jax.default_matmul_precision("float32"):
-            shaped, rest_joints = body._shaped(betas), body._rest_joints(betas)
+            shaped, rest_joints = self._shaped(betas, dtype), self._rest_joints(betas, dtype)
             rotations, positions = _kinematics(pose, rest_joints)
-            correctives = _combine(body.pose_directions, pose_features(pose))
+            correctives = _combine(jnp.asarray(self.pose_directions, dtype), pose_features(pose))
             # Not a sum: XLA on the CPU would merge the addition into the product of a single pose,
             # and run that on one core.
             posed = jnp.subtract(*same_rank(correctives, -shaped))
-            vertices = skin(posed, rotations, positions, rest_joints, body.skin_weights)
-        return moved(vertices, translation).astype(dtype)
+            weights = jnp.asarray(self.skin_weights, dtype)
+            vertices = skin(posed, rotations, positions, rest_joints, weights)
+        return moved(vertices, translation).astype(result)
 
     def joints(
         self,
@@ -83,12 +85,13 @@ class SMPL:
         Returns:
             [..., 24, 3] metres.
         """
-        dtype = result_dtype(self.template, pose, betas, translation)
-        body = self._cast(computing_dtype(dtype))
-        pose = pose_matrices(jnp.asarray(pose, body.template.dtype))
+        self._check(betas)
+        result = result_dtype(self.template, pose, betas, translation)
+        dtype = computing_dtype(result)
+        pose = pose_matrices(jnp.asarray(pose, dtype))
         with jax.default_matmul_precision("float32"):
-            joints = _kinematics(pose, body._rest_joints(betas))[1]
-        return moved(joints, translation).astype(dtype)
+            joints = _kinematics(pose, self._rest_joints(betas, dtype))[1]
+        return moved(joints, translation).astype(result)
 
     def shaped(self, betas: Real[Array, "*batch n"] | None) -> Float[Array, "*batch V 3"]:
         """Gives the mesh of a shape in the rest pose (SMPL paper, Eq. 8).
@@ -100,9 +103,10 @@ class SMPL:
         Raises:
             ValueError: if there are more shape numbers than the body has.
         """
-        dtype = result_dtype(self.template, betas)
+        self._check(betas)
+        result = result_dtype(self.template, betas)
         with jax.default_matmul_precision("float32"):
-            return self._cast(computing_dtype(dtype))._shaped(betas).astype(dtype)
+            return self._shaped(betas, computing_dtype(result)).astype(result)
 
     def rest_joints(self, betas: Real[Array, "*batch n"] | None) -> Float[Array, "*batch 24 3"]:
         """Gives the joints of a shape in the rest pose (SMPL paper, Eq. 10).
@@ -111,41 +115,34 @@ class SMPL:
         Returns:
             [..., 24, 3] metres.
         """
-        dtype = result_dtype(self.template, betas)
+        self._check(betas)
+        result = result_dtype(self.template, betas)
         with jax.default_matmul_precision("float32"):
-            return self._cast(computing_dtype(dtype))._rest_joints(betas).astype(dtype)
+            return self._rest_joints(betas, computing_dtype(result)).astype(result)
 
-    def _cast(self, dtype: np.dtype) -> "SMPL":
-        return SMPL(
-            template=jnp.asarray(self.template, dtype),
-            shape_directions=jnp.asarray(self.shape_directions, dtype),
-            pose_directions=jnp.asarray(self.pose_directions, dtype),
-            joint_regressor=jnp.asarray(self.joint_regressor, dtype),
-            skin_weights=jnp.asarray(self.skin_weights, dtype),
-            faces=self.faces,
-            landmarks=self.landmarks,
-        )
-
-    def _shaped(self, betas: Array | None) -> Array:
+    def _shaped(self, betas: Array | None, dtype: np.dtype) -> jax.Array:
+        template = jnp.asarray(self.template, dtype)
         if betas is None:
-            return self.template
-        directions = self.shape_directions[..., : self._checked(betas)]
-        return jnp.add(*same_rank(self.template, _combine(directions, betas)))
+            return template
+        directions = jnp.asarray(self.shape_directions, dtype)[..., : betas.shape[-1]]
+        return jnp.add(*same_rank(template, _combine(directions, betas)))
 
-    def _rest_joints(self, betas: Array | None) -> Array:
+    def _rest_joints(self, betas: Array | None, dtype: np.dtype) -> jax.Array:
+        regressor = jnp.asarray(self.joint_regressor, dtype)
         if betas is None or math.prod(betas.shape[:-1]) == 1:
-            return jnp.einsum("jv,...vc->...jc", self.joint_regressor, self._shaped(betas))
+            return jnp.einsum("jv,...vc->...jc", regressor, self._shaped(betas, dtype))
         # The regressor first: no batch ever meets the vertex axis.
-        directions = self.shape_directions[..., : self._checked(betas)]
-        per_beta = jnp.einsum("jv,vcb->jcb", self.joint_regressor, directions)
-        mean = jnp.einsum("jv,vc->jc", self.joint_regressor, self.template)
+        directions = jnp.asarray(self.shape_directions, dtype)[..., : betas.shape[-1]]
+        per_beta = jnp.einsum("jv,vcb->jcb", regressor, directions)
+        mean = jnp.einsum("jv,vc->jc", regressor, jnp.asarray(self.template, dtype))
         return jnp.add(*same_rank(mean, _combine(per_beta, betas)))
 
-    def _checked(self, betas: Array) -> int:
-        count, available = betas.shape[-1], self.shape_directions.shape[-1]
-        if count > available:
-            raise ValueError(f"betas: this body has {available} shape numbers, found {count}")
-        return count
+    def _check(self, betas: Array | None) -> None:
+        available = self.shape_directions.shape[-1]
+        if betas is not None and (np.ndim(betas) < 1 or np.shape(betas)[-1] > available):
+            raise ValueError(
+                f"betas: this body has {available} shape numbers, found shape {np.shape(betas)}"
+            )
 
 
 def pose_matrices(
@@ -226,11 +223,14 @@ def moved(
         translation: [..., 3].
     Returns:
         [..., K, 3].
+    Raises:
+        ValueError: if translation has another shape.
     """
     if translation is None:
         return points
-    step = jnp.asarray(translation, points.dtype)[..., None, :]
-    return jnp.add(*same_rank(points, step))
+    if np.shape(translation)[-1:] != (3,):
+        raise ValueError(f"translation: expected [..., 3], found shape {np.shape(translation)}")
+    return jnp.add(*same_rank(points, jnp.asarray(translation, points.dtype)[..., None, :]))
 
 
 def _combine(directions: Array, numbers: Array) -> Array:

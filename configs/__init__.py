@@ -13,12 +13,12 @@ from scorehmr_jax.training.ema import Ema
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run goes about it. Nothing here changes what is learned."""
+    """Choices that do not change what is learned."""
 
     steps_per_call: int = 500  # steps between two lines of the log, one program
     save_every: int = 2500  # steps between two validations and checkpoints
     keep: int = 3  # last checkpoints kept, beside the best
-    shard_parameters: bool = False  # in parts on many devices, to save memory
+    shard_parameters: bool = False  # split weights over many devices, to save memory
     # Training sets: whole on every device, read as training goes, or as memory allows.
     feed: Literal["auto", "resident", "stream"] = "auto"
     samples: int = 8  # drawn per validation pose, by a conditioned prior; 0: none
@@ -26,11 +26,11 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run, but for its data folder, its length and where it writes."""
+    """A training run, but for its data folder, its length and its work folder."""
 
-    denoiser: Network
+    network: Network
     batch: int = 128
-    share_level: int = 1  # neighbours in the batch with the same noise level
+    level_group: int = 1  # neighbours in the batch with the same noise level
     low_share: float = 0.0  # share of levels drawn below 100; 0 draws all levels equally
     learning_rate: float = 1e-4  # at the top
     schedule: Literal["cosine", "constant"] = "cosine"  # of the rate: down to 0, or as it is
@@ -57,11 +57,12 @@ class TrainConfig:
         names = [name for name, _ in self.mixture]
         if len(set(names)) < len(names):
             raise ValueError(f"mixture: expected every set once, found {', '.join(names)}")
-        width = self.denoiser.condition_dim
+        width = self.network.condition_dim
         if (self.condition_on == "none") != (width == 0):
+            expected = "features or estimate" if width else "none"
             raise ValueError(
-                f"condition_on: expected what a denoiser with {width} features is conditioned on, "
-                f"found {self.condition_on!r}"
+                f"condition_on: expected {expected}, as the network takes {width} features; found "
+                f"{self.condition_on!r}"
             )
         if self.condition_on == "features" and not self.mixture:
             raise ValueError("condition_on: motion capture has no images; give a mixture of sets")
@@ -78,11 +79,12 @@ class TrainConfig:
 
 
 def get(name: str, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The experiment of that name, with - and _ alike.
+    """Finds the experiment of a name.
 
     Args:
-        name: of a file in this folder.
-        overrides: as on a command line: --learning-rate 3e-4 --ema.decay 0.999. They need tyro.
+        name: of a file in this folder, with - and _ alike.
+        overrides: fields as on a command line: --learning-rate 3e-4 --ema.decay 0.999. They need
+            tyro.
     Raises:
         ValueError: if there is no such experiment, a value makes no sense, or tyro is absent.
         SystemExit: with tyro's message, if an override is no field.
@@ -108,14 +110,27 @@ def _overridden(config: TrainConfig, overrides: Sequence[str]) -> TrainConfig:
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:
-    """What decides the result of a run, with names like ema.decay."""
+    """Lists the fields that decide the result of a run, with names like ema.decay.
+
+    The network's name in the registry is called `network`, and its fields network.hidden and so on.
+    """
     fields = asdict(config)
     del fields["run"]
-    fields["denoiser"] = describe(config.denoiser)
-    # Runs from before networks had names go on.
-    if fields["denoiser"]["network"] == DEFAULT:
-        del fields["denoiser"]["network"]
-    return _flat(fields, "")
+    fields["network"] = describe(config.network)
+    found = _flat(fields, "")
+    return {"network": found.pop("network.network"), **found}
+
+
+def renamed(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives fields of a configuration that an earlier version has saved the names of today."""
+    found: dict[str, Any] = {"network": DEFAULT}
+    for name, value in saved.items():
+        if name.startswith("denoiser."):
+            name = name.replace("denoiser.", "network.", 1)
+        found["level_group" if name == "share_level" else name] = value
+    if found.get("condition_on") == "image":
+        found["condition_on"] = "features"
+    return found
 
 
 def _flat(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:

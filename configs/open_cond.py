@@ -12,7 +12,7 @@ from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     unconditional,
-    denoiser=Denoiser(features=144, hidden=256),
+    network=Denoiser(features=144, hidden=256),
     condition_on="estimate",
     estimates_per_frame=2,
 )

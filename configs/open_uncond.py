@@ -10,9 +10,9 @@ from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.training.ema import Ema
 
 config = TrainConfig(
-    denoiser=Denoiser(features=0, hidden=512),
+    network=Denoiser(features=0, hidden=512),
     batch=128,
-    share_level=4,
+    level_group=4,
     low_share=0.5,
     learning_rate=1e-3,
     warmup=500,

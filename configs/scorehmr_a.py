@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.networks.denoiser import Denoiser
 
 config = replace(
     b,
-    denoiser=Denoiser(features=2048),
+    network=Denoiser(features=BACKBONES["prohmr"].width),
     mixture=tuple(MIXTURES["scorehmr-a"].items()),
 )

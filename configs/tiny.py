@@ -9,9 +9,9 @@ from configs import RunConfig, TrainConfig
 from scorehmr_jax.networks.denoiser import Denoiser
 
 config = TrainConfig(
-    denoiser=Denoiser(features=0, hidden=32, blocks=1),
+    network=Denoiser(features=0, hidden=32, blocks=1),
     batch=32,
-    share_level=4,
+    level_group=4,
     low_share=0.5,
     learning_rate=3e-3,
     run=RunConfig(steps_per_call=20, save_every=100),

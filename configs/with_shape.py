@@ -11,10 +11,13 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.networks.denoiser import Denoiser
+
+POSE = BACKBONES["pare"].width  # features that the pose stream sees
 
 config = replace(
     b,
-    denoiser=Denoiser(shape_features=1536),
+    network=Denoiser(features=POSE, shape_features=BACKBONES["pare-shape"].width - POSE),
     mixture=tuple(MIXTURES["scorehmr-b-shape"].items()),
 )

@@ -17,8 +17,15 @@ skeleton = body_model.Skeleton.of(body)
 prior = sh.load_prior("open-uncond")
 
 # A target: arms lowered and a knee bent, 4 m before a camera, whose y points down.
-bends = {0: (3.0, 0, 0), 1: (-0.6, 0, 0.1), 4: (0.9, 0, 0), 16: (0.2, 0.3, -1.1),
-         17: (0, -0.5, 1.0), 18: (0, -0.9, 0), 19: (0, 0.6, 0)}  # fmt: skip
+bends = {
+    0: (3.0, 0, 0),
+    1: (-0.6, 0, 0.1),
+    4: (0.9, 0, 0),
+    16: (0.2, 0.3, -1.1),
+    17: (0, -0.5, 1.0),
+    18: (0, -0.9, 0),
+    19: (0, 0.6, 0),
+}
 angles = jnp.zeros((24, 3)).at[jnp.array(list(bends))].set(jnp.array(list(bends.values())))
 target = skeleton(axis_angle_to_matrix(angles), jnp.zeros(10), jnp.array([0.0, 0.2, 4.0]))
 camera = sh.pinhole(jnp.array([1000.0, 1000.0]), focal=1200.0)

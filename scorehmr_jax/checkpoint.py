@@ -14,7 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from body_model.files import building, folder_exists, local_path, put_folder, read_npz, write_npz
+from body_model.files import local_path, read_npz, write_npz
+from body_model.folders import building, folder_exists, put_folder
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch

@@ -48,7 +48,8 @@ def varied_estimates(
     poses = estimate.pose[None]
     if count > 1:
         x = prior.x_of(estimate.pose, estimate.betas)
-        noise = jax.random.normal(key, (count - 1, *x.shape), x.dtype)
+        x = jnp.broadcast_to(x, (count - 1, *x.shape))
+        noise = jax.random.normal(key, x.shape, x.dtype)
         noisy = add_noise(prior.schedule, x, jnp.asarray(start), noise)
         varied = x_to_rotations(prior.decode(noisy, features, start=start, step=step))
         poses = jnp.concatenate([poses, varied])

@@ -42,7 +42,8 @@ def close(name: str, found: Any, wanted: Any, atol: float = 0.0, rtol: float = 0
 
 def relative(name: str, found: Any, wanted: Any, limit: float) -> None:
     """That the largest difference is small beside the largest number."""
-    error = np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
+    found, wanted = np.asarray(found), np.asarray(wanted)
+    error = np.abs(found - wanted).max() / np.abs(wanted).max()
     assert error < limit, f"{name}: relative error {error:.2g}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
+from checked_types import quick_compilation
 from golden import cut
 
 # Before any test imports the packages: shapes and dtypes of every signature and field are
@@ -56,6 +57,13 @@ def few_programs_are_kept() -> None:
     import jax  # not before the environment has been set
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+@pytest.fixture
+def compiled_quickly() -> Iterator[None]:
+    """Compiles in half the time: for tests of what a program does, not of its numbers."""
+    with quick_compilation():
+        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

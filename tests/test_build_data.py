@@ -1,4 +1,4 @@
-"""From files to training sets: what a set holds, and that it is whole or not there."""
+"""Building of training sets from files: their content, and that they are whole or not there."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, names_in, released_layout
 
-from body_model.files import building
+from body_model.folders import building
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.records import RecordSet
@@ -119,14 +119,26 @@ def test_estimates_can_come_along(data, tmp_path):
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("cache/pare", {"pose_feats": np.zeros((39, 128, 24))},
-         r"coco_train_eft.npz: pose_feats has shape \(39, 128, 24\); expected \(40, 128, 24\)"),
-        ("cache/pare", {"pose_feats": np.full((40, 128, 24), np.nan)},
-         r"pose_feats is NaN or infinite in row 1 .*--drop-bad"),
-        ("cache/pare", {"pose_feats": None, "img_feats": np.zeros((40, 2048))},
-         r"takes 3072 features per image; found cam_shape_feats .*img_feats"),
-        ("cache/pare", {"pose_feats": np.random.default_rng(0).normal(size=(40, 128, 24))},
-         r"these features are not those of .*pare_feat_stats.npz"),
+        (
+            "cache/pare",
+            {"pose_feats": np.zeros((39, 128, 24))},
+            r"coco_train_eft.npz: pose_feats has shape \(39, 128, 24\); expected \(40, 128, 24\)",
+        ),
+        (
+            "cache/pare",
+            {"pose_feats": np.full((40, 128, 24), np.nan)},
+            r"pose_feats is NaN or infinite in row 1 .*--drop-bad",
+        ),
+        (
+            "cache/pare",
+            {"pose_feats": None, "img_feats": np.zeros((40, 2048))},
+            r"takes 3072 features per image; found cam_shape_feats .*img_feats",
+        ),
+        (
+            "cache/pare",
+            {"pose_feats": np.random.default_rng(0).normal(size=(40, 128, 24))},
+            r"these features are not those of .*pare_feat_stats.npz",
+        ),
         ("cache/pare", {"pose_feats": np.full((40, 128, 24), "?")}, r"pose_feats holds <U1"),
         ("data/datasets", {"has_body_pose": np.zeros(40)}, r"none of 40 images is left"),
         ("data/datasets", {"body_pose": np.full((40, 72), 20.0)}, r"36 of 36 poses; .* radians"),
@@ -134,7 +146,7 @@ def test_estimates_can_come_along(data, tmp_path):
         ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, changes, message):
     change(tmp_path / file / "coco_train_eft.npz", **changes)
     out = tmp_path / "sets"
@@ -155,10 +167,12 @@ def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, chan
         ("amass", Given(fps=0.0), r"--fps 0.0: expected frames per second, above 0"),
         ("amass/eft", Given(), r"amass/eft: amass comes in one kind only"),
         ("own", Given(estimates=Path("e.npz")), r"--estimates: own has no use"),
-        *(("own", Given(name=n), "--set-name .*: expected the name of one folder")
-          for n in ("../../evil", "a/b", ".hidden", "")),
+        *(
+            ("own", Given(name=n), "--set-name .*: expected the name of one folder")
+            for n in ("../../evil", "a/b", ".hidden", "")
+        ),
     ],
-)  # fmt: skip
+)
 def test_options_that_would_go_unused_are_refused(data, tmp_path, name, given, message):
     with pytest.raises(ValueError, match=message):
         build(name, data, tmp_path / "sets", given, quiet=True)
@@ -166,11 +180,30 @@ def test_options_that_would_go_unused_are_refused(data, tmp_path, name, given, m
 
 def test_a_mixture_is_refused_before_a_set_is_built(data, tmp_path):
     with pytest.raises(SystemExit, match="--backbone: h36m/mosh_pare has no use"):
-        main(["build-data", "scorehmr-b", "--backbone", "prohmr", "--data-root", str(data), "--out",
-              str(tmp_path / "sets")])  # fmt: skip
+        main(
+            [
+                "build-data",
+                "scorehmr-b",
+                "--backbone",
+                "prohmr",
+                "--data-root",
+                str(data),
+                "--out",
+                str(tmp_path / "sets"),
+            ]
+        )
     with pytest.raises(SystemExit, match="no data set 'cocoa'"):
-        main(["build-data", "coco", "cocoa", "--data-root", str(data), "--out",
-              str(tmp_path / "sets")])  # fmt: skip
+        main(
+            [
+                "build-data",
+                "coco",
+                "cocoa",
+                "--data-root",
+                str(data),
+                "--out",
+                str(tmp_path / "sets"),
+            ]
+        )
     assert names_in(tmp_path / "sets") == []
 
 
@@ -301,9 +334,13 @@ main(sys.argv[1:])
 
 
 def stopped(number, *command):
-    """The command's exit code and what it said when this signal came in the middle of it."""
-    run = subprocess.Popen([sys.executable, "-c", SLOW, *map(str, command)], text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    """Sends a signal to the command in the middle of it; returns its exit code and what it said."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *map(str, command)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert run.stdout.readline() == "building\n"
     run.send_signal(number)
     _, said = run.communicate(timeout=60)
@@ -365,8 +402,18 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
     with pytest.raises(SystemExit, match=r"build-data: .*nowhere: no such folder"):
         main(["build-data", "coco", "--data-root", "nowhere", "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"h36m_train_spin.npz: no such file"):
-        main(["build-data", "h36m", "--fits", "spin", "--data-root", str(data), "--out",
-              str(tmp_path / "sets")])  # fmt: skip
+        main(
+            [
+                "build-data",
+                "h36m",
+                "--fits",
+                "spin",
+                "--data-root",
+                str(data),
+                "--out",
+                str(tmp_path / "sets"),
+            ]
+        )
 
 
 @pytest.mark.parametrize("option", ["--data-root", "--out", "--annotations", "--stats"])

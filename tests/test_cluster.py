@@ -1,12 +1,15 @@
-"""How the processes of a run find each other: what is said, and by whom."""
+"""Start of a run of several processes, from options and from the environment."""
 
 import pytest
 
 from scorehmr_jax.cluster import Start, plan
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_STEP_NODELIST": "node[01-04]", "SLURM_PROCID": "2"}
-GKE = {"JAX_COORDINATOR_ADDRESS": "train-0.train:1234", "JAX_NUM_PROCESSES": "8",
-       "JOB_COMPLETION_INDEX": "5"}  # fmt: skip
+GKE = {
+    "JAX_COORDINATOR_ADDRESS": "train-0.train:1234",
+    "JAX_NUM_PROCESSES": "8",
+    "JOB_COMPLETION_INDEX": "5",
+}
 
 
 @pytest.mark.parametrize(
@@ -39,12 +42,18 @@ def test_explicit_values_come_first():
         (("host:99", 2, None), {}, r"--process-id: expected beside --coordinator, --processes"),
         (("host", 2, 0), {}, "coordinator: expected host:port, found host"),
         (("host:99", 2, 2), {}, "--process-id: expected 0 to 1, found 2"),
-        ((None, None, None), {**GKE, "JAX_NUM_PROCESSES": "many"},
-         "JAX_NUM_PROCESSES, JOB_COMPLETION_INDEX: expected whole numbers, found many, 5"),
-        ((None, None, None), {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2"},
-         "JOB_COMPLETION_INDEX: expected beside JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES"),
+        (
+            (None, None, None),
+            {**GKE, "JAX_NUM_PROCESSES": "many"},
+            "JAX_NUM_PROCESSES, JOB_COMPLETION_INDEX: expected whole numbers, found many, 5",
+        ),
+        (
+            (None, None, None),
+            {"JAX_COORDINATOR_ADDRESS": "a:1", "JAX_NUM_PROCESSES": "2"},
+            "JOB_COMPLETION_INDEX: expected beside JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_makes_no_sense_is_told(values, environ, message):
     with pytest.raises(ValueError, match=message):
         plan(*values, environ)

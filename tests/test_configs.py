@@ -2,13 +2,21 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import configs
+from scorehmr_jax.datasets.image_sets import FILES
+from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.training.log import Log
 
-NAMES = ("open-cond", "open-uncond", "scorehmr-a", "scorehmr-b", "tiny", "with-shape")
+NAMES = sorted(
+    path.stem.replace("_", "-")
+    for path in Path(configs.__file__).parent.glob("*.py")
+    if path.stem != "__init__"
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -17,26 +25,32 @@ def test_every_experiment_names_its_command(name):
     doc = sys.modules[f"configs.{name.replace('-', '_')}"].__doc__
     assert f"python train.py {name} --workdir runs/{name} --steps " in doc
     assert configs.get(name.replace("-", "_")) == config
-    assert (config.denoiser.condition_dim > 0) == (config.condition_on != "none")
+    for mixture in MIXTURES:
+        told = f"build-data {mixture} " in doc
+        assert told == (dict(config.mixture) == MIXTURES[mixture])
 
 
-def test_sizes_and_mixtures_are_the_papers():
-    a, b, shape = map(configs.get, ("scorehmr-a", "scorehmr-b", "with-shape"))
-    assert (a.denoiser.condition_dim, b.denoiser.condition_dim) == (2048, 3072)
-    assert shape.denoiser.condition_dim == 4608 and shape.denoiser.dim == 154
-    for config in (a, b, shape):
-        assert [share for _, share in config.mixture] == [0.5, 0.3, 0.2]
-        assert (config.batch, config.learning_rate, config.schedule) == (128, 1e-4, "constant")
-        assert config.condition_on == "features"
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_take_the_features_of_the_sets(name):
+    config = configs.get(name)
+    backbones = {known.replace("-", "_"): backbone for known, backbone in BACKBONES.items()}
+    for each, _ in config.mixture:
+        data, kind = each.split("/")
+        fits, _, backbone = kind.partition("_")
+        assert fits in FILES[data]
+        assert config.network.condition_dim == backbones[backbone].width
+        assert config.network.with_shape == backbones[backbone].with_betas
+    if config.mixture:
+        assert sum(share for _, share in config.mixture) == pytest.approx(1)
 
 
 def test_fields_are_overridden_by_name():
-    config = configs.get("tiny", ["--learning-rate", "1e-5", "--ema.decay", "0.5",
-                                  "--denoiser.hidden", "8", "--leave-out", "a", "b"])  # fmt: skip
-    assert (config.learning_rate, config.ema.decay, config.denoiser.hidden) == (1e-5, 0.5, 8)
+    changes = ("--learning-rate", "1e-5", "--ema.decay", "0.5", "--network.hidden", "8")
+    config = configs.get("tiny", [*changes, "--leave-out", "a", "b"])
+    assert (config.learning_rate, config.ema.decay, config.network.hidden) == (1e-5, 0.5, 8)
     assert config.leave_out == ("a", "b")
     tiny = configs.get("tiny")
-    assert config.denoiser == replace(tiny.denoiser, hidden=8) and config.batch == tiny.batch
+    assert config.network == replace(tiny.network, hidden=8) and config.batch == tiny.batch
 
 
 def test_what_is_no_experiment_or_no_field_is_told(capsys, monkeypatch):
@@ -55,11 +69,11 @@ def test_values_that_make_no_sense_are_told():
     tiny = configs.get("tiny")
     with pytest.raises(ValueError, match=r"condition_dropout: expected \[0, 1\), found 1"):
         replace(tiny, condition_dropout=1)
-    with pytest.raises(ValueError, match=r"condition_on: expected .* with 0 features .*'estimate'"):
+    with pytest.raises(ValueError, match=r"condition_on: expected none, .* 0 features; found 'est"):
         replace(tiny, condition_on="estimate")
-    seen = replace(tiny.denoiser, features=9)
+    seen = replace(tiny.network, features=9)
     with pytest.raises(ValueError, match="condition_on: motion capture has no images"):
-        replace(tiny, condition_on="features", denoiser=seen)
+        replace(tiny, condition_on="features", network=seen)
     with pytest.raises(ValueError, match="mixture: expected every set once, found a, a"):
         replace(configs.get("scorehmr-b"), mixture=(("a", 1.0), ("a", 0.5)))
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
@@ -72,8 +86,25 @@ def test_values_that_make_no_sense_are_told():
 
 def test_only_what_decides_the_result_is_compared():
     flat = configs.flat(configs.get("tiny"))
-    assert flat["ema.decay"] == 0.995 and flat["denoiser.hidden"] == 32
+    assert (
+        flat["ema.decay"] == 0.995
+        and flat["network.hidden"] == 32
+        and flat["network"] == "residual-mlp"
+    )
     assert not any(name.startswith("run") for name in flat)
+
+
+def test_runs_of_earlier_versions_go_on():
+    now = configs.flat(configs.get("scorehmr-b"))
+    former = {"network.": "denoiser.", "level_group": "share_level"}
+    saved = {}
+    for name, value in now.items():
+        for new, old in former.items():
+            name = name.replace(new, old)
+        saved[name] = value
+    del saved["network"]
+    assert configs.renamed(saved | {"condition_on": "image"}) == now
+    assert configs.renamed(now) == now
 
 
 def test_somebody_who_watches_sees_a_bar(tmp_path, capsys, monkeypatch):
@@ -94,6 +125,8 @@ def test_a_resumed_log_has_every_step_once(tmp_path, capsys):
     with Log(tmp_path, done=2) as log:
         log.write({"step": 3, "loss": 0.25})
     assert (tmp_path / "log.jsonl").read_text().splitlines() == [
-        '{"step": 1, "loss": 0.5}', '{"step": 2, "loss": 0.5}', '{"step": 3, "loss": 0.25}',
-    ]  # fmt: skip
+        '{"step": 1, "loss": 0.5}',
+        '{"step": 2, "loss": 0.5}',
+        '{"step": 3, "loss": 0.25}',
+    ]
     assert capsys.readouterr().out.count('{"step": 3') == 2

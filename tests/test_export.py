@@ -1,4 +1,4 @@
-"""Priors written for others: the released .pt layout, safetensors."""
+"""Priors written for others: the released .pt placement, safetensors."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.networks.parameters import flatten, unflatten
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.training.export import export
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run_store import RunStore
 
 SIZES = {"features": 0, "hidden": 16, "blocks": 1, "shape_features": 0, "shape_blocks": 2}
@@ -120,7 +120,7 @@ def test_parameters_have_the_released_order_with_shape_too(golden):
 def run(tmp_path_factory):
     """A run's folder, and its state: weights, average and moments all differ."""
     folder = tmp_path_factory.mktemp("export") / "run"
-    state = toy_state(Layout.of(jax.devices()[:1]))
+    state = toy_state(Placement.of(jax.devices()[:1]))
     config = {f"denoiser.{name}": size for name, size in SIZES.items()}
     adam = state.opt_state[1][0]
     adam = adam._replace(

@@ -1,4 +1,4 @@
-"""Statistics of image features: computed from files, and told from those of other features."""
+"""Statistics of image features: computed from files, and compared with features."""
 
 import numpy as np
 import pytest

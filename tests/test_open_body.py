@@ -21,8 +21,14 @@ from body_model.skeleton import Skeleton
 module = importlib.import_module("body_model.open.open_body")
 
 FLIP = np.array([-1.0, 1.0, 1.0])
-FIELDS = ("template", "shape_directions", "pose_directions", "joint_regressor", "skin_weights",
-          "faces")  # fmt: skip
+FIELDS = (
+    "template",
+    "shape_directions",
+    "pose_directions",
+    "joint_regressor",
+    "skin_weights",
+    "faces",
+)
 
 
 @pytest.fixture(scope="module")
@@ -141,10 +147,13 @@ def test_joints_and_bones_agree_with_another_build(body, reference):
 
 def test_motion_capture_fits_as_on_another_build(body, reference, open_data):
     other = type(body)(
-        template=reference["v_template"], shape_directions=reference["shapedirs"],
-        pose_directions=reference["posedirs"], joint_regressor=reference["J_regressor"],
-        skin_weights=reference["weights"], faces=reference["f"].astype(np.int32),
-    )  # fmt: skip
+        template=reference["v_template"],
+        shape_directions=reference["shapedirs"],
+        pose_directions=reference["posedirs"],
+        joint_regressor=reference["J_regressor"],
+        skin_weights=reference["weights"],
+        faces=reference["f"].astype(np.int32),
+    )
     with np.load(open_data / "mocap_poses.npz") as file:
         poses = file["poses"][::600].reshape(-1, 24, 3)
     betas = np.zeros((len(poses), 10), np.float32)

@@ -1,4 +1,4 @@
-"""The order of training samples: even, without repeats, and the same wherever it is computed."""
+"""Order of training samples: even, without repeats, and the same wherever it is computed."""
 
 import jax
 import jax.numpy as jnp

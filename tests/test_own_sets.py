@@ -1,4 +1,4 @@
-"""From one's own files, or AMASS's, to training sets."""
+"""Training sets from a folder of files: one's own, or AMASS's."""
 
 from pathlib import Path
 
@@ -73,6 +73,7 @@ def test_ones_own_files_must_agree(tmp_path, changes, message):
         ({"betas": np.full((20, 10), 1e39)}, r"row 0 .* NaN or infinity in one of .*betas", 20),
         ({"pred_pose": np.zeros((20, 24, 3, 3))}, r"row 0 .* estimate .*no rotation", 20),
         ({"body_pose": np.degrees(np.full((20, 72), 0.3))}, r"20 of 20 poses; .*in radians", None),
+        ({"betas": np.full((20, 10), 100.0)}, r"a.npz, betas: expected SMPL's .* up to 100", None),
     ],
 )
 def test_what_is_no_pose_is_refused_or_dropped(tmp_path, changes, message, dropped):
@@ -120,8 +121,21 @@ def test_one_recipe_for_several_sets_of_ones_own(tmp_path):
         own_file(files[-1], 20 + i)
     main(["feature-stats", *files, "--out", str(stats)])
     for name in ("indoors", "outdoors"):
-        main(["build-data", "own", "--set-name", name, "--data-root", str(tmp_path / name),
-              "--stats", str(stats), "--out", str(tmp_path / "sets"), "--quiet"])  # fmt: skip
+        main(
+            [
+                "build-data",
+                "own",
+                "--set-name",
+                name,
+                "--data-root",
+                str(tmp_path / name),
+                "--stats",
+                str(stats),
+                "--out",
+                str(tmp_path / "sets"),
+                "--quiet",
+            ]
+        )
     sets = [RecordSet.open(tmp_path / "sets" / name) for name in ("indoors", "outdoors")]
     assert sets[0].statistics.digest == sets[1].statistics.digest
 
@@ -174,6 +188,7 @@ def test_amass_has_more_or_fewer_shape_numbers(tmp_path, shape):
         ({"fps": 30.0}, r"clip.npz: its frame rates differ: .*10.0, 'fps': 30.0"),
         ({"poses": np.zeros((12, 55, 3))}, r"clip.npz: poses has shape \(12, 55, 3\); expected"),
         ({"poses": np.zeros((0, 156))}, r"clip.npz: poses has no frames"),
+        ({"betas": np.full(16, 100.0)}, r"clip.npz, betas: expected SMPL's shape numbers, .* 100"),
         ({"poses": np.full((12, 156), 20.0)}, r"12 of 12 poses; expected axis-angle in radians"),
     ],
 )
@@ -312,6 +327,7 @@ def test_own_files_that_are_odd_are_named_before_anything_is_built(tmp_path):
     (folder / "e.npz").write_bytes((folder / "a.npz").read_bytes())
     (folder / "f.npz").write_bytes((folder / "a.npz").read_bytes()[:500])
     own_file(folder / "g.npz", 0)
+    own_file(folder / "h.npz", 60, betas=np.full((60, 10), 100.0))
     with pytest.raises(ValueError) as error:
         build("own", folder, tmp_path / "sets", quiet=True)
     for message in (

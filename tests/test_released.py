@@ -321,3 +321,10 @@ def test_statistics_of_another_shape_are_named_as_such(tmp_path):
     save(statistics, {"mean": np.full(5, np.nan), "std": np.ones(5)})
     with pytest.raises(ValueError, match=r"s.npz: std must be above 0 and mean finite"):
         read_features(features, statistics, 5, [3])
+
+
+def test_truths_that_nothing_marks_as_known_are_named(tmp_path):
+    data = annotations(body_pose=np.zeros((3, 72)), betas=np.zeros((3, 10)), has_betas=np.ones(3))
+    with pytest.warns(UserWarning, match=r"data.npz: body_pose without has_body_pose: taken as"):
+        (group,) = read(tmp_path, data)
+    assert not group.has_body.any()

@@ -109,8 +109,16 @@ def test_ways_there_and_back(dtype, atol):
 
 
 def test_quaternions_need_no_unit_length():
-    q = jnp.array([[1.0, 2, 3, 4], [-7.0, -14, -21, -28], [0, 0, 0, 0], [2, 0, 0, 2],
-                   [1e-25, 2e-25, 3e-25, 4e-25], [1e25, 2e25, 3e25, 4e25]])  # fmt: skip
+    q = jnp.array(
+        [
+            [1.0, 2, 3, 4],
+            [-7.0, -14, -21, -28],
+            [0, 0, 0, 0],
+            [2, 0, 0, 2],
+            [1e-25, 2e-25, 3e-25, 4e-25],
+            [1e25, 2e25, 3e25, 4e25],
+        ]
+    )
     matrix = jax.jit(rotations.quaternion_to_matrix)(q)
     for row in (1, 4, 5):
         close(f"scaled, row {row}", matrix[row], matrix[0], atol=1e-6)
@@ -124,11 +132,10 @@ def test_six_d_is_the_first_column_then_the_second():
 
 
 def test_any_leading_axes():
-    v = np.random.default_rng(0).standard_normal((2, 3, 4, 3)).astype(np.float32)
-    many, one = ways(v), ways(v[1, 2, 0])
+    flat = at_every_angle(np.float32)  # as of the ways there and back: a program less to compile
+    many, few = ways(flat.reshape(2, 4, 11, 3)), ways(flat)
     for name in many:
-        assert many[name].shape[:3] == (2, 3, 4)
-        close(name, many[name][1, 2, 0], one[name], atol=1e-6)
+        close(name, np.reshape(many[name], few[name].shape), few[name], atol=1e-6)
 
 
 def regular_points(name):
@@ -172,33 +179,159 @@ def test_gradient_through_both_ways_is_the_identity():
         close(f"Jacobian at {angle}", jacobian, np.eye(3), atol=1e-6)
 
 
-def test_float32_gradient_beside_the_series():
-    # Just above the angle at which the series gives way, 1 - cos keeps few digits.
-    v = np.array([0.9e-3, 1.1e-3, 3e-3, 1e-2])[:, None] * axes()[4]
-    jacobian = jax.jit(jax.vmap(jax.jacrev(rotations.axis_angle_to_matrix)))
-    found = np.asarray(jacobian(v.astype(np.float32)))
+def to_quaternion(v):
+    return rotations.matrix_to_quaternion(rotations.axis_angle_to_matrix(v))
+
+
+THROUGH = {
+    "axis_angle_to_matrix": rotations.axis_angle_to_matrix,
+    "matrix_to_quaternion": to_quaternion,
+    "quaternion_to_matrix": lambda v: rotations.quaternion_to_matrix(to_quaternion(v)),
+    "six_d_to_matrix": lambda v: rotations.six_d_to_matrix(
+        rotations.matrix_to_6d(rotations.axis_angle_to_matrix(v))
+    ),
+    "matrix_to_axis_angle": lambda v: rotations.matrix_to_axis_angle(
+        rotations.axis_angle_to_matrix(v)
+    ),
+}
+# At 0, on both sides of where a series ends, and near pi.
+BORDERS = [
+    0,
+    1e-20,
+    1e-8,
+    1e-4,
+    1e-3,
+    1.1e-3,
+    1e-2,
+    0.199,
+    0.201,
+    0.499,
+    0.501,
+    1,
+    2,
+    3.1,
+    np.pi - 1e-4,
+]
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_first_and_second_derivatives_keep_their_digits(name):
+    function = THROUGH[name]
+    v = (np.array(BORDERS)[:, None] * np.array([0.6, -0.48, 0.64])).astype(np.float32)
+    derivatives = jax.jit(jax.vmap(lambda x: (jax.jacrev(function)(x), jax.hessian(function)(x))))
+    slope, curvature = derivatives(v)
     with jax.enable_x64(True):
-        close("Jacobian", found, jacobian(v), atol=2e-4)
+        exact_slope, exact_curvature = derivatives(v.astype(float))
+        close(f"slope; rows are angles {BORDERS}", slope, exact_slope, atol=1e-6)
+        close(f"curvature; rows are angles {BORDERS}", curvature, exact_curvature, atol=2e-6)
+        if name == "matrix_to_axis_angle":  # there and back: the identity
+            close("slope", exact_slope, np.broadcast_to(np.eye(3), (len(v), 3, 3)), atol=1e-12)
+            close("curvature", exact_curvature, np.zeros((len(v), 3, 3, 3)), atol=1e-12)
+        if name == "axis_angle_to_matrix":
+            step = 1e-4 * np.eye(3)
+            moved = jax.jit(jax.vmap(jax.vmap(jax.jacrev(function))))
+            x = v.astype(float)[:, None]
+            change = (np.asarray(moved(x + step)) - moved(x - step)) / 2e-4
+            close("differences of slopes", np.moveaxis(change, 1, -1), exact_curvature, atol=1e-7)
 
 
 SINGULAR = {
     "axis_angle_to_matrix": [np.zeros(3), [np.pi, 0, 0], [0, 2 * np.pi, 0], np.full(3, 1e-30)],
-    "matrix_to_axis_angle": [np.eye(3), np.diag([1, -1, -1]), np.diag([-1, 1, -1]),
-                             np.diag([-1, -1, 1]), np.zeros((3, 3))],
+    "matrix_to_axis_angle": [
+        np.eye(3),
+        np.diag([1, -1, -1]),
+        np.diag([-1, 1, -1]),
+        np.diag([-1, -1, 1]),
+        np.zeros((3, 3)),
+    ],
     "matrix_to_quaternion": [np.eye(3), np.diag([-1, -1, 1]), np.zeros((3, 3))],
-    "quaternion_to_matrix": [np.zeros(4), [0, 1, 0, 0], np.full(4, 1e-30), np.full(4, 1e-19),
-                             np.full(4, 1e-38), np.full(4, 1e30)],
-    "six_d_to_matrix": [np.zeros(6), [1, 0, 0, 1, 0, 0], [1, 0, 0, -2, 0, 0], [0, 0, 0, 0, 1, 0],
-                        [1, 2, 3, 0, 0, 0], np.full(6, 1e-30)],
-}  # fmt: skip
+    "quaternion_to_matrix": [
+        np.zeros(4),
+        [0, 1, 0, 0],
+        np.full(4, 1e-30),
+        np.full(4, 1e-19),
+        np.full(4, 1e-38),
+        np.full(4, 1e30),
+    ],
+    "six_d_to_matrix": [
+        np.zeros(6),
+        [1, 0, 0, 1, 0, 0],
+        [1, 0, 0, -2, 0, 0],
+        [0, 0, 0, 0, 1, 0],
+        [1, 2, 3, 0, 0, 0],
+        np.full(6, 1e-30),
+    ],
+}
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize("name", SINGULAR)
-def test_singular_points_are_finite(name):
+def test_singular_points_are_finite(name, dtype):
     function = getattr(rotations, name)
-    both = jax.jit(jax.vmap(lambda x: (function(x), jax.jacrev(function)(x))))
-    for x, value, jacobian in zip(
-        SINGULAR[name], *both(np.array(SINGULAR[name], np.float32)), strict=True
+    # Of a column or quaternion of length e the second derivative is about 1 / e^2.
+    curved = dtype == jnp.float32 and name not in ("six_d_to_matrix", "quaternion_to_matrix")
+
+    def everything(x):
+        found = [function(x), jax.jacrev(function)(x)]
+        return [*found, jax.hessian(function)(x)] if curved else found
+
+    points = np.array(SINGULAR[name], np.float32)
+    points = points[np.abs(points.reshape(len(points), -1)).max(1) < float(jnp.finfo(dtype).max)]
+    points = jnp.asarray(points, dtype)
+    for kind, values in zip(
+        ("value", "gradient", "second derivative"),
+        jax.jit(jax.vmap(everything))(points),
+        strict=False,
     ):
-        assert np.isfinite(value).all(), f"value at {x}"
-        assert np.isfinite(jacobian).all(), f"gradient at {x}"
+        assert values.dtype == dtype
+        for x, value in zip(points, values, strict=True):
+            assert np.isfinite(np.asarray(value, np.float32)).all(), f"{kind} at {x}"
+
+
+HALF = {jnp.float16: 1e-3, jnp.bfloat16: 8e-3}  # the spacing of its numbers from 1 on
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_is_the_rounded_result(dtype):
+    v = jnp.asarray(at_every_angle(np.float32), dtype)
+    matrix = jnp.asarray(to_matrix(v), dtype)
+    inputs = {
+        "axis_angle_to_matrix": v,
+        "matrix_to_axis_angle": matrix,
+        "matrix_to_quaternion": matrix,
+        "quaternion_to_matrix": rotations.matrix_to_quaternion(matrix),
+        "six_d_to_matrix": rotations.matrix_to_6d(matrix),
+        "matrix_to_6d": matrix,
+    }
+    for name, x in inputs.items():
+        function = jax.jit(getattr(rotations, name))
+        found, wanted = function(x), function(x.astype(jnp.float32))
+        assert found.dtype == dtype
+        close(name, found.astype(jnp.float32), wanted, rtol=HALF[dtype], atol=1e-6)
+
+
+def test_half_precision_has_gradients_at_small_angles():
+    # The square of an angle under 2e-4 is 0 in float16.
+    weights = jnp.arange(9, dtype=jnp.float16).reshape(3, 3)
+    gradient = jax.jit(
+        jax.vmap(jax.grad(lambda v: jnp.sum(weights * rotations.axis_angle_to_matrix(v))))
+    )
+    v = (np.geomspace(1e-5, 3e-3, 40)[:, None] * [1, 0, 0]).astype(np.float16)
+    found = gradient(v)
+    assert found.dtype == np.float16
+    close("gradient", found, np.broadcast_to([2, -4, 2], found.shape), atol=0.05)
+
+
+def test_whole_numbers_are_numbers():
+    for name, x in {
+        "axis_angle_to_matrix": [0, 0, 2],
+        "quaternion_to_matrix": [7, 1, 2, 3],
+        "six_d_to_matrix": [3, 1, 0, 0, 2, 5],
+        "matrix_to_axis_angle": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+        "matrix_to_quaternion": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+        "matrix_to_6d": [[0, -1, 0], [1, 0, 0], [0, 0, 1]],
+    }.items():
+        function = getattr(rotations, name)
+        found = function(np.array(x))
+        assert found.dtype == jnp.result_type(float)
+        close(name, found, function(np.array(x, np.float32)))

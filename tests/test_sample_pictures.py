@@ -1,4 +1,4 @@
-"""Pictures of samples: who stands where, nobody cut off, and poses that are not finite."""
+"""Pictures of samples: places, margins, and poses that are not finite."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +45,7 @@ def mesh_color(cell):
     return (cell[seen][:, 0] - cell[seen][:, 2]).mean() if seen.sum() > 500 else None
 
 
+@pytest.mark.slow
 def test_a_prior_without_condition_gives_a_grid(body, poses):
     samples = poses[[0, 1, 2, 2, 3, 4, 5], None].copy()
     samples[4] = np.nan
@@ -59,6 +60,7 @@ def test_a_prior_without_condition_gives_a_grid(body, poses):
         assert all((edge == PAPER).all() for edge in edges)
 
 
+@pytest.mark.slow
 def test_a_condition_gives_a_row(body, poses):
     truth, estimate = poses[:2], poses[2:4]
     samples = np.stack([poses[4:6], poses[6:8], poses[8:10]])

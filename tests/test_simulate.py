@@ -1,6 +1,7 @@
 """Simulated estimates and detections: how far off they are, and in which way."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,12 @@ from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.camera import in_front, project
 from scorehmr_jax.evaluation.metrics import pa_mpjpe
 from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.authored_motion import authored_motion
 from scorehmr_jax.simulation.clip_noise import clip_starts, smooth_noise
 from scorehmr_jax.simulation.detector import Detector, pixels_per_metre, simulate_detections
+from scorehmr_jax.simulation.pairs import augment_pairs
 from scorehmr_jax.simulation.placement import place_before_camera, place_before_cameras
 from scorehmr_jax.simulation.regressor import REGRESSORS, box_size, simulate_estimates
 from scorehmr_jax.simulation.scene import observe, photograph, simulated_example
@@ -277,6 +281,29 @@ def test_detections_need_a_name_for_each_keypoint():
 def test_pixels_per_metre():
     camera = Camera(jnp.full((1, 2), 1000.0), jnp.zeros((1, 2)), jnp.ones((1, 2)))
     assert pixels_per_metre(camera, jnp.array([[3.0, 1.0, 5.0]])).tolist() == [200.0]
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        partial(jax.numpy_rank_promotion, "raise"),
+        partial(jax.numpy_dtype_promotion, "strict"),
+    ],
+)
+def test_it_runs_under_jaxs_strictest_switches(skeleton, motion, switch):
+    def everything(key, pose, betas, translation, clips):
+        pose, translation, camera = place_before_camera(
+            key, skeleton, pose, betas, translation, clips
+        )
+        truth = Estimate(pose, betas, translation)
+        around = place_before_cameras(key, skeleton, pose, betas, translation)
+        x = mocap.jitter(key, mocap.augment(key, rotations_to_x(pose)), 0.1)
+        pairs = augment_pairs(key, x, x)
+        return observe((key, key), skeleton, truth, camera, REGRESSORS["weak"]), around, pairs
+
+    with switch():
+        scene, *_ = jax.eval_shape(everything, jax.random.key(0), *motion, jnp.asarray(CLIPS))
+    assert scene.estimate.pose.shape == (COUNT, 24, 3, 3)
 
 
 @pytest.mark.slow

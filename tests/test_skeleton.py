@@ -134,8 +134,12 @@ def test_fewer_shape_numbers(body):
     few = Skeleton.of(body, num_betas=4)
     assert few.num_betas == 4
     padded = betas * (np.arange(10) < 4).astype(np.float32)
-    close("keypoints", place(few, pose, betas[:, :4]), place(Skeleton.of(body), pose, padded),
-          atol=1e-6)  # fmt: skip
+    close(
+        "keypoints",
+        place(few, pose, betas[:, :4]),
+        place(Skeleton.of(body), pose, padded),
+        atol=1e-6,
+    )
 
 
 def test_new_numbers_need_no_new_program(body):

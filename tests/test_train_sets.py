@@ -1,4 +1,4 @@
-"""From files in the released layout to a trained prior: one command builds, one trains."""
+"""From files in the released layout to a trained prior: one command builds, another trains."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import released_layout
-from training_runs import ROOT, environment, records
+from training_runs import ROOT, environment, train_here
 
 import train
 from scorehmr_jax.commands.main import main
@@ -19,10 +19,12 @@ from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SMALL = (
-    "--denoiser.hidden", "8", "--denoiser.blocks", "1", "--batch", "8", "--run.samples", "0",
-    "--run.steps-per-call", "2", "--run.save-every", "4",
-)  # fmt: skip
+    *("--network.hidden", "8", "--network.blocks", "1", "--batch", "8", "--run.samples", "0"),
+    *("--run.steps-per-call", "2", "--run.save-every", "4"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +40,15 @@ def sets(data):
 
 
 def run(monkeypatch, name, sets, workdir, *options, steps=8):
-    """Trains in this process; the losses."""
-    monkeypatch.chdir(ROOT)
-    arguments = [name, "--data", sets, "--workdir", workdir, "--steps", steps, *SMALL, *options]
-    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
-    train.main()
-    return [record["loss"] for record in records(workdir)]
+    """Trains in this process; returns the losses."""
+    options = ("--data", sets, "--steps", steps, *SMALL, *options)
+    return [record["loss"] for record in train_here(monkeypatch, name, workdir, *options)]
 
 
+@pytest.mark.slow
 def test_two_commands_and_no_tensorflow(data, tmp_path):
     def command(program, *arguments):
-        """What a command is, with TensorFlow looked for at its end."""
+        """Runs a command, and looks for TensorFlow at its end."""
         code = f"""
 import runpy, sys
 sys.argv = {[program, *map(str, arguments)]!r}
@@ -58,9 +58,13 @@ finally:
     assert not [name for name in sys.modules if name.split(".")[0] == "tensorflow"]
 """
         return subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT,
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
             env=environment(),
-        )  # fmt: skip
+        )
 
     sets, workdir = tmp_path / "sets", tmp_path / "run"
     built = command(
@@ -74,6 +78,7 @@ finally:
     assert load_prior(workdir / "weights.npz").condition_on == "features"
 
 
+@pytest.mark.slow
 def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):
     whole = run(monkeypatch, "scorehmr-b", sets, tmp_path / "resident", "--run.feed", "resident")
     streamed = tmp_path / "streamed"
@@ -96,11 +101,13 @@ def stop_at(step, write):
     return interrupted
 
 
+@pytest.mark.slow
 def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
     sets, workdir = tmp_path / "sets", tmp_path / "run"
-    main(["build-data", "scorehmr-b-shape", "--data-root", str(data), "--out", str(sets),
-          "--quiet"])  # fmt: skip
-    run(monkeypatch, "with-shape", sets, workdir, "--denoiser.shape-blocks", "1", steps=2)
+    main(
+        ["build-data", "scorehmr-b-shape", "--data-root", str(data), "--out", str(sets), "--quiet"]
+    )
+    run(monkeypatch, "with-shape", sets, workdir, "--network.shape-blocks", "1", steps=2)
     prior = load_prior(workdir / "weights.npz")
     betas = np.load(data / "datasets/h36m_train_mosh.npz")["betas"]
     low, high = prior.betas_range
@@ -110,6 +117,7 @@ def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
     np.testing.assert_array_equal(given.betas_range, prior.betas_range)
 
 
+@pytest.mark.slow
 def test_other_data_is_noticed_when_a_run_goes_on(monkeypatch, data, tmp_path):
     sets, workdir = tmp_path / "sets", tmp_path / "run"
     build("coco", data, sets, quiet=True)
@@ -123,13 +131,24 @@ def test_other_data_is_noticed_when_a_run_goes_on(monkeypatch, data, tmp_path):
         run(monkeypatch, "scorehmr-b", sets, workdir, *alone, steps=2)
 
 
+@pytest.mark.slow
 def test_sets_train_a_prior_on_estimates(monkeypatch, data, tmp_path):
     given = Given(estimates=data.parent / "cache/hmr2b/coco_train_eft.npz")
     build("coco/eft_none", data, tmp_path, given, quiet=True)
     run(
-        monkeypatch, "scorehmr-b", tmp_path, tmp_path / "run", "--mixture", "coco/eft_none", "1.0",
-        "--condition-on", "estimate", "--denoiser.features", "144", steps=2,
-    )  # fmt: skip
+        monkeypatch,
+        "scorehmr-b",
+        tmp_path,
+        tmp_path / "run",
+        "--mixture",
+        "coco/eft_none",
+        "1.0",
+        "--condition-on",
+        "estimate",
+        "--network.features",
+        "144",
+        steps=2,
+    )
     assert load_prior(tmp_path / "run/weights.npz").condition_on == "estimate"
 
 
@@ -137,7 +156,7 @@ def test_what_does_not_fit_is_named(monkeypatch, sets, tmp_path):
     with pytest.raises(ValueError, match=r"nowhere/h36m/mosh_pare: expected one training set"):
         run(monkeypatch, "scorehmr-b", tmp_path / "nowhere", tmp_path / "a")
     with pytest.raises(ValueError, match=r"expected 2048 numbers of features .* found 3072"):
-        run(monkeypatch, "scorehmr-b", sets, tmp_path / "b", "--denoiser.features", "2048")
+        run(monkeypatch, "scorehmr-b", sets, tmp_path / "b", "--network.features", "2048")
     shard = next((sets / "coco").rglob("*array_record*"))
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])

@@ -1,3 +1,5 @@
+"""Training step, runs of many steps, and validation."""
+
 from functools import cache, partial
 
 import jax
@@ -17,14 +19,16 @@ from training_runs import (
     toy_step,
 )
 
+from benchmarks.interruptions import mocap_file
 from body_model import Skeleton, stand_in
 from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.training import run_data
 from scorehmr_jax.training.ema import Ema
-from scorehmr_jax.training.layout import Layout
-from scorehmr_jax.training.run import Resident, Stream, make_advance, make_run
+from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.run import Stream, make_advance, make_run
 from scorehmr_jax.training.step import (
-    Batch,
     Noised,
+    TrainingBatch,
     init_state,
     low_levels,
     make_step,
@@ -36,56 +40,116 @@ from scorehmr_jax.training.step import (
 )
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 
-ONE = Layout.of(jax.devices()[:1])
+ONE = Placement.of(jax.devices()[:1])
+KEY = jax.random.key(2)
 
 ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from training_runs import check_released_steps
-from scorehmr_jax.training.layout import Layout
+from scorehmr_jax.training.placement import Placement
 
-for shard, variant in ((False, "pare"), (True, "betas")):
-    layout = Layout.of(shard_parameters=shard)
-    check_released_steps(Path(sys.argv[1]), variant, layout)
-print(json.dumps(layout.devices))
+placement = Placement.of(shard_parameters=True)
+check_released_steps(Path(sys.argv[1]), "betas", placement)
+print(json.dumps(placement.devices))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["pare", "betas"])
 def test_twelve_scanned_steps_equal_the_released_ones(golden, variant):
     check_released_steps(golden, variant, ONE)
 
 
+@pytest.mark.slow
 def test_they_do_on_eight_devices(golden):
-    for variant in ("pare", "betas"):
-        assert (golden / f"train_steps_tiny_{variant}.npz").exists()
     assert elsewhere(ELSEWHERE, golden, devices=8) == 8
 
 
+@cache
+def run_of(steps):
+    """A program of so many steps, which is compiled once for all tests."""
+    return make_run(toy_step(), draw_toy, steps, ONE)
+
+
+@cache
+def eight_steps():
+    """The toy after eight steps, and their losses."""
+    state, metrics = run_of(8)(toy_state(ONE), toy_data(), KEY)
+    return jax.tree.map(np.asarray, state), metrics["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
+def test_interrupted_run_goes_on_as_if_it_had_not_been():
+    whole, losses = eight_steps()
+    state, first = run_of(4)(toy_state(ONE), toy_data(), KEY)
+    state, second = run_of(4)(state, toy_data(), KEY)
+    np.testing.assert_allclose(np.concatenate([first["loss"], second["loss"]]), losses, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
     """Batches that the resident run would draw, given from outside."""
-    data, key = toy_data(), jax.random.key(2)
+    data = jnp.asarray(toy_data())
 
     def batches(start):
         for step in range(start, 8):
-            key_data, _ = jax.random.split(jax.random.fold_in(key, step))
-            yield jax.tree.map(np.asarray, draw_toy(key_data, step, jnp.asarray(data)))
+            key_data, _ = jax.random.split(jax.random.fold_in(KEY, step))
+            yield jax.tree.map(np.asarray, draw_toy(key_data, step, data))
 
-    advance = make_advance(Resident(data, draw_toy), toy_step(), ONE)
-    _, whole = advance(toy_state(ONE), key, 8)
     stream = Stream(batches)
-    state, first = make_advance(stream, toy_step(), ONE)(toy_state(ONE), key, 4)
+    state, first = make_advance(stream, toy_step(), ONE)(toy_state(ONE), KEY, 4)
     advance = make_advance(stream, toy_step(), ONE)
-    state, second = advance(state, key, 4)
+    state, second = advance(state, KEY, 4)
     losses = np.concatenate([first["loss"], second["loss"]])
-    np.testing.assert_allclose(losses, whole["loss"], rtol=1e-5)
+    np.testing.assert_allclose(losses, eight_steps()[1], rtol=1e-5)
     with pytest.raises(ValueError, match="the stream ended at step 8: expected 4 more"):
-        advance(state, key, 4)
+        advance(state, KEY, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
+def test_training_lowers_the_loss():
+    data = np.tile(np.linspace(-1, 1, 144, dtype=np.float32), (50, 1))
+    state, losses = toy_state(ONE), []
+    for _ in range(40):
+        state, metrics = run_of(8)(state, data, KEY)
+        losses.append(float(metrics["loss"].mean()))
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_estimates_of_other_poses_or_numbers_are_simulated_anew(tmp_path, monkeypatch):
+    simulated = []
+
+    def simulate(key, skeleton, poses, per_frame):
+        simulated.append(per_frame)
+        x = np.zeros((len(poses) * per_frame, 144), np.float32)
+        return x, x + per_frame
+
+    monkeypatch.setattr(run_data, "simulate_pairs", simulate)
+    monkeypatch.setattr(run_data.body_model, "open_body", stand_in)
+    mocap_file(tmp_path)
+
+    def estimates(per_frame):
+        data = run_data.from_mocap(tmp_path, tmp_path, 8, estimates_per_frame=per_frame)
+        return data.training.data.features
+
+    assert estimates(2).mean() == 2 and estimates(2).mean() == 2
+    assert simulated == [2, 2]  # once for each split
+    assert estimates(3).mean() == 3
+    poses = dict(np.load(tmp_path / "mocap_poses.npz"))
+    np.savez(tmp_path / "mocap_poses.npz", **poses | {"poses": poses["poses"] / 2})
+    estimates(3)
+    assert simulated == [2, 2, 3, 3, 3, 3]
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"batch: expected a multiple of 4 \(1 devices x share"):
-        ONE.check_batch(6, share_level=4)
+    with pytest.raises(ValueError, match=r"expected a multiple of 4 \(1 devices x level_group"):
+        ONE.check_batch(6, level_group=4)
 
 
 def test_dropped_conditions_are_zeros_and_leave_the_noise_alone():
@@ -95,11 +159,11 @@ def test_dropped_conditions_are_zeros_and_leave_the_noise_alone():
         seen["features"], seen["noise"] = batch.features, batch.noise
         return state, {}
 
-    batch = Batch(jnp.zeros((400, 144)), jnp.ones((400, 6)))
+    batch = TrainingBatch(jnp.zeros((400, 144)), jnp.ones((400, 6)))
     noises = []
     for share in (0.0, 0.25):
-        step = make_step(update, 1000, share_level=2, condition_dropout=share)
-        step(None, batch, jax.random.key(0))
+        step = make_step(update, 1000, level_group=2, condition_dropout=share)
+        step(toy_state(ONE), batch, jax.random.key(0))
         kept = seen["features"].reshape(400, 6)
         assert set(np.unique(kept)) <= {0, 1} and (kept == kept[:, :1]).all()
         assert abs(float((1 - kept).mean()) - share) < 0.08
@@ -152,59 +216,32 @@ def test_levels_cover_all_and_favour_the_low_ones():
     assert low[:100].sum() == 50_000 and np.ptp(low[:100]) <= 2 and np.ptp(low[100:]) <= 2
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_p2_weighting_weighs_levels_by_their_noise():
-    params = init_state(TINY, optax.sgd(0.0), jax.random.key(0)).params
     t = jnp.array([5, 300, 900])
     noise = jax.random.normal(jax.random.key(1), (3, 144))
     batch = Noised(jnp.zeros((3, 144)), None, t, noise)
-    loss = jax.jit(partial(noise_loss, TINY, SCHEDULE), static_argnames="p2_gamma")
-    ratio = loss(params, batch, p2_gamma=1.0) / loss(params, batch)
+
+    @jax.jit
+    def ratio(params):
+        losses = (noise_loss(TINY, SCHEDULE, params, batch, gamma) for gamma in (1.0, 0.0))
+        return next(losses) / next(losses)
+
+    ratio = ratio(toy_state(ONE).params)
     np.testing.assert_allclose(ratio, 1 - SCHEDULE.alphas_cumprod[t], rtol=1e-3)
-
-
-@cache
-def run_of(steps: int):
-    """Compiled once for all tests."""
-    return make_run(toy_step(), draw_toy, steps)
-
-
-def test_interrupted_run_goes_on_as_if_it_had_not_been():
-    data = jax.random.normal(jax.random.key(0), (50, 144))
-    fresh = partial(init_state, TINY, OPTIMIZER, jax.random.key(1))
-    whole, metrics = run_of(8)(fresh(), data, jax.random.key(2))
-    half = run_of(4)
-    state, first = half(fresh(), data, jax.random.key(2))
-    state, second = half(state, data, jax.random.key(2))
-    np.testing.assert_allclose(
-        np.concatenate([first["loss"], second["loss"]]), metrics["loss"], rtol=1e-5
-    )
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(state), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_training_lowers_the_loss():
-    data = jnp.tile(jnp.linspace(-1, 1, 144), (50, 1))
-    state = init_state(TINY, OPTIMIZER, jax.random.key(0))
-    losses = []
-    for _ in range(40):
-        state, metrics = run_of(8)(state, data, jax.random.key(1))
-        losses.append(float(metrics["loss"].mean()))
-    assert np.mean(losses[-5:]) < 0.5 * losses[0]
 
 
 def test_batch_that_levels_cannot_share_is_refused():
     update = make_update(TINY, SCHEDULE, released_optimizer())
-    step = make_step(update, 1000, share_level=4)
-    state = init_state(TINY, released_optimizer(), jax.random.key(0))
-    with pytest.raises(ValueError, match="batch size 6 is no multiple of share_level 4"):
-        step(state, Batch(jnp.zeros((6, 144)), None), jax.random.key(1))
+    step = make_step(update, 1000, level_group=4)
+    with pytest.raises(ValueError, match="batch: expected a multiple of level_group 4, found 6"):
+        step(None, TrainingBatch(jnp.zeros((6, 144)), None), jax.random.key(1))
 
 
-def test_validation_of_a_denoiser_that_sees_no_noise():
-    params = jax.tree.map(
-        jnp.zeros_like, init_state(TINY, optax.sgd(0.0), jax.random.key(0)).params
-    )
-    batch = Batch(jax.random.normal(jax.random.key(1), (64, 144)), None)
+@pytest.mark.usefixtures("compiled_quickly")
+def test_validation_of_a_network_that_sees_no_noise():
+    params = jax.tree.map(jnp.zeros_like, toy_state(ONE).params)
+    batch = TrainingBatch(jax.random.normal(jax.random.key(1), (64, 144)), None)
     losses = band_losses(TINY, SCHEDULE, params, batch, jax.random.key(2))
     assert losses.shape == (len(BANDS),)
     np.testing.assert_allclose(losses, 1, atol=0.05)
@@ -212,11 +249,12 @@ def test_validation_of_a_denoiser_that_sees_no_noise():
     assert inversion_error(TINY, SCHEDULE, params, batch) < 1e-4
 
 
+@pytest.mark.usefixtures("compiled_quickly")
 def test_samples_are_measured_and_the_best_of_many_is_nearer():
     denoiser = Denoiser(features=6, hidden=8, blocks=1)
-    params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
+    params = jax.jit(denoiser.init)(jax.random.key(0))
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (3, 24))
-    batch = Batch(upright, jnp.ones((3, 6)))
+    batch = TrainingBatch(upright, jnp.ones((3, 6)))
     skeleton = Skeleton.of(stand_in())
 
     measure = jax.jit(partial(sample_errors, denoiser, SCHEDULE, skeleton, 6))

@@ -1,31 +1,37 @@
-"""What a run says of itself, as numbers and as a picture."""
+"""Figures and pictures of a run on poses that it is not trained on."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from training_runs import SCHEDULE
 
 from body_model import stand_in
 from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training.layout import Layout
-from scorehmr_jax.training.step import Batch, init_state
+from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.step import TrainingBatch
 from scorehmr_jax.training.validator import Validator
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("condition_on", ["none", "estimate"])
 def test_a_run_is_measured_and_drawn(tmp_path, condition_on):
     image = pytest.importorskip("matplotlib.image")
     conditioned = condition_on == "estimate"
     denoiser = Denoiser(features=144 if conditioned else 0, hidden=8, blocks=1)
-    params = init_state(denoiser, optax.sgd(0.0), jax.random.key(0)).params
+    params = jax.jit(denoiser.init)(jax.random.key(0))
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (12, 24))
-    batch = Batch(upright, upright if conditioned else None)
+    batch = TrainingBatch(upright, upright if conditioned else None)
     validate = Validator(
-        denoiser, SCHEDULE, batch, Layout.of(jax.devices()[:1]), condition_on=condition_on,
-        body=stand_in(), samples=2,
-    )  # fmt: skip
+        denoiser,
+        SCHEDULE,
+        batch,
+        Placement.of(jax.devices()[:1]),
+        condition_on=condition_on,
+        body=stand_in(),
+        samples=2,
+    )
     found = validate(params, jax.random.key(1))
     assert all(np.isfinite(value) for value in found.values())
     assert ("val_best_pa_mpjpe" in found) == conditioned

@@ -1,4 +1,4 @@
-"""A small train set in the released folder layout, made of the golden pack; looks at built sets."""
+"""Small training sets in the released folder layout, made of the golden pack, and their content."""
 
 import shutil
 from pathlib import Path

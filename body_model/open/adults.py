@@ -1,6 +1,7 @@
 """The population behind the open body's shape numbers: random adults from MakeHuman's morphs."""
 
 import numpy as np
+from jaxtyping import Float
 
 from body_model.open.makehuman import MakeHuman
 
@@ -10,18 +11,31 @@ HEIGHT_SPREAD = 0.05  # of MakeHuman's height slider; makes statures vary by 10 
 
 # Local morphs; each has a target that ends in -decr and one in -incr.
 _LOCAL = (
-    "arms/measure-upperarm-length", "arms/measure-lowerarm-length", "arms/measure-upperarm-circ",
-    "legs/measure-upperleg-height", "legs/measure-lowerleg-height", "legs/measure-thigh-circ",
-    "legs/measure-calf-circ", "torso/measure-shoulder-dist", "torso/measure-waist-circ",
-    "torso/measure-hips-circ", "torso/measure-bust-circ", "torso/measure-napetowaist-dist",
-    "neck/measure-neck-height", "neck/measure-neck-circ", "head/head-scale-vert",
-    "head/head-scale-horiz", "head/head-scale-depth", "stomach/stomach-tone",
-    "buttocks/buttocks-volume", "torso/torso-vshape",
-)  # fmt: skip
+    "arms/measure-upperarm-length",
+    "arms/measure-lowerarm-length",
+    "arms/measure-upperarm-circ",
+    "legs/measure-upperleg-height",
+    "legs/measure-lowerleg-height",
+    "legs/measure-thigh-circ",
+    "legs/measure-calf-circ",
+    "torso/measure-shoulder-dist",
+    "torso/measure-waist-circ",
+    "torso/measure-hips-circ",
+    "torso/measure-bust-circ",
+    "torso/measure-napetowaist-dist",
+    "neck/measure-neck-height",
+    "neck/measure-neck-circ",
+    "head/head-scale-vert",
+    "head/head-scale-horiz",
+    "head/head-scale-depth",
+    "stomach/stomach-tone",
+    "buttocks/buttocks-volume",
+    "torso/torso-vshape",
+)
 
 
-def random_adults(assets: MakeHuman) -> np.ndarray:
-    """[N, 19158, 3]: base mesh plus macro and local morphs of random people, A-pose."""
+def random_adults(assets: MakeHuman) -> Float[np.ndarray, "N 19158 3"]:
+    """Draws random people: the base mesh plus macro and local morphs, A-pose, metres."""
     rng = np.random.default_rng(0)
     people = [_random_person(rng) for _ in range(NUM_ADULTS)]
     names = sorted(set().union(*people))

@@ -1,4 +1,4 @@
-"""How the open body is made: MakeHuman's adults -> T-pose -> SMPL's arrays. numpy only."""
+"""The making of the open body: MakeHuman's adults -> T-pose -> SMPL's arrays, in numpy."""
 
 from dataclasses import dataclass
 
@@ -17,26 +17,50 @@ CELL, REACH = 0.02, 0.16  # spacing of a joint regressor's vertices, and how far
 # The marker vertices of hm08 whose mean is a joint: names of groups, or vertex numbers where
 # there is no group (the Mixamo rig's). Right sides mirror these.
 _MARKERS = {
-    "pelvis": ("joint-pelvis",), "left_hip": ("joint-l-upper-leg",), "spine1": (16022, 17349),
-    "left_knee": ("joint-l-knee",), "spine2": (3991, 10651), "left_ankle": ("joint-l-ankle",),
-    "spine3": ("joint-spine-1",), "left_foot": tuple(f"joint-l-toe-{k}-1" for k in range(1, 6)),
-    "neck": ("joint-neck",), "left_collar": (14055, 18825), "head": (823, 7530),
-    "left_shoulder": ("joint-l-shoulder",), "left_elbow": ("joint-l-elbow",),
+    "pelvis": ("joint-pelvis",),
+    "left_hip": ("joint-l-upper-leg",),
+    "spine1": (16022, 17349),
+    "left_knee": ("joint-l-knee",),
+    "spine2": (3991, 10651),
+    "left_ankle": ("joint-l-ankle",),
+    "spine3": ("joint-spine-1",),
+    "left_foot": tuple(f"joint-l-toe-{k}-1" for k in range(1, 6)),
+    "neck": ("joint-neck",),
+    "left_collar": (14055, 18825),
+    "head": (823, 7530),
+    "left_shoulder": ("joint-l-shoulder",),
+    "left_elbow": ("joint-l-elbow",),
     "left_wrist": ("joint-l-hand",),
     "left_hand": tuple(f"joint-l-finger-{k}-1" for k in range(2, 6)),
-}  # fmt: skip
+}
 _HIP_WIDTH = 0.82  # anatomical hips lie further in than the rig's
 _PELVIS_HEIGHT = 0.45  # of the way from the hips to spine1
 
 # Which joint moves the bones of the default rig whose names start so; the first match counts.
 _BONE_JOINTS = (
-    ("spine05", "pelvis"), ("spine04", "pelvis"), ("spine03", "spine1"), ("spine02", "spine2"),
-    ("spine01", "spine3"), ("breast", "spine3"), ("root", "pelvis"), ("pelvis", "pelvis"),
-    ("clavicle", "collar"), ("shoulder", "collar"), ("upperarm", "shoulder"),
-    ("lowerarm", "elbow"), ("wrist", "wrist"), ("metacarpal", "wrist"), ("finger", "hand"),
-    ("upperleg", "hip"), ("lowerleg", "knee"), ("foot", "ankle"), ("toe", "foot"),
-    ("neck01", "neck"), ("neck02", "neck"), ("", "head"),
-)  # fmt: skip
+    ("spine05", "pelvis"),
+    ("spine04", "pelvis"),
+    ("spine03", "spine1"),
+    ("spine02", "spine2"),
+    ("spine01", "spine3"),
+    ("breast", "spine3"),
+    ("root", "pelvis"),
+    ("pelvis", "pelvis"),
+    ("clavicle", "collar"),
+    ("shoulder", "collar"),
+    ("upperarm", "shoulder"),
+    ("lowerarm", "elbow"),
+    ("wrist", "wrist"),
+    ("metacarpal", "wrist"),
+    ("finger", "hand"),
+    ("upperleg", "hip"),
+    ("lowerleg", "knee"),
+    ("foot", "ankle"),
+    ("toe", "foot"),
+    ("neck01", "neck"),
+    ("neck02", "neck"),
+    ("", "head"),
+)
 
 # The T-pose: where each left bone points. The legs are a little apart, the soles level.
 _T_POSE = {
@@ -59,7 +83,7 @@ class _Adults:
 
 
 def build(assets: MakeHuman) -> dict[str, np.ndarray]:
-    """The arrays of the open body, by the names of SMPL's fields."""
+    """Makes the arrays of the open body, by the names of SMPL's fields."""
     weights = _skin_weights(assets)
     adults = _t_posed(assets, random_adults(assets), weights)
     template = adults.vertices.mean(0)
@@ -75,7 +99,7 @@ def build(assets: MakeHuman) -> dict[str, np.ndarray]:
 
 
 def _marker_means(assets: MakeHuman) -> np.ndarray:
-    """[24, 19158]: SMPL's joints as means of marker vertices."""
+    """SMPL's joints as means of marker vertices, [24, 19158]."""
     rows = np.zeros((NUM_JOINTS, len(assets.vertices)))
     for joint, markers in _MARKERS.items():
         index = JOINT_NAMES.index(joint)
@@ -98,7 +122,7 @@ def _place_joints(marks: np.ndarray) -> np.ndarray:
 
 
 def _skin_weights(assets: MakeHuman) -> np.ndarray:
-    """[V, 24]: the default rig's weights on SMPL's joints, smoothed, at most 4 per vertex."""
+    """The default rig's weights on SMPL's joints [V, 24], smoothed, at most 4 per vertex."""
     mirror = assets.mirror[: assets.body_size]
     weights = np.zeros((assets.body_size, NUM_JOINTS))
     for bone, weight in assets.skin_weights().items():
@@ -106,15 +130,17 @@ def _skin_weights(assets: MakeHuman) -> np.ndarray:
         side = {"L": "left_", "R": "right_"}.get(bone.rpartition(".")[2], "")
         joint = joint if joint in JOINT_NAMES else side + joint
         weights[:, JOINT_NAMES.index(joint)] += weight
-    edges = np.concatenate([assets.faces[:, [0, 1]], assets.faces[:, [1, 2]],
-                            assets.faces[:, [2, 0]]])  # fmt: skip
+    edges = np.concatenate(
+        [assets.faces[:, [0, 1]], assets.faces[:, [1, 2]], assets.faces[:, [2, 0]]]
+    )
     degree = np.bincount(edges[:, 0], minlength=len(weights))[:, None]
     for _ in range(SMOOTHING):
         around = np.zeros_like(weights)
         np.add.at(around, edges[:, 0], weights[edges[:, 1]])
         weights = (weights + around / degree) / 2
     weights = (weights + weights[mirror][:, MIRROR]) / 2
-    # By value, not by rank: of a pair of sides that tie, both stay or both go.
+    # The four largest stay. Of two equal ones at the limit, of a left and a right side, both go:
+    # the weights must stay symmetric.
     weights[weights <= np.sort(weights, axis=1)[:, [-5]]] = 0
     return weights / weights.sum(1, keepdims=True)
 
@@ -168,7 +194,7 @@ def _shortest(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _joint_regressor(assets: MakeHuman, adults: _Adults) -> np.ndarray:
-    """[24, V]: each joint as a weighted mean of surface points around it, fitted to the adults."""
+    """Each joint as a weighted mean of surface points around it [24, V], fitted to the adults."""
     mirror = assets.mirror[: assets.body_size]
     template, joints = adults.vertices.mean(0), adults.joints.mean(0)
     rows = np.zeros((NUM_JOINTS, len(template)))
@@ -192,7 +218,7 @@ def _joint_regressor(assets: MakeHuman, adults: _Adults) -> np.ndarray:
 def _pose_directions(
     assets: MakeHuman, template: np.ndarray, joints: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """[V, 3, 207]: what linear skinning lacks of dual quaternion skinning, joint by joint."""
+    """Pose correctives [V, 3, 207]: dual quaternion less linear skinning, joint by joint."""
     mirror = assets.mirror[: assets.body_size]
     out = np.zeros((len(template), 3, NUM_JOINTS - 1, 9))
     for j in range(1, NUM_JOINTS):

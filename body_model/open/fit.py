@@ -3,16 +3,20 @@
 import functools
 
 import numpy as np
+from jaxtyping import Float, Integer
 
 CORRECTED = 0.8  # of the difference between the two ways of skinning: all of it bulges
 
 
-def principal_directions(vertices: np.ndarray, faces: np.ndarray, count: int) -> np.ndarray:
-    """Principal components of a population, each scaled by its standard deviation.
+def principal_directions(
+    vertices: Float[np.ndarray, "N V 3"], faces: Integer[np.ndarray, "F 3"], count: int
+) -> Float[np.ndarray, "V 3 B"]:
+    """Finds the principal components of a population, each scaled by its standard deviation.
 
     Args:
         vertices: [N, V, 3] metres.
         faces: [F, 3]; a component's sign is such that it enlarges the volume.
+        count: components to keep.
     Returns:
         [V, 3, count]: coefficients of the population then have mean 0 and variance 1.
     """
@@ -29,14 +33,16 @@ def principal_directions(vertices: np.ndarray, faces: np.ndarray, count: int) ->
     return directions * np.where(growth < 0, -1, 1)
 
 
-def convex_regression(offsets: np.ndarray, ridge: float = 1e-2) -> np.ndarray:
-    """The weighted mean of points that stays nearest to a target.
+def convex_regression(
+    offsets: Float[np.ndarray, "E M"], ridge: float = 1e-2
+) -> Float[np.ndarray, " M"]:
+    """Finds the weighted mean of points that stays nearest to a target.
 
     Least squares over non-negative weights that sum to 1, by the active-set method of Lawson and
     Hanson ("Solving Least Squares Problems", chapter 23).
 
     Args:
-        offsets: [E, M] in each equation, how far each of the M points is from the target.
+        offsets: [E, M] distance of each of the M points from the target, in each equation.
         ridge: pull towards equal weights, in units of the mean squared offset.
     Returns:
         [M] weights.
@@ -65,8 +71,8 @@ def convex_regression(offsets: np.ndarray, ridge: float = 1e-2) -> np.ndarray:
     return weights / weights.sum()
 
 
-def corrective_maps(share: np.ndarray) -> np.ndarray:
-    """Linear pose correctives that bring linear skinning near dual quaternion skinning.
+def corrective_maps(share: Float[np.ndarray, " V"]) -> Float[np.ndarray, "V 9 3 3"]:
+    """Finds linear pose correctives that bring linear skinning near dual quaternion skinning.
 
     Where a joint turns by R about its centre, a vertex whose bones below the joint weigh s moves
     by I + s (R - I) under linear skinning and by the rotation R_s of the blended quaternion under
@@ -87,7 +93,7 @@ def corrective_maps(share: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _corrective_table() -> np.ndarray:
-    """[41, 9, 9]: the maps for weights from 0 to 1."""
+    """The maps for weights from 0 to 1, [41, 9, 9]."""
     rng = np.random.default_rng(0)
     axes = rng.standard_normal((256, 3))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)

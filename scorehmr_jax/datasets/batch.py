@@ -10,8 +10,5 @@ class TrainingBatch:
     """Poses to learn, and what they are conditioned on."""
 
     x_0: Float[Array, "B D"]  # 144 of pose in 6D, then 10 of shape in [-1, 1] where it is modelled
-    # Standardised condition, in any precision: as it lies in memory. None without one.
+    # Standardised, in the precision in which they lie in memory; None without a condition.
     features: Float[Array, "B F"] | None
-
-
-Batch = TrainingBatch  # the former name

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from body_model.files import building, folder_exists, local_path, put_folder
+from body_model.files import local_path
+from body_model.folders import building, folder_exists, put_folder
 from scorehmr_jax.datasets.amass import Amass
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
@@ -33,7 +34,7 @@ class Given:
     fps: float | None = None  # frames per second that are taken from AMASS; 10
     clip_fps: float | None = None  # frame rate of AMASS's clips that hold none
     drop_bad: bool = False  # leave out samples with NaN, which are an error otherwise
-    accept_statistics: bool = False  # that seem wrong, which is an error otherwise
+    accept_statistics: bool = False  # take those that seem to be of other features
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -41,7 +42,7 @@ class Given:
                 object.__setattr__(self, each.name, local_path(getattr(self, each.name)))
 
 
-_OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from Given's names
+_OPTIONS = {"statistics": "stats", "name": "set-name"}  # where they differ from the fields of Given
 # Options that each set has a use for.
 _TAKEN = {
     "own": ("name", "statistics", "accept_statistics", "drop_bad"),

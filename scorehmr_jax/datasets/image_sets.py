@@ -21,8 +21,6 @@ from scorehmr_jax.datasets.samples import (
     axis_angle_to_x,
     bad_rows,
     matrices_to_x,
-    refuse_degrees,
-    turned_far,
 )
 from scorehmr_jax.datasets.statistics import (
     Moments,
@@ -35,7 +33,7 @@ from scorehmr_jax.formats.features import BACKBONES
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, read_tables
-from scorehmr_jax.units import not_rotations
+from scorehmr_jax.units import check_axis_angle, check_betas, not_rotations
 
 # Names of the annotations of each data set in the released layout, by the fits that they hold.
 FILES = {
@@ -163,11 +161,8 @@ class ImageSet(SampleReader):
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
             betas = np.where(known[:, None], betas, 0)
         has_pose = self._mask("has_body_pose")
-        refuse_degrees(
-            int((turned_far(pose) & has_pose).sum()),
-            int(has_pose.sum()),
-            f"{self.where}, body_pose",
-        )
+        check_axis_angle(pose[has_pose], f"{self.where}, body_pose")
+        check_betas(betas[has_pose], f"{self.where}, betas")
         names = as_text(self.fits["imgname"].reshape(-1))
         statistics, moments, start = self.statistics, Moments(), 0
         for features, estimate in self._beside():

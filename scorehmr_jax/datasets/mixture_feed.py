@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Real
 from numpy.typing import DTypeLike
 
 from body_model.pytree import Array
@@ -33,7 +33,8 @@ class MixtureFeed:
     sets: tuple[RecordSet, ...]
     weights: tuple[float, ...]
     condition: str = "features"  # contents of a batch's features: features, estimate or none
-    betas_range: tuple[np.ndarray, np.ndarray] | None = None  # [10] each, for a prior with shape
+    # Least and greatest shape numbers, for a prior with shape.
+    betas_range: tuple[Real[np.ndarray, " 10"], Real[np.ndarray, " 10"]] | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self.sets))

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from body_model.files import open_npz
+from body_model.files import open_npz, read_npz
 from scorehmr_jax.datasets.folders import OddFile
-from scorehmr_jax.datasets.samples import as_float32, refuse_degrees, turned_far
+from scorehmr_jax.datasets.samples import as_float32
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.tables import Table
+from scorehmr_jax.units import check_betas, refuse_degrees, turned_far
 
-SAME = ("betas", "features", "pred_pose")  # all files of a folder have them, or none
+SAME = ("betas", "features", "pred_pose")  # either all files of a folder have such a key, or none
 KEYS = ("body_pose", *SAME, "has_body_pose", "has_betas", "imgname")
 EMPTY = "files without rows"
 
@@ -102,16 +103,21 @@ def refuse_copy(path: Path, contents: dict[Any, Path]) -> None:
         raise OddFile("files that are there twice", f"{path}: holds the arrays of {first}")
 
 
-def refuse_far_turns(path: Path) -> None:
-    """Refuses a file of poses that can hardly be in radians.
+def check_units(path: Path, table: Table) -> None:
+    """Refuses a file of poses in degrees, or of shape numbers that belong to no person.
 
+    Args:
+        path: of the file, which is gone through.
+        table: its shapes.
     Raises:
-        ValueError: naming it.
+        ValueError: naming it and the key.
     """
     far = rows = 0
     for (pose,) in iterate(path, ["body_pose"]):
         far, rows = far + int(turned_far(as_float32(pose)).sum()), rows + len(pose)
     refuse_degrees(far, rows, f"{path}, body_pose")
+    if "betas" in table:
+        check_betas(as_float32(read_npz(path, ["betas"])["betas"]), f"{path}, betas")
 
 
 def warn_of_unread(folder: Path, tables: Mapping[Path, Table]) -> None:

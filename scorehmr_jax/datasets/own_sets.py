@@ -25,9 +25,9 @@ from scorehmr_jax.datasets.own_files import (
     EMPTY,
     KEYS,
     check_keys,
+    check_units,
     own_shapes,
     refuse_copy,
-    refuse_far_turns,
     usual_table,
     warn_of_unread,
 )
@@ -89,7 +89,7 @@ class OwnSet(SampleReader):
             with leaving_out(path, self.dropped, odd):
                 check_keys(path, table, usual)
                 refuse_copy(path, contents)
-                refuse_far_turns(path)
+                check_units(path, table)
                 good[path] = table
         if not good:
             raise ValueError(f"{self.folder}: no file can be used: {summary(odd)}")

@@ -11,11 +11,12 @@ import ml_dtypes
 import numpy as np
 from jaxtyping import Float, Int
 
-from body_model.files import is_superseded, local_path
+from body_model.files import local_path
+from body_model.folders import is_superseded
 from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
-_ROWS = 512  # read at once where all are read
+_ROWS = 512  # samples that `read_all` reads at once
 
 
 def column_dtype(name: str) -> np.dtype:
@@ -159,7 +160,7 @@ def _columns(
             found = tf_example_pb2.Example.FromString(record).features.feature
             for key, values in raw.items():
                 values.append(found[key].bytes_list.value[0])
-        # One copy for all records, not one for each.
+        # Joined first, so that the bytes are copied once and not record by record.
         return {
             key: np.frombuffer(b"".join(values), column_dtype(key)).reshape(
                 len(records), widths[key]

@@ -16,10 +16,6 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.prior import rotations_to_x
 
 _ROWS = 1024  # samples that are converted at once
-# Fits in radians turn a joint by more than two full circles only where they went astray, which a
-# few may.
-_FAR = 4 * np.pi
-_FEW = 0.05
 
 
 @dataclass(frozen=True)
@@ -119,26 +115,3 @@ def as_float32(values: Num[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
 def as_text(names: Shaped[np.ndarray, " N"]) -> Shaped[np.ndarray, " N"]:
     """Converts names to text, also where a file has them as bytes."""
     return np.array([n.decode() if isinstance(n, bytes) else str(n) for n in names], str)
-
-
-def turned_far(pose: Float[np.ndarray, "N ..."]) -> Bool[np.ndarray, " N"]:
-    """Finds the rows of axis-angle, [N, 72] or [N, 24, 3], that can hardly be in radians."""
-    angles = np.linalg.norm(pose.reshape(len(pose), 24, 3), axis=-1)
-    return ((angles > _FAR) & np.isfinite(angles)).any(axis=1)
-
-
-def refuse_degrees(far: int, rows: int, where: str) -> None:
-    """Refuses poses of which too many are `turned_far`.
-
-    Args:
-        far: poses that are.
-        rows: poses in all.
-        where: their name for the message.
-    Raises:
-        ValueError: naming the file.
-    """
-    if far > _FEW * rows:
-        raise ValueError(
-            f"{where}: a joint turns by more than 4 pi in {far} of {rows} poses; expected "
-            "axis-angle in radians, found degrees or no axis-angle"
-        )

@@ -160,7 +160,7 @@ def _group(
         [_joints_3d(table, key, (n, k, 4), dtype) for key, k in _KEYPOINTS_3D], axis=1
     )
     true[:, _UNTRUSTED_3D, 3] = 0
-    known = [table.optional(key, (n,), dtype) > 0 for key in ("has_body_pose", "has_betas")]
+    known = [_known(table, key, n) for key in ("body_pose", "betas")]
     pose = table.optional("body_pose", (n, 72), dtype).reshape(n, 24, 3)
     betas = table.optional("betas", (n, 10), dtype)
     units.check_axis_angle(pose[known[0]], f"{table.where}: body_pose")
@@ -190,6 +190,17 @@ def _group(
         has_body=known[0] & known[1],
         camera=camera,
     )
+
+
+def _known(table: Table, key: str, n: int) -> Bool[np.ndarray, " N"]:
+    """Returns which rows of a column of truths hold one, as the column before it says."""
+    if key in table and f"has_{key}" not in table:
+        warnings.warn(
+            f"{table.where}: {key} without has_{key}: taken as unknown; expected has_{key} [N], "
+            f"above 0 where {key} is true",
+            stacklevel=4,
+        )
+    return table.optional(f"has_{key}", (n,), np.float32) > 0
 
 
 def _keypoints_2d(

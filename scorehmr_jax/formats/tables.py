@@ -23,7 +23,7 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self.columns
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> np.ndarray:
         """Returns a column as a numpy array.
 
         Raises:
@@ -51,7 +51,7 @@ class Table:
             raise ValueError(f"{self.where}: {key} holds {value.dtype}; expected numbers")
         return value
 
-    def array(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    def array(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Returns a copy of a column of numbers, and warns of rows that are not finite.
 
         Args:
@@ -65,7 +65,7 @@ class Table:
         self.warn_of_rows(key, value)
         return value
 
-    def unchecked(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    def unchecked(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Returns the same as `array` without a look at the numbers."""
         value = self.numbers(key)
         if value.shape != shape:
@@ -86,7 +86,7 @@ class Table:
                 stacklevel=3,
             )
 
-    def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> Any:
+    def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Returns the same as `array`, or zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
 

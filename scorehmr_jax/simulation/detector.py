@@ -91,14 +91,15 @@ def simulate_detections(
         )
     )
 
-    order = jnp.broadcast_to(jnp.arange(number), (count, number))
+    itself = np.arange(number)[None]
+    order = jnp.broadcast_to(itself, (count, number))
     is_swapped = jnp.zeros((count, number), bool)
     for i, part in enumerate(_PARTS):
         left, right = limbs["left", part], limbs["right", part]
-        other = np.arange(number)
-        other[left], other[right] = right, left
+        other = itself.copy()
+        other[:, left], other[:, right] = right, left
         order = jnp.where(swapped[:, i, None], other, order)
-        is_swapped |= swapped[:, i, None] & (other != np.arange(number))
+        is_swapped |= swapped[:, i, None] & (other != itself)
     for i, members in enumerate(limbs.values()):
         missing = missing.at[:, members].set(missing[:, members] | hidden[:, i, None])
 
@@ -106,7 +107,7 @@ def simulate_detections(
     error = sigma[..., None] * smooth(key_error, xy.shape, jitter=detector.jitter)
     taken = jnp.take_along_axis(xy, order[..., None], axis=1)
     scale = pixels_per_metre[:, None, None]
-    found = taken + scale * (error + _offsets(detector_seed, number, detector.offset))
+    found = taken + scale * (error + _offsets(detector_seed, number, detector.offset)[None])
 
     wrong = jnp.sqrt(jnp.square(error).sum(-1))
     confidence = 0.95 / (1 + jnp.square(wrong / detector.tolerance))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key, Real, Shaped
 
-from body_model.io import read_npz
+from body_model.files import read_npz
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.types import Array, Number
@@ -121,8 +121,8 @@ def mirror(pose_6d: Float[Array, "*N 144"]) -> Float[Array, "*N 144"]:
         [..., 144].
     """
     joints = pose_6d.reshape(*pose_6d.shape[:-1], NUM_JOINTS, 6)
-    mirrored = joints[..., np.array(MIRROR), :] * _MIRROR_SIGNS.astype(pose_6d.dtype)
-    return mirrored.reshape(pose_6d.shape)
+    signs = jnp.broadcast_to(_MIRROR_SIGNS.astype(pose_6d.dtype), joints.shape)
+    return (joints[..., np.array(MIRROR), :] * signs).reshape(pose_6d.shape)
 
 
 def jitter(
@@ -184,11 +184,21 @@ def camera_rotations(
     tilt = jax.random.uniform(key_pitch, shape, minval=low, maxval=high)
     tip = jax.random.normal(key_roll, shape) * np.deg2rad(roll)
 
-    def about(axis: int, angle: Array) -> Array:
-        return axis_angle_to_matrix(angle[..., None] * np.eye(3)[axis])
-
     with jax.default_matmul_precision("float32"):
-        return about(2, tip) @ about(0, np.pi + tilt) @ about(1, yaw)
+        return turn_about(2, tip) @ turn_about(0, np.pi + tilt) @ turn_about(1, yaw)
+
+
+def turn_about(axis: int, angle: Float[Array, "*N"]) -> Float[Array, "*N 3 3"]:
+    """Makes rotations about a coordinate axis.
+
+    Args:
+        axis: 0, 1 or 2.
+        angle: [...] radians.
+    Returns:
+        [..., 3, 3].
+    """
+    along = jnp.broadcast_to(np.eye(3, dtype=angle.dtype)[axis], (*angle.shape, 3))
+    return axis_angle_to_matrix(angle[..., None] * along)
 
 
 def augment(key: Key[Array, ""], pose_6d: Float[Array, "N 144"]) -> Float[Array, "N 144"]:

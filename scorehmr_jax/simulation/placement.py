@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key
 
-from body_model.rotations import axis_angle_to_matrix
 from body_model.skeleton import Skeleton
 from scorehmr_jax.simulation.clip_noise import clip_starts, per_clip
+from scorehmr_jax.simulation.mocap import turn_about
 from scorehmr_jax.types import Array, Camera
 
 # Image sizes that cameras and phones record, (width, height) in pixels.
@@ -73,15 +73,15 @@ def place_before_camera(
     person = draw(keys[2], config.size) * jnp.sqrt(size.prod(-1))
     pitch = draw(keys[3], (np.deg2rad(config.pitch[0]), np.deg2rad(config.pitch[1])))
     roll = np.deg2rad(config.roll) * jax.random.normal(keys[4], (count,), dtype)
-    shift = jnp.asarray(config.shift, dtype) * jax.random.normal(keys[5], (count, 2), dtype)
+    shift = jax.random.normal(keys[5], (count, 2), dtype) * jnp.asarray([config.shift], dtype)
     if yaw is None:
         yaw = draw(keys[6], (-np.pi, np.pi))
     aim = per_clip(shift, clip_index) * size / focal[:, None]
     with jax.default_matmul_precision("float32"):
-        roll, pitch, yaw = _turn(per_clip(roll, clip_index), 2), _turn(pitch, 0), _turn(yaw, 1)
-        rotation = roll @ pitch @ jnp.asarray(_Y_DOWN, dtype) @ yaw
+        tip, tilt = turn_about(2, per_clip(roll, clip_index)), turn_about(0, pitch)
+        rotation = tip @ tilt @ jnp.asarray(_Y_DOWN[None], dtype) @ turn_about(1, yaw)
         root = rotation @ pose[:, 0]
-        rest_pelvis = skeleton.rest[:3, 0] + betas @ skeleton.rest[:3, 1:].T
+        rest_pelvis = skeleton.rest[None, :3, 0] + betas @ skeleton.rest[:3, 1:].T
         pelvis = rest_pelvis + translation
         middle, extent = _path(pelvis, clip_index)
         moved = jnp.einsum("nij,nj->ni", rotation, pelvis - middle)
@@ -113,18 +113,13 @@ def place_before_cameras(
     count = pose.shape[0]
     first = jax.random.uniform(key_first, (count, 1), pose.dtype, -np.pi, np.pi)
     spacing = 2 * np.pi / views
-    yaw = first + spacing * jnp.arange(views)
+    yaw = first + spacing * jnp.arange(views, dtype=pose.dtype)[None]
     yaw = yaw + spacing * jax.random.uniform(key_spread, yaw.shape, pose.dtype, -0.2, 0.2)
     pose, betas, translation = (jnp.repeat(a, views, axis=0) for a in (pose, betas, translation))
     pose, translation, camera = place_before_camera(
         key_camera, skeleton, pose, betas, translation, yaw=yaw.reshape(-1), config=config
     )
     return pose, betas, translation, camera
-
-
-def _turn(angle: Float[Array, " N"], axis: int) -> Float[Array, "N 3 3"]:
-    """Makes rotations about a coordinate axis."""
-    return axis_angle_to_matrix(angle[:, None] * jnp.eye(3, dtype=angle.dtype)[axis])
 
 
 def _path(

@@ -106,16 +106,18 @@ def simulate_estimates(
         jitter=regressor.jitter,
     )
 
+    mobility = jnp.asarray(_MOBILITY_OF_JOINT, dtype)[None, :, None]
+
     @jax.vmap  # both at once: the compiler makes half as much code
     def corrupted(key: Array, sigma: Array) -> Array:
         common, own = jnp.split(noise(key, (count, len(_LIMBS) + 24, 3)), [len(_LIMBS)], axis=1)
         share = regressor.limb_correlation
         error = jnp.sqrt(share) * common[:, _LIMB_OF_JOINT] + jnp.sqrt(1 - share) * own
-        turn = axis_angle_to_matrix(jnp.asarray(sigma * _MOBILITY_OF_JOINT[:, None] * error, dtype))
+        turn = axis_angle_to_matrix((sigma * mobility * error).astype(dtype))
         with jax.default_matmul_precision("float32"):
             return turn @ pose
 
-    sizes = jnp.stack([regressor.image_rotation, regressor.rotation])
+    sizes = jnp.stack([regressor.image_rotation, regressor.rotation]).astype(dtype)
     imaged, start = corrupted(keys[:2], sizes)
     seen = project(skeleton(imaged, betas, translation), camera)
     betas = betas + regressor.betas * noise(keys[2], betas.shape).astype(dtype)
@@ -158,7 +160,9 @@ def _fit(
         return (x, first, second), None
 
     zeros = jax.tree.map(jnp.zeros_like, start)
-    (x, _, _), _ = jax.lax.scan(step, (start, zeros, zeros), jnp.arange(regressor.steps))
+    (x, _, _), _ = jax.lax.scan(
+        step, (start, zeros, zeros), jnp.arange(regressor.steps, dtype=pose.dtype)
+    )
     return body(x)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Key
 
 from body_model import SMPL, Skeleton, open_body
-from body_model.io import write_npz
+from body_model.files import write_npz
 from body_model.pytree import pytree
 from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.camera import pinhole, project

@@ -129,7 +129,8 @@ def _find(tree: Any, name: str) -> Any:
 def _description(run: dict[str, Any]) -> dict[str, Any]:
     """Describes the prior of a run, from what `RunStore` keeps beside the weights."""
     config = run["config"]
-    prefix = "denoiser."
-    found = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
-    found |= {k: config[k] for k in ("condition_on", "betas_range") if k in config}
+    found: dict[str, Any] = {}
+    for prefix in ("denoiser.", "network."):  # the former is that of earlier versions
+        found |= {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
+    found |= {k: config[k] for k in ("network", "condition_on", "betas_range") if k in config}
     return found | {k: run[k] for k in ("written_by",) if k in run}

@@ -1,25 +1,24 @@
-"""What a run reports: one JSON object per line, on request also for TensorBoard."""
+"""Log of a run: one JSON object per line, on request also for TensorBoard."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from body_model.files import write_text
 from scorehmr_jax import cluster
 
 
 class Log:
-    """The log of a run, whether interrupted or not: every step at most once, in order.
+    """Writes the log of a run, with every step once and in order, also if it is interrupted.
 
     Args:
-        workdir: the run's folder. Lines of its log.jsonl beyond `done`, and broken ones, are
-            dropped.
+        workdir: the run's folder. Lines of its log.jsonl of later steps than `done`, and broken
+            ones, are removed.
         done: steps that the run has behind it.
-        total: steps in all; a progress bar shows them where somebody watches.
-        tensorboard: also write for TensorBoard, which needs tensorboardX.
+        total: steps in all, for a progress bar on terminals.
+        tensorboard: write for TensorBoard as well, which needs tensorboardX.
     Raises:
         ValueError: if tensorboardX is wanted and absent.
     """
@@ -34,9 +33,7 @@ class Log:
         if not self._main:
             return
         kept = [line for line in _lines(self._path) if _step(line) <= done]
-        part = self._path.with_name(f"{self._path.name}.part")
-        part.write_text("".join(f"{line}\n" for line in kept))
-        os.replace(part, self._path)
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
         if tensorboard:
             self._board = _board(workdir / "tensorboard", done)
         if total is not None:
@@ -45,17 +42,14 @@ class Log:
     def __enter__(self) -> "Log":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
         if self._bar is not None:
             self._bar.close()
 
     def write(self, record: Mapping[str, float]) -> None:
-        """Adds a record, which has a `step`; of several processes, only the first one's."""
+        """Adds a record with a `step`; of several processes, only the first one writes."""
         if not self._main:
             return
         line = json.dumps(dict(record))
@@ -86,12 +80,12 @@ def _step(line: str) -> float:
 
 
 def _tag(name: str) -> str:
-    """TensorBoard groups by what stands before the slash."""
+    """Name for TensorBoard, which groups figures by the part before the slash."""
     return name.replace("val_", "val/", 1) if name.startswith("val_") else f"train/{name}"
 
 
 def _bar(done: int, total: int) -> Any:
-    """On a terminal, and where tqdm is installed."""
+    """Makes a progress bar, on a terminal and if tqdm is installed."""
     if not sys.stderr.isatty():
         return None
     try:
@@ -108,5 +102,5 @@ def _board(folder: Path, done: int) -> Any:
         raise ValueError(
             "TensorBoard's files need tensorboardX: pip install 'scorehmr-jax[train]'"
         ) from None
-    # A resumed run hides what an earlier one logged beyond its checkpoint.
+    # Hides what was logged after the checkpoint that a resumed run goes on from.
     return SummaryWriter(str(folder), purge_step=done + 1 if done else None)

@@ -1,4 +1,4 @@
-"""Many training steps as one program, on one device or on all of a `Layout`."""
+"""Runs many training steps as one program, on one device or on all of a `Placement`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,15 +7,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int, Key
 
-from scorehmr_jax.datasets.batch import Batch
-from scorehmr_jax.training.layout import Layout
+from body_model.pytree import Array
+from scorehmr_jax.datasets.batch import TrainingBatch
+from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.step import Metrics, TrainState
-from scorehmr_jax.types import Array
 
 _AT_ONCE = 16  # batches of a stream that go to the devices together, at most
 
-Run = Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]]
+# (state, data or batches, key) -> (state, metrics of every step)
+Run = Callable[[TrainState, Any, Key[Array, ""]], tuple[TrainState, Metrics]]
+# (key, number of the step, data) -> batch
+Draw = Callable[[Key[Array, ""], Int[Array, ""], Any], TrainingBatch]
 
 
 @dataclass(frozen=True)
@@ -23,41 +27,42 @@ class Resident:
     """Data that lies on the devices, the same for every process."""
 
     data: Any  # arrays
-    draw: Callable[[Array, Array, Any], Batch]  # (key, step, data) -> the whole batch
+    draw: Draw  # the whole batch
 
 
 @dataclass(frozen=True)
 class Stream:
     """Data that comes batch by batch."""
 
-    # From so many batches on: this process's rows of each, as numpy arrays. Its first batch
-    # depends on that number alone, which is all that a checkpoint holds of a stream.
-    batches: Callable[[int], Iterator[Batch]]
+    # Yields this process's rows of each batch, as numpy arrays, from a number of batches on. They
+    # must depend on that number alone, for it is all that a checkpoint keeps of a stream.
+    batches: Callable[[int], Iterator[TrainingBatch]]
 
 
 def make_run(
-    step: Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]],
-    draw: Callable[[Array, Array, Any], Batch],
+    step: Callable[[TrainState, TrainingBatch, Key[Array, ""]], tuple[TrainState, Metrics]],
+    draw: Draw,
     length: int,
-    layout: Layout | None = None,
+    placement: Placement | None = None,
 ) -> Run:
-    """Steps on data that stays on the devices.
+    """Makes a program of steps on data that stays on the devices.
 
     Args:
         step: from `make_step`.
-        draw: (key, step, data) -> Batch, of a key of its own in every step, and the step's number.
+        draw: takes a batch from the data; its key is another in every step.
         length: steps per call.
-        layout: where the state lies and how batches are split; None: all on one device.
+        placement: of the state and the batches; None: all on one device.
     Returns:
         A jitted function (state, data, key) -> (state, metrics [length]); it takes over the
-        state's buffers. What it draws depends on the key and on the number of the step alone,
-        so a run that is resumed goes on as if it had not been interrupted.
+        state's buffers. It draws from the key and the number of the step alone, so that a run
+        that is resumed goes on as if it had not been interrupted.
     """
 
     def run(state: TrainState, data: Any, key: Array) -> tuple[TrainState, Metrics]:
         def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             key_data, key_step = _keys(key, state)
-            return _laid(step, layout)(state, draw(key_data, state.step, data), key_step)
+            batch = draw(key_data, state.step, data)
+            return _placed(step, placement)(state, batch, key_step)
 
         return jax.lax.scan(body, state, None, length)
 
@@ -65,14 +70,14 @@ def make_run(
 
 
 def make_stream_run(
-    step: Callable[[TrainState, Any, Array], tuple[TrainState, Metrics]],
-    layout: Layout | None = None,
+    step: Callable[[TrainState, Any, Key[Array, ""]], tuple[TrainState, Metrics]],
+    placement: Placement | None = None,
 ) -> Run:
-    """Steps on batches that come from outside.
+    """Makes a program of steps on batches that come from outside.
 
     Args:
         step: from `make_step`, or a function of another kind of batch.
-        layout: as for `make_run`.
+        placement: as for `make_run`.
     Returns:
         A jitted function (state, batches, key) -> (state, metrics [S]), of batches whose arrays
         have a leading axis of S steps. It takes over the state's buffers. From one key, a step
@@ -81,7 +86,7 @@ def make_stream_run(
 
     def run(state: TrainState, batches: Any, key: Array) -> tuple[TrainState, Metrics]:
         def body(state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-            return _laid(step, layout)(state, batch, _keys(key, state)[1])
+            return _placed(step, placement)(state, batch, _keys(key, state)[1])
 
         return jax.lax.scan(body, state, batches)
 
@@ -89,20 +94,26 @@ def make_stream_run(
 
 
 def make_advance(
-    source: Resident | Stream, step: Callable[..., tuple[TrainState, Metrics]], layout: Layout
-) -> Callable[[TrainState, Array, int], tuple[TrainState, Metrics]]:
-    """A function (state, key, length) -> (state, metrics [length]) that trains on a source."""
+    source: Resident | Stream, step: Callable[..., tuple[TrainState, Metrics]], placement: Placement
+) -> Callable[[TrainState, Key[Array, ""], int], tuple[TrainState, Metrics]]:
+    """Makes a function (state, key, length) -> (state, metrics [length]) that trains on data.
+
+    Args:
+        source: of the data.
+        step: from `make_step`.
+        placement: of the run.
+    """
     if isinstance(source, Resident):
-        data, programs = layout.put(source.data), {}
+        data, programs = placement.put(source.data), {}
 
         def advance(state: TrainState, key: Array, length: int) -> tuple[TrainState, Metrics]:
             if length not in programs:
-                programs[length] = make_run(step, source.draw, length, layout)
+                programs[length] = make_run(step, source.draw, length, placement)
             return programs[length](state, data, key)
 
         return advance
-    run = make_stream_run(step, layout)
-    batches: Iterator[Batch] | None = None
+    run = make_stream_run(step, placement)
+    batches: Iterator[TrainingBatch] | None = None
 
     def advance_stream(state: TrainState, key: Array, length: int) -> tuple[TrainState, Metrics]:
         nonlocal batches
@@ -118,10 +129,10 @@ def make_advance(
                     f"the stream ended at step {done + found}: expected {length - found} more"
                 )
             stack = jax.tree.map(lambda *rows: np.stack(rows), *taken)
-            # The devices have one part to work on while the next is read, and no more: a host
-            # that ran ahead would fill the memory.
+            # While one part is worked on, the next is read, but no more: the host must not run
+            # ahead and fill the memory.
             jax.block_until_ready(parts[-2:-1])
-            state, metrics = run(state, layout.put_rows(stack, axis=1), key)
+            state, metrics = run(state, placement.put_rows(stack, axis=1), key)
             parts.append(metrics)
         return state, jax.tree.map(lambda *each: np.concatenate(each), *parts)
 
@@ -129,21 +140,20 @@ def make_advance(
 
 
 def _keys(key: Array, state: TrainState) -> tuple[Array, Array]:
-    """What the step of this state draws data and noise from."""
+    """Keys from which the step of this state draws its data and its noise."""
     key_data, key_step = jax.random.split(jax.random.fold_in(key, state.step))
     return key_data, key_step
 
 
-def _laid(step: Callable[..., Any], layout: Layout | None) -> Callable[..., Any]:
-    """The step, its batch split over the devices and its state left where it lies."""
-    if layout is None:
+def _placed(step: Callable[..., Any], placement: Placement | None) -> Callable[..., Any]:
+    """Splits the batch of a step over the devices, and keeps the state in its place."""
+    if placement is None:
         return step
 
-    def laid(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
-        batch = jax.lax.with_sharding_constraint(batch, layout.rows())
+    def placed(state: TrainState, batch: Any, key: Array) -> tuple[TrainState, Metrics]:
+        batch = jax.lax.with_sharding_constraint(batch, placement.rows())
         state, metrics = step(state, batch, key)
-        return jax.lax.with_sharding_constraint(
-            (state, metrics), (layout.state(state), jax.tree.map(lambda _: layout.whole, metrics))
-        )
+        places = placement.state(state), jax.tree.map(lambda _: placement.whole, metrics)
+        return jax.lax.with_sharding_constraint((state, metrics), places)
 
-    return laid
+    return placed

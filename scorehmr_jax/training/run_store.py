@@ -1,49 +1,57 @@
-"""The checkpoints of a run: written beside the training, whole or not at all, kept and resumed.
+"""Checkpoints of a run: written while it trains, whole or not at all, kept and resumed.
 
 A run's folder holds `checkpoints/<step>/`, each an Orbax checkpoint of three items: `train`
-(weights, optimiser, step), `ema` (the averaged weights, what one uses), `run` (configuration, PRNG
-key). What a run draws depends on the key and the step alone, so there is no other data position.
-Arrays are saved from, and restored to, any number of devices and processes.
+(weights, optimiser, step), `ema` (the averaged weights, for use), `run` (configuration, PRNG key,
+versions of the software). A run draws from the key and the step alone, so that its position in the
+data needs no saving. Arrays are saved from, and restored to, any number of devices and processes.
 """
 
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Key
 
+from body_model.files import local_path
+from body_model.pytree import Array
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.training.step import TrainState
-from scorehmr_jax.types import Array
 
 
 class RunStore:
-    """The checkpoints of one run.
+    """Keeps the checkpoints of one run.
 
     Args:
         workdir: the run's folder.
-        config: the run's configuration, flat, of what JSON can hold.
-        keep: how many of the last checkpoints are kept.
-        best: name of the metric whose least value so far marks a checkpoint to keep beside them.
+        config: the run's configuration: names and values, such as JSON can hold.
+        keep: number of the last checkpoints that are kept.
+        best: name of a metric; the checkpoint with its least value is kept beside them.
+        renamed: changes a saved configuration to the names that fields have today.
     Raises:
         ValueError: if the folder cannot be written.
     """
 
     def __init__(
-        self, workdir: str | Path, config: Mapping[str, Any], keep: int = 3, best: str | None = None
+        self,
+        workdir: str | Path,
+        config: Mapping[str, Any],
+        keep: int = 3,
+        best: str | None = None,
+        renamed: Callable[[dict[str, Any]], dict[str, Any]] = lambda saved: saved,
     ) -> None:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
-        self.directory = Path(workdir).absolute() / "checkpoints"
-        # As it will be read: tuples come back as lists.
+        self.directory = local_path(workdir).absolute() / "checkpoints"
+        # Through JSON, as it will be read: tuples come back as lists.
         self._config = json.loads(json.dumps(dict(config)))
-        self._best = best
+        self._best, self._renamed = best, renamed
 
         def score(metrics: Mapping[str, float]) -> float:
             return metrics[best or ""]
@@ -56,10 +64,10 @@ class RunStore:
             policy = policies.AnyPreservationPolicy([policy, first])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            # Without it the metrics would not be written, and be forgotten by a resumed run.
+            # Without this, metrics are not written, and a resumed run does not know them.
             best_fn=None if best is None else score,
             best_mode="min",
-            # What a killed process had begun to write.
+            # Removes checkpoints that a killed process had begun to write.
             cleanup_tmp_directories=True,
         )
         handlers = {
@@ -82,18 +90,18 @@ class RunStore:
 
     @property
     def last(self) -> int | None:
-        """The step of the newest whole checkpoint."""
+        """Step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
     def save(
-        self, state: TrainState, key: Array, metrics: Mapping[str, float] | None = None
+        self, state: TrainState, key: Key[Array, ""], metrics: Mapping[str, float] | None = None
     ) -> None:
         """Begins to write a checkpoint and returns as soon as the state may change again.
 
         Args:
-            state: with a step that was not saved yet; one that was is left alone.
-            key: the typed PRNG key from which the run draws.
-            metrics: what `best` is looked up in.
+            state: of a step that was not saved yet; nothing is done for one that was.
+            key: PRNG key from which the run draws.
+            metrics: figures by name, the one called `best` among them.
         Raises:
             ValueError: if this checkpoint, or the one before it, could not be written. Those
                 written earlier are intact.
@@ -125,7 +133,7 @@ class RunStore:
             raise self._not_written(error) from error
 
     def wait(self) -> None:
-        """Returns when everything is on disk; raises as `save`."""
+        """Waits until everything is on disk; raises as `save`."""
         try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
@@ -142,18 +150,17 @@ class RunStore:
         )
 
     def resume(
-        self, like: TrainState, key: Array, accept_changes: bool = False
-    ) -> tuple[TrainState, Array] | None:
-        """The newest whole checkpoint, or None if there is none.
+        self, like: TrainState, accept_changes: bool = False
+    ) -> tuple[TrainState, Key[Array, ""]] | None:
+        """Reads the newest whole checkpoint.
 
         A checkpoint that proves damaged is moved aside, with a warning, and the one before taken.
 
         Args:
-            like: arrays or shapes as they shall come, with their shardings.
-            key: a key of the kind that the run uses.
+            like: arrays or shapes of a state, with the shardings that the result shall have.
             accept_changes: go on although the configuration is another than the saved one.
         Returns:
-            The state, and the key that the run drew from.
+            The state, and the key that the run drew from; None if there is no checkpoint.
         Raises:
             ValueError: naming the fields in which the configuration differs; or if no checkpoint
                 can be read.
@@ -165,9 +172,7 @@ class RunStore:
             except Exception as error:
                 self._set_aside(step, error)
                 continue
-            if run["config"].get("condition_on") == "image":  # as older runs call it
-                run["config"]["condition_on"] = "features"
-            changes = differences(run["config"], self._config)
+            changes = differences(self._renamed(run["config"]), self._config)
             if changes and not accept_changes:
                 raise ValueError(
                     f"{self.directory / str(step)}: was saved with another configuration\n  "
@@ -210,7 +215,7 @@ class RunStore:
         return TrainState(train["params"], found["ema"], train["opt_state"], train["step"])
 
     def _shapes(self, step: int) -> dict[str, tuple[int, ...]]:
-        """Of the saved average's arrays, by name."""
+        """Reads the shapes of the saved average's arrays, by name."""
         tree = self._manager.item_metadata(step)["ema"].tree
         leaves, _ = jax.tree_util.tree_flatten_with_path(tree, lambda x: hasattr(x, "shape"))
         return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
@@ -218,7 +223,7 @@ class RunStore:
     def _check_shapes(
         self, step: int, found: Mapping[str, tuple[int, ...]], like: TrainState
     ) -> None:
-        """A network of another size is no damage; only accepted changes get here."""
+        """Refuses weights of another network; they are sound, but cannot be gone on with."""
         leaves, _ = jax.tree_util.tree_flatten_with_path(like.ema)
         expected = {_name(path): tuple(leaf.shape) for path, leaf in leaves}
         for name in sorted(found.keys() | expected.keys()):
@@ -232,7 +237,7 @@ class RunStore:
     def _set_aside(self, step: int, error: Exception) -> None:
         path = self.directory / str(step)
         reason = f"damaged ({type(error).__name__}: {str(error)[:200]})"
-        # With several processes the others may have read it: which state they hold must not differ.
+        # Other processes may have read it without error, and all must hold the same state.
         if jax.process_count() > 1:
             raise ValueError(f"{path}: {reason}; remove it to go on from the one before") from error
         aside = self.directory.parent / f"damaged-{step}"
@@ -243,7 +248,7 @@ class RunStore:
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each field in which two flat configurations differ."""
+    """Names each field in which two configurations differ, with both values; one line for each."""
     names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
     return [f"{n}: saved {saved.get(n, 'nothing')}, now {now.get(n, 'nothing')}" for n in names]
 

@@ -1,4 +1,4 @@
-"""Being told to stop: by SIGTERM, as clusters do some seconds before they kill, or by Ctrl-C."""
+"""Requests to stop: SIGTERM, which clusters send some seconds before they kill, and Ctrl-C."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ EXIT_CODE = os.EX_TEMPFAIL
 
 
 class StopRequest:
-    """Whether to stop at the next chance. The second signal ends the process at once."""
+    """Notes a first signal to stop; the second one ends the process at once."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -33,7 +33,7 @@ class StopRequest:
         signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
-        """Whether any process was asked; all get the same answer, and all have to call."""
+        """Returns True if any process was asked to stop. All processes must call it together."""
         if jax.process_count() == 1:
             return self._asked
         from jax.experimental import multihost_utils

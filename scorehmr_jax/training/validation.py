@@ -1,34 +1,46 @@
-"""What a network is worth on poses it has not seen.
+"""Figures of a network on poses that it was not trained on.
 
-Loss by noise level, DDIM inversion, and for a conditioned one how near its samples come.
+They are the loss by noise level, the error of DDIM inversion and, for a prior with a condition, the
+distance of its samples.
 """
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, Key
 
+from body_model.pytree import Array
 from body_model.skeleton import Skeleton
-from scorehmr_jax.datasets.batch import Batch
+from scorehmr_jax.datasets.batch import TrainingBatch
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.evaluation.metrics import mpjpe, pa_mpjpe
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.training.ema import Params
 from scorehmr_jax.training.step import Noised, noise_loss
-from scorehmr_jax.types import Array
 
-# Refinement runs at levels up to 50 or 100; beyond are whole samples and coarse energies.
+# Refinement runs at levels up to 50 or 100; sampling and energies use those above as well.
 BANDS = ((0, 10), (10, 50), (50, 100), (100, 300), (300, 1000))
 
 
 def band_losses(
-    network: Network, schedule: Schedule, params: Params, batch: Batch, key: Array
-) -> Array:
-    """Mean noise-prediction loss in each of BANDS, [5]; every pose at one level of each band."""
+    network: Network,
+    schedule: Schedule,
+    params: Params,
+    batch: TrainingBatch,
+    key: Key[Array, ""],
+) -> Float[Array, " bands"]:
+    """Computes the mean noise-prediction loss in each of BANDS.
+
+    Args:
+        network, schedule, params: of the prior.
+        batch: poses; each is noised to one level of every band.
+        key: of levels and noise.
+    """
     size = len(batch.x_0)
 
     def one(key: Array, low: Array, high: Array) -> Array:
         key_t, key_noise = jax.random.split(key)
-        # Evenly spread and shuffled: the same levels for every model that is compared.
+        # Evenly spread and shuffled, so that all networks are compared at the same levels.
         t = jax.random.permutation(key_t, low + (jnp.arange(size) * (high - low)) // size)
         noise = jax.random.normal(key_noise, batch.x_0.shape, batch.x_0.dtype)
         noised = Noised(batch.x_0, batch.features, t, noise)
@@ -41,16 +53,22 @@ def band_losses(
 
 
 def inversion_error(
-    network: Network, schedule: Schedule, params: Params, batch: Batch, top: int = 50,
+    network: Network,
+    schedule: Schedule,
+    params: Params,
+    batch: TrainingBatch,
+    top: int = 50,
     stride: int = 2,
-) -> Array:  # fmt: skip
-    """Mean absolute error per number of x_0 after DDIM inversion and unguided sampling back.
+) -> Float[Array, ""]:
+    """Computes the error of DDIM inversion followed by unguided sampling (paper, Algorithm 1).
 
-    Levels 0, stride, ..., top and down again to the latent at level 0 (paper, Algorithm 1 without
-    guidance).
-
+    Args:
+        network, schedule, params: of the prior.
+        batch: poses.
+        top: highest level; levels are 0, stride, ..., top, and back to 0.
+        stride: between two levels.
     Returns:
-        [].
+        Mean absolute difference of a number of x_0.
     """
     prior = Prior(params, schedule, None, network)
     latent = prior.encode(batch.x_0, batch.features, start=top, step=stride)
@@ -59,19 +77,26 @@ def inversion_error(
 
 
 def sample_errors(
-    network: Network, schedule: Schedule, skeleton: Skeleton, samples: int, params: Params,
-    batch: Batch, key: Array,
-) -> dict[str, Array]:  # fmt: skip
-    """How near DDIM samples come to the poses whose features they are given.
-
-    Joints of the mean shape, relative to the root, in millimetres, averaged over the poses.
+    network: Network,
+    schedule: Schedule,
+    skeleton: Skeleton,
+    samples: int,
+    params: Params,
+    batch: TrainingBatch,
+    key: Key[Array, ""],
+) -> dict[str, Float[Array, ""]]:
+    """Computes the distance of DDIM samples from the poses whose features they are given.
 
     Args:
-        skeleton: of the body whose joints are compared; its first is the root.
+        network, schedule, params: of the prior.
+        skeleton: of the body whose joints are compared; its first joint is the root.
         samples: drawn for each pose.
+        batch: poses with features.
+        key: of the samples.
     Returns:
-        `sample_mpjpe` and `sample_pa_mpjpe` of one sample; `best_mpjpe` and `best_pa_mpjpe` of
-        each pose's best of `samples`.
+        Errors of the joints of the mean shape, relative to the root, in millimetres, averaged over
+        the poses: `sample_mpjpe` and `sample_pa_mpjpe` of one sample, `best_mpjpe` and
+        `best_pa_mpjpe` of each pose's best one.
     """
     prior = Prior(params, schedule, None, network)
     drawn = prior.sample(key, batch.features, shape=(samples, len(batch.x_0)))

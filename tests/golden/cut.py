@@ -61,8 +61,12 @@ def cut(golden: Path) -> Iterator[tuple[str, Arrays]]:
 
     def pickled(name: str, groups: int, *keys: str) -> Arrays:
         data = pickle.loads((golden / f"{name}.pkl").read_bytes())[:groups]
-        return {f"{i}/{k}": np.asarray(v) for i, d in enumerate(data)
-                for k, v in d.items() if not keys or k in keys}  # fmt: skip
+        return {
+            f"{i}/{k}": np.asarray(v)
+            for i, d in enumerate(data)
+            for k, v in d.items()
+            if not keys or k in keys
+        }
 
     weights = dict(np.load(golden / WEIGHTS))
     yield WEIGHTS, weights

@@ -1,4 +1,4 @@
-"""Where a run's arrays lie: on one mesh of all devices of all processes, which share each batch.
+"""Placement of a run's arrays on one mesh of all devices of all processes, which share each batch.
 
 The program is the same on one device and on many; the compiler adds the sums over devices.
 """
@@ -11,26 +11,26 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from body_model.pytree import Array
 from scorehmr_jax.training.step import TrainState
-from scorehmr_jax.types import Array
 
 _AXIS = "data"
-# Below this many numbers an array is not worth gathering from many devices.
+# An array of fewer numbers is not worth gathering from many devices.
 _SMALL = 2**14
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The devices of a run, and how its arrays lie on them."""
+class Placement:
+    """The devices of a run, and the way its arrays lie on them."""
 
     mesh: Mesh
-    # Weights, their average and the optimiser's moments in parts, one per device, rather than
-    # whole on each: less memory, more communication.
+    # Split weights, their average and the optimiser's moments over the devices, rather than copy
+    # them to each: less memory, more communication.
     shard_parameters: bool = False
 
     @classmethod
-    def of(cls, devices: Any = None, shard_parameters: bool = False) -> "Layout":
-        """On given devices, or on all that there are."""
+    def of(cls, devices: Any = None, shard_parameters: bool = False) -> "Placement":
+        """Places arrays on given devices, or on all that there are."""
         devices = jax.devices() if devices is None else devices
         auto = (jax.sharding.AxisType.Auto,)
         mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=auto, devices=devices)
@@ -38,19 +38,20 @@ class Layout:
 
     @property
     def devices(self) -> int:
+        """Number of devices."""
         return self.mesh.size
 
     @property
     def whole(self) -> NamedSharding:
-        """A copy on every device."""
+        """Sharding of an array that is copied to every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def rows(self, axis: int = 0) -> NamedSharding:
-        """Equal parts along the axis of the batch."""
+        """Returns the sharding of an array that is split into equal parts along an axis."""
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, _AXIS))
 
     def state(self, shapes: TrainState) -> TrainState:
-        """A sharding for every array of a state."""
+        """Returns a sharding for every array of a state."""
         return jax.tree.map(self._of_parameter, shapes)
 
     def _of_parameter(self, leaf: Any) -> NamedSharding:
@@ -61,39 +62,49 @@ class Layout:
         return self.rows(max(fits, key=lambda axis: leaf.shape[axis])) if fits else self.whole
 
     def make(self, init: Callable[..., TrainState], *args: Any) -> TrainState:
-        """What `init(*args)` gives, made where it shall lie."""
+        """Computes `init(*args)` on the devices on which the state will lie."""
         shardings = self.state(jax.eval_shape(init, *args))
         return jax.jit(init, out_shardings=shardings)(*args)
 
     def put(self, tree: Any) -> Any:
-        """Arrays that every process has, as copies on every device."""
+        """Copies arrays, which every process has, to every device."""
         return jax.tree.map(lambda x: self._global(self.whole, x, np.shape(x)), tree)
 
     def put_rows(self, tree: Any, axis: int = 0) -> Any:
-        """This process's rows of a batch, which together make up the batch in order of process.
+        """Splits a batch over the devices.
 
         Args:
-            tree: arrays with rows along `axis`.
-            axis: 1 for batches of many steps, [S, B, ...].
+            tree: arrays with this process's rows of the batch; those of all processes, one after
+                the other, are the batch.
+            axis: of the rows; 1 for batches of many steps, [S, B, ...].
+        Returns:
+            The arrays of the whole batch.
         """
         return jax.tree.map(lambda x: self._global(self.rows(axis), x, None), tree)
 
     def gather(self, tree: Any) -> Any:
-        """Arrays from wherever they lie, whole, as numpy's; every process has to ask."""
+        """Brings whole arrays to the host, as numpy's. All processes must call it."""
         return jax.device_get(jax.jit(lambda x: x, out_shardings=self.whole)(tree))
 
     @staticmethod
     def _global(sharding: NamedSharding, x: Any, shape: tuple[int, ...] | None) -> Array:
-        # What lies there already may be too large to come back to the host.
+        # An array that is in its place already may be too large for the host.
         if isinstance(x, jax.Array) and x.sharding == sharding:
             return x
         return jax.make_array_from_process_local_data(sharding, np.asarray(x), shape)
 
-    def check_batch(self, size: int, share_level: int = 1) -> None:
-        """Raises a ValueError unless a batch splits into equal parts of whole level groups."""
-        unit = self.devices * share_level
+    def check_batch(self, size: int, level_group: int = 1) -> None:
+        """Refuses a batch that does not split into equal parts of whole groups.
+
+        Args:
+            size: samples in a batch.
+            level_group: neighbours in a batch that share a noise level.
+        Raises:
+            ValueError: saying what the size must be a multiple of.
+        """
+        unit = self.devices * level_group
         if size % unit:
             raise ValueError(
-                f"batch: expected a multiple of {unit} ({self.devices} devices x share_level "
-                f"{share_level}), found {size}"
+                f"batch: expected a multiple of {unit} ({self.devices} devices x level_group "
+                f"{level_group}), found {size}"
             )

@@ -1,0 +1,101 @@
+"""The documentation works as it is written, and names what there is."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluations import evaluate, folder_by_name, quick_refiner
+
+import body_model
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/golden/README.md")
+
+
+def blocks(page):
+    """The Python code of a page, block by block."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run(page, code, folder, monkeypatch):
+    """Runs blocks as one session, with their line numbers in the page."""
+    monkeypatch.chdir(folder)
+    text, names = (ROOT / page).read_text(), {"__name__": page}
+    for block in code:
+        line = text[: text.find(block)].count("\n")
+        exec(compile("\n" * line + block, str(ROOT / page), "exec"), names)
+    return names
+
+
+@pytest.fixture
+def tables():
+    """The tables that the page adds to; they are left as they were."""
+    from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
+    from scorehmr_jax.evaluation.metric_table import METRICS
+    from scorehmr_jax.formats.features import BACKBONES
+    from scorehmr_jax.networks.registry import NETWORKS
+
+    tables = (BENCHMARKS, METRICS, BACKBONES, NETWORKS)
+    before = [dict(table) for table in tables]
+    yield tables
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
+
+@pytest.mark.slow
+def test_the_guide_to_extending_runs(tables, tmp_path, monkeypatch):
+    sizes = [len(table) for table in tables]
+    names = run("docs/extending.md", blocks("docs/extending.md"), tmp_path, monkeypatch)
+    assert [len(table) for table in tables] == [size + 1 for size in sizes]
+    assert (names["info"].status == 0).all()
+
+
+@pytest.mark.slow
+def test_the_first_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    try:
+        body_model.open_body()
+    except (ImportError, ValueError):  # without its data: the figure that needs none
+        monkeypatch.setattr(body_model, "open_body", body_model.stand_in)
+    code = blocks("README.md")[:2]
+    names = run("README.md", code, tmp_path, monkeypatch)
+    before, after = map(float, capsys.readouterr().out.split("->"))
+    assert after < before / 2
+    assert (names["info"].status == 0).all() and names["info"].losses.shape[1] == 120
+
+
+def test_the_guides_benchmark_and_metric_are_evaluated(
+    tables, golden, tmp_path, monkeypatch, capsys
+):
+    root = folder_by_name(golden, tmp_path, "h36m_val_multiview", "pkl")
+    for folder in (root / "datasets", tmp_path / "cache/hmr2b", tmp_path / "cache/pare"):
+        (folder / "h36m_val_multiview.pkl").rename(folder / "studio_test.pkl")
+    sizes = np.load(golden / "pack/result_mv.npz")["item_img_size"]
+    np.savez(tmp_path / "sizes.npz", img_size_wh=sizes)
+    needed = [b for b in blocks("docs/extending.md") if "METRICS" in b or "BENCHMARKS" in b]
+    run("docs/extending.md", ["from pathlib import Path\n", *needed], tmp_path, monkeypatch)
+    monkeypatch.setattr(evaluate, "make_refiner", quick_refiner)
+    argv = ["studio", "--data-root", str(root), "--out", str(tmp_path / "out")]
+    summary = evaluate.main([*argv, "--image-sizes", str(tmp_path / "sizes.npz")])
+    assert summary["protocol"]["task"] == "video" and summary["units"]["wrists"] == "mm"
+    found = np.load(tmp_path / "out/per_sample.npz")
+    assert (found["reg_wrists"] > 0).all() and "wrist error" in capsys.readouterr().out
+
+
+def test_every_module_of_the_package_has_its_place_in_the_architecture():
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = ROOT / "scorehmr_jax"
+    rooms = {f"`{path.parent.name}/`" for path in package.glob("*/__init__.py")}
+    modules = {f"`{path.name}`" for path in package.glob("[!_]*.py")}
+    assert not [name for name in rooms | modules if name not in text]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    files = [link.partition("#")[0] for link in links if "://" not in link]
+    assert not [file for file in files if not (ROOT / page).parent.joinpath(file).exists()]

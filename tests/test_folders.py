@@ -1,0 +1,70 @@
+"""Folders written whole or not at all."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from body_model.folders import building, folder_exists, put_folder
+
+
+def put(target, text, error=None):
+    with building(target.parent) as built:
+        (built / "a").write_text(text)
+        if error is not None:
+            raise error
+        put_folder(built, target)
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "set"
+    for text in ("first", "second"):
+        put(target, text)
+        assert (target / "a").read_text() == text
+    with pytest.raises(KeyboardInterrupt):
+        put(target, "half", KeyboardInterrupt)
+    assert (target / "a").read_text() == "second"
+    assert os.listdir(tmp_path / "deep") == ["set"]
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file: is a file; expected a folder"):
+        put(tmp_path / "file" / "set", "text")
+
+
+def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path):
+    (tmp_path / "set.replaced").mkdir()
+    (tmp_path / "set.replaced" / "a").touch()
+    assert folder_exists(tmp_path / "set") and (tmp_path / "set" / "a").exists()
+    assert not (tmp_path / "set.replaced").exists()
+    assert not folder_exists(tmp_path / "other")
+
+
+def test_what_a_killed_build_left_goes_and_a_living_one_stays(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from body_model.folders import building\n"
+        "with building(Path(sys.argv[1])): print('building', flush=True); time.sleep(60)"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    try:
+        for process in started:
+            assert process.stdout is not None and process.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 2
+        started[0].kill()
+        started[0].wait()
+        with building(tmp_path):
+            assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.iterdir())) == 1
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_an_address_is_refused_and_never_becomes_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^gs://bucket/set: is an address"):
+        building("gs://bucket/set").__enter__()
+    assert not any(tmp_path.iterdir())
