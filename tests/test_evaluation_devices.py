@@ -74,9 +74,10 @@ def test_two_processes_of_four_devices_each(golden, tmp_path, monkeypatch):
 def test_several_views_in_float32_on_one_device_and_on_two(golden, tmp_path):
     root = folder_by_name(golden, tmp_path, "h36m_val_multiview", "pkl")
     argv = ["h36m-multiview", "--data-root", str(root), "--batch", "4", "--out"]
+    other = start(SCRIPT, [*argv, tmp_path / "two"], 2)
     with pytest.warns(UserWarning, match="no image sizes: errors in the image are not measured"):
         evaluate.main([*argv, str(tmp_path / "one")])
     expected = np.load(golden / "pack/result_mv.npz")
     assert differences(tmp_path / "one", expected, slice(None)).max() < TOLERANCE
-    finished(start(SCRIPT, [*argv, tmp_path / "two"], 2))
+    finished(other)
     assert_equal(tmp_path / "two", tmp_path / "one")
