@@ -157,9 +157,10 @@ class Skeleton:
         batch = pose.shape[3:]
         shape = jnp.concatenate([jnp.ones_like(pose[0, 0, :1]), betas])
         identity = jnp.eye(3, dtype=pose.dtype).reshape(1, 3, 3, *(1,) * len(batch))
-        features = jnp.concatenate([shape, (pose[1:] - identity).reshape(-1, *batch)])
+        turned = (pose[1:] - identity).reshape(9 * (NUM_JOINTS - 1), *batch)
+        features = jnp.concatenate([shape, turned])
         rest = jnp.tensordot(self.rest, shape, 1).reshape(NUM_JOINTS, 3, *batch)
-        points = jnp.tensordot(self.local, features, 1).reshape(-1, 3, *batch)
+        points = jnp.tensordot(self.local, features, 1).reshape(len(self.bone), 3, *batch)
         rotations, joints = forward_kinematics(pose, rest)
         # Products with ones and zeros, where indexing would send gradients through scatters.
         posed = rotate(jnp.tensordot(self.bone, rotations, 1), points)
