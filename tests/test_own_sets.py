@@ -343,6 +343,27 @@ def test_own_files_that_are_odd_are_named_before_anything_is_built(tmp_path):
     assert "dropped 1: files without rows" in text and "c.npz: the key 'features'" in text
 
 
+def test_a_file_that_breaks_off_is_counted_once(tmp_path):
+    own_file(tmp_path / "a.npz", 3000, width=50)
+    own_file(tmp_path / "b.npz", 2000, width=50)
+    whole = bytearray((tmp_path / "b.npz").read_bytes())
+    whole[-100_000] ^= 255  # in the last rows of its features
+    (tmp_path / "b.npz").write_bytes(whole)
+    with pytest.raises(ValueError, match=r"b.npz, features: cut short or damaged"):
+        build("own", tmp_path, tmp_path / "sets", quiet=True)
+    text = describe(build("own", tmp_path, tmp_path / "sets", Given(drop_bad=True), quiet=True))
+    assert "dropped 1: files that cannot be used" in text and "b.npz, features: cut" in text
+    assert "4,024 of 5,000" in text  # all parts but the last
+
+
+def test_statistics_of_a_folder_below_are_no_samples(tmp_path):
+    (tmp_path / "below").mkdir()
+    own_file(tmp_path / "a.npz")
+    np.savez(tmp_path / "below/feature_stats.npz", mean=np.zeros(6), std=np.ones(6))
+    with pytest.raises(ValueError, match=r"below/feature_stats.npz: .*body_pose"):
+        build("own", tmp_path, tmp_path / "sets", quiet=True)
+
+
 def test_an_empty_own_file_ends_nothing(tmp_path):
     own_file(tmp_path / "a.npz")
     own_file(tmp_path / "b.npz", 0)

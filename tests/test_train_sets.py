@@ -10,12 +10,14 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
+from checked_types import quick_compilation
 from training_files import released_layout
-from training_runs import ROOT, environment, train_here
+from training_runs import ROOT, environment, records, train_here
 
 import train
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build
+from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
 
@@ -78,18 +80,16 @@ finally:
     assert load_prior(workdir / "weights.npz").condition_on == "features"
 
 
-@pytest.mark.slow
-def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, tmp_path):
-    whole = run(monkeypatch, "scorehmr-b", sets, tmp_path / "resident", "--run.feed", "resident")
-    streamed = tmp_path / "streamed"
-    # Ended by a failure after its second checkpoint but one, and started again.
-    with monkeypatch.context() as context:
-        context.setattr(train.Log, "write", stop_at(6, train.Log.write))
-        with pytest.raises(KeyboardInterrupt):
-            run(context, "scorehmr-b", sets, streamed, "--run.feed", "stream")
-    found = run(monkeypatch, "scorehmr-b", sets, streamed, "--run.feed", "stream")
-    np.testing.assert_allclose(found, whole, rtol=1e-5)
-    assert len(set(whole)) == 4
+@pytest.fixture(scope="module")
+def streamed(sets, tmp_path_factory):
+    """The folder of a streamed run that failed after a checkpoint and was started again."""
+    workdir = tmp_path_factory.mktemp("runs") / "streamed"
+    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+        with patch.context() as failing, pytest.raises(KeyboardInterrupt):
+            failing.setattr(train.Log, "write", stop_at(6, train.Log.write))
+            run(failing, "scorehmr-b", sets, workdir, "--run.feed", "stream")
+        run(patch, "scorehmr-b", sets, workdir, "--run.feed", "stream")
+    return workdir
 
 
 def stop_at(step, write):
@@ -99,6 +99,25 @@ def stop_at(step, write):
         write(self, record)
 
     return interrupted
+
+
+@pytest.mark.slow
+def test_resident_and_streamed_runs_are_the_same_and_resume(monkeypatch, sets, streamed, tmp_path):
+    whole = run(monkeypatch, "scorehmr-b", sets, tmp_path / "resident", "--run.feed", "resident")
+    np.testing.assert_allclose([r["loss"] for r in records(streamed)], whole, rtol=1e-5)
+    assert len(set(whole)) == 4
+
+
+@pytest.mark.slow
+def test_other_data_is_noticed_when_a_run_goes_on(monkeypatch, data, streamed, tmp_path):
+    stats = dict(np.load(data / "stats/pare_feat_stats.npz"))
+    stats["pose_feats_std"] = 1.5 * stats["pose_feats_std"]
+    np.savez(tmp_path / "other.npz", **stats)
+    other = Given(statistics=tmp_path / "other.npz")
+    for name in MIXTURES["scorehmr-b"]:
+        build(name, data, tmp_path / "sets", other, quiet=True)
+    with pytest.raises(ValueError, match=r"another configuration\n  data.h36m/mosh_pare: saved .*"):
+        run(monkeypatch, "scorehmr-b", tmp_path / "sets", streamed, "--run.feed", "stream")
 
 
 @pytest.mark.slow
@@ -115,20 +134,6 @@ def test_a_prior_with_shape_comes_with_its_range(monkeypatch, data, tmp_path):
     export(workdir, tmp_path / "model-1.pt")  # the released code reads the range from a file
     given = load_prior(tmp_path / "model-1.pt", betas_stats=tmp_path / "betas_stats.npz")
     np.testing.assert_array_equal(given.betas_range, prior.betas_range)
-
-
-@pytest.mark.slow
-def test_other_data_is_noticed_when_a_run_goes_on(monkeypatch, data, tmp_path):
-    sets, workdir = tmp_path / "sets", tmp_path / "run"
-    build("coco", data, sets, quiet=True)
-    alone = ("--mixture", "coco/eft_pare", "1.0")
-    run(monkeypatch, "scorehmr-b", sets, workdir, *alone, steps=2)
-    stats = dict(np.load(data / "stats/pare_feat_stats.npz"))
-    stats["pose_feats_std"] = 1.5 * stats["pose_feats_std"]
-    np.savez(tmp_path / "other.npz", **stats)
-    build("coco", data, sets, Given(statistics=tmp_path / "other.npz"), overwrite=True, quiet=True)
-    with pytest.raises(ValueError, match=r"another configuration\n  data.coco/eft_pare: saved .*"):
-        run(monkeypatch, "scorehmr-b", sets, workdir, *alone, steps=2)
 
 
 @pytest.mark.slow

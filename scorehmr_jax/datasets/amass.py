@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from scorehmr_jax.datasets.folders import OddFile, leaving_out, npz_files, summary
+from scorehmr_jax.datasets.npz_folders import OddFile, leaving_out, npz_files, summary
 from scorehmr_jax.datasets.samples import (
     SampleReader,
     Samples,

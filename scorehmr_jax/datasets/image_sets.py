@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float32, Shaped
 
 from scorehmr_jax.datasets.samples import (
     SampleReader,
@@ -148,45 +149,12 @@ class ImageSet(SampleReader):
         return {"backbone": self.files.backbone}
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        n = self.total
-        pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
-        betas, known = np.zeros((n, 10), np.float32), np.zeros(n, bool)
-        if "betas" in self.fits:
-            if "has_betas" not in self.fits:
-                raise ValueError(
-                    f"{self.where}: betas, but no has_betas; expected has_betas [{n}], above 0 "
-                    "where betas is a fit"
-                )
-            known = self._mask("has_betas")
-            betas = self.fits.unchecked("betas", (n, 10), np.float32)
-            betas = np.where(known[:, None], betas, 0)
-        has_pose = self._mask("has_body_pose")
-        check_axis_angle(pose[has_pose], f"{self.where}, body_pose")
-        check_betas(betas[has_pose], f"{self.where}, betas")
-        names = as_text(self.fits["imgname"].reshape(-1))
-        statistics, moments, start = self.statistics, Moments(), 0
+        poses, statistics, moments, start = self._poses(), self.statistics, Moments(), 0
         for features, estimate in self._beside():
             part = slice(start, start := start + len(features))
-            keep = has_pose[part]
-            self._drop(part, ~keep, "without a pose fit")
-            if self.needs_betas:
-                self._drop(part, keep & ~known[part], "without a shape fit")
-                keep = keep & known[part]
-            bad = bad_rows(pose[part], betas[part], features, estimate) & keep
-            if bad.any() and not self.drop_bad:
-                raise ValueError(self._which(bad, part, pose, features))
-            self._drop(part, bad, "with NaN or infinity")
-            keep = keep & ~bad
-            if self.files.estimates is not None:
-                bad = not_rotations(estimate.reshape(-1, 24, 3, 3)) & keep
-                if bad.any() and not self.drop_bad:
-                    raise ValueError(
-                        _first(self.files.estimates, "pred_pose is no rotation", bad, part)
-                    )
-                self._drop(part, bad, "with an estimate that is no rotation")
-                keep = keep & ~bad
+            keep = self._kept(part, poses, features, estimate)
             if statistics is not None:
-                before, last = moments.count, part.stop == n
+                before, last = moments.count, part.stop == self.total
                 moments.add(features[keep])
                 if last or before < _EARLY <= moments.count:
                     check_features(
@@ -199,18 +167,75 @@ class ImageSet(SampleReader):
             yield (
                 len(features),
                 Samples(
-                    names[part][keep],
-                    axis_angle_to_x(pose[part][keep]),
-                    betas[part][keep],
+                    poses.names[part][keep],
+                    axis_angle_to_x(poses.pose[part][keep]),
+                    poses.betas[part][keep],
                     None if statistics is None else statistics.standardise(features[keep]),
                     matrices_to_x(estimate[keep]) if self.files.estimates else None,
                 ),
             )
-        if sum(self.dropped.values()) >= n:
+        if sum(self.dropped.values()) >= self.total:
             raise ValueError(
-                f"{self.where}: none of {n} images is left to train on: {dict(self.dropped)}. "
-                "has_body_pose [N] must be above 0 where body_pose [N, 72] is a fit"
+                f"{self.where}: none of {self.total} images is left to train on: "
+                f"{dict(self.dropped)}. has_body_pose [N] must be above 0 where body_pose [N, 72] "
+                "is a fit"
             )
+
+    def _poses(self) -> "_Poses":
+        """Reads the fits of all images.
+
+        Raises:
+            ValueError: naming the file, if a key is missing or of another shape or unit.
+        """
+        n = self.total
+        if "betas" in self.fits and "has_betas" not in self.fits:
+            raise ValueError(
+                f"{self.where}: betas, but no has_betas; expected has_betas [{n}], above 0 where "
+                "betas is a fit"
+            )
+        pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
+        has_pose, has_betas = self._mask("has_body_pose"), self._mask("has_betas")
+        betas = np.zeros((n, 10), np.float32)
+        if "betas" in self.fits:
+            betas = self.fits.unchecked("betas", (n, 10), np.float32)
+            betas = np.where(has_betas[:, None], betas, 0)
+        check_axis_angle(pose[has_pose], f"{self.where}, body_pose")
+        check_betas(betas[has_pose], f"{self.where}, betas")
+        names = as_text(self.fits["imgname"].reshape(-1))
+        return _Poses(names, pose, betas, has_pose, has_betas)
+
+    def _kept(
+        self, part: slice, poses: "_Poses", features: np.ndarray, estimate: np.ndarray
+    ) -> Bool[np.ndarray, " n"]:
+        """Finds the images of a part to train on, and counts the others.
+
+        Raises:
+            ValueError: naming the first bad row, unless these are to be dropped.
+        """
+        keep = poses.has_pose[part]
+        self._drop(~keep, "without a pose fit")
+        if self.needs_betas:
+            known = poses.has_betas[part]
+            self._drop(keep & ~known, "without a shape fit")
+            keep = keep & known
+        columns = {
+            (self.files.annotations, "body_pose"): poses.pose[part],
+            (self.files.annotations, "betas"): poses.betas[part],
+            (self.files.features, ", ".join(self.columns)): features,
+            (self.files.estimates, "pred_pose"): estimate,
+        }
+        wrong = {where: bad_rows(values) & keep for where, values in columns.items()}
+        for (file, key), bad in wrong.items():
+            self._refuse(file, f"{key} is NaN or infinite", bad, part)
+        bad = np.logical_or.reduce([*wrong.values()])
+        self._drop(bad, "with NaN or infinity")
+        keep = keep & ~bad
+        if self.files.estimates is not None:
+            bad = not_rotations(estimate.reshape(-1, 24, 3, 3)) & keep
+            self._refuse(self.files.estimates, "pred_pose is no rotation", bad, part)
+            self._drop(bad, "with an estimate that is no rotation")
+            keep = keep & ~bad
+        return keep
 
     def _beside(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields raw features [n, F] and estimated rotations [n, 216], part by part."""
@@ -229,19 +254,16 @@ class ImageSet(SampleReader):
     def _mask(self, key: str) -> np.ndarray:
         return self.fits.optional(key, (self.total,), np.float32) > 0
 
-    def _drop(self, part: slice, rows: np.ndarray, reason: str) -> None:
+    def _drop(self, rows: np.ndarray, reason: str) -> None:
         if rows.any():
             self.dropped[reason] += int(rows.sum())
 
-    def _which(self, bad: np.ndarray, part: slice, pose: np.ndarray, features: np.ndarray) -> str:
-        first = int(np.flatnonzero(bad)[0])
-        if bad_rows(pose[part])[first]:
-            file, key = self.files.annotations, "body_pose"
-        elif bad_rows(features)[first]:
-            file, key = Path(str(self.files.features)), ", ".join(self.columns)
-        else:
-            file, key = self.files.estimates or self.files.annotations, "pred_pose or betas"
-        return _first(file, f"{key} is NaN or infinite", bad, part)
+    def _refuse(self, file: Path | None, what: str, bad: np.ndarray, part: slice) -> None:
+        if bad.any() and not self.drop_bad:
+            raise ValueError(
+                f"{file}: {what} in row {part.start + int(np.flatnonzero(bad)[0])} and maybe "
+                "others; correct it, or leave such images out with --drop-bad"
+            )
 
     def _check_rows(self, path: Path, key: str, shape: tuple[int, ...]) -> None:
         found, expected = read_shapes(path).numbers(key).shape, (self.total, *shape)
@@ -252,11 +274,15 @@ class ImageSet(SampleReader):
             )
 
 
-def _first(file: Path, what: str, bad: np.ndarray, part: slice) -> str:
-    return (
-        f"{file}: {what} in row {part.start + int(np.flatnonzero(bad)[0])} and maybe others; "
-        "correct it, or leave such images out with --drop-bad"
-    )
+@dataclass(frozen=True)
+class _Poses:
+    """Fits of all images of a set."""
+
+    names: Shaped[np.ndarray, " N"]  # of the images
+    pose: Float32[np.ndarray, "N 72"]  # axis-angle, radians
+    betas: Float32[np.ndarray, "N 10"]  # SMPL shape; zero where it is not known
+    has_pose: Bool[np.ndarray, " N"]
+    has_betas: Bool[np.ndarray, " N"]
 
 
 def _zeros(count: int, rows: int = 1024) -> Iterator[tuple[np.ndarray, ...]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from body_model.files import open_npz, read_npz
-from scorehmr_jax.datasets.folders import OddFile
+from scorehmr_jax.datasets.npz_folders import OddFile
 from scorehmr_jax.datasets.samples import as_float32
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.tables import Table
@@ -19,13 +19,13 @@ EMPTY = "files without rows"
 
 
 def own_shapes(path: Path) -> Table:
-    """The shapes of a file that are right by themselves.
+    """Reads the shapes of a file, and checks what can be told of it alone.
 
     Raises:
         ValueError: naming file and key, if one is not.
     """
     table = read_shapes(path)
-    for key in {*table.columns} - {*KEYS}:
+    for key in unread_keys(table):
         meant = difflib.get_close_matches(key.lower(), [k for k in KEYS if k not in table], 1, 0.85)
         if meant:
             raise ValueError(
@@ -122,10 +122,16 @@ def check_units(path: Path, table: Table) -> None:
 
 def warn_of_unread(folder: Path, tables: Mapping[Path, Table]) -> None:
     """Warns of keys in files of a folder that nothing is made of."""
-    unread = {key: path for path, table in tables.items() for key in {*table.columns} - {*KEYS}}
+    unread = {key: path for path, table in tables.items() for key in unread_keys(table)}
     if unread:
         warnings.warn(
             f"{folder}: not read: {', '.join(sorted(unread))} (in {next(iter(unread.values()))}); "
             f"a set of your own has the keys {', '.join(KEYS)}",
             stacklevel=2,
         )
+
+
+def unread_keys(table: Table) -> list[str]:
+    """Lists the keys of a file that are not those of a set of one's own, in order."""
+    held = {*table.columns, *getattr(table.columns, "objects", ())}
+    return sorted(held - {*KEYS})

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from scorehmr_jax.datasets.folders import leaving_out, npz_files, summary
+from scorehmr_jax.datasets.npz_folders import leaving_out, npz_files, summary
 from scorehmr_jax.datasets.own_files import (
     EMPTY,
     KEYS,
@@ -74,7 +74,7 @@ class OwnSet(SampleReader):
     @cached_property
     def files(self) -> dict[Path, Table]:
         """The shapes in every file that is used, checked."""
-        paths = [p for p in npz_files(self.folder) if p.name != _STATISTICS]
+        paths = [p for p in npz_files(self.folder) if p != self.folder / _STATISTICS]
         if not paths:
             raise ValueError(f"{self.folder}: expected .npz files beside {_STATISTICS}, found none")
         tables: dict[Path, Table] = {}

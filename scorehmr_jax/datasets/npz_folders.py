@@ -34,13 +34,11 @@ def leaving_out(path: Path, dropped: Counter[str], left_out: dict[str, str]) -> 
     """
     try:
         yield
-    except OddFile as error:
-        dropped[error.kind] += 1
+    except ValueError as error:
+        if str(path) not in left_out:  # of a file that is gone through twice
+            dropped[error.kind if isinstance(error, OddFile) else UNUSABLE] += 1
         if str(error):
             left_out[str(path)] = str(error)
-    except ValueError as error:
-        dropped[UNUSABLE] += 1
-        left_out[str(path)] = str(error)
 
 
 def summary(left_out: Mapping[str, str], most: int = 5) -> str:
