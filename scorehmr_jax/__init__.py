@@ -7,8 +7,9 @@ from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.refine import RefineConfig, make_refiner, refine
-from scorehmr_jax.sampler import Problem, Sampler, guided_step
+from scorehmr_jax.problem import Problem, RefineConfig, Setup
+from scorehmr_jax.refine import make_refiner, refine
+from scorehmr_jax.sampler import guided_step
 from scorehmr_jax.screening import STATUS
 from scorehmr_jax.stopping import Never, RoundStop, StepStop
 from scorehmr_jax.types import Camera, Estimate, Hypothesis, Info, Keypoints2D, Refined
@@ -28,7 +29,7 @@ __all__ = [
     "RefineInput",
     "Refined",
     "RoundStop",
-    "Sampler",
+    "Setup",
     "StepStop",
     "Term",
     "best_of",

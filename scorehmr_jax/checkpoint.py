@@ -69,8 +69,8 @@ def read(path: str | Path) -> tuple[Params, Config]:
         path: what `write` wrote, the released model-<n>.pt (also .xz), or the released denoiser's
             state_dict as .npz or .safetensors. The content decides, not the suffix.
     Returns:
-        Nested dicts of numpy arrays in the precision that the file has, and the description with
-        whatever else was saved beside them.
+        Nested dicts of numpy arrays in the precision that the file has (the released model's in
+        float32 at least), and the description with whatever else was saved beside them.
     Raises:
         ValueError: naming the file and the reason, if it is missing, truncated or anything else.
     """
@@ -174,6 +174,8 @@ def save_npz(path: str | Path, params: Mapping[str, Any], config: Mapping[str, A
     of it, and named in the config.
     """
     flat, complete = _prepared(Path(path), params, config)
+    if "config" in flat:
+        raise ValueError(f"{path}: parameter 'config': an .npz keeps the description there")
     narrow = [name for name, array in flat.items() if array.dtype.name == "bfloat16"]
     if narrow:
         flat |= {name: flat[name].view(np.uint16) for name in narrow}
@@ -201,8 +203,9 @@ def _from_npz(path: Path, arrays: dict[str, np.ndarray]) -> tuple[Params, Config
     if "config" not in arrays:
         raise ValueError(f"{path}: no key 'config'; expected {_KINDS}")
     config = _json(path, str(arrays.pop("config")))
-    for name in config.pop("bfloat16", []):
-        if name not in arrays or arrays[name].dtype != np.uint16:
+    narrow = config.pop("bfloat16", [])
+    for name in narrow if isinstance(narrow, list) else [narrow]:
+        if not isinstance(name, str) or name not in arrays or arrays[name].dtype != np.uint16:
             raise ValueError(f"{path}: parameter '{name}': expected the bits of bfloat16 as uint16")
         arrays[name] = arrays[name].view(ml_dtypes.bfloat16)
     return _checked(path, arrays, config)
@@ -243,7 +246,8 @@ def _checked(path: Path, flat: Mapping[str, np.ndarray], config: Any) -> tuple[P
     """Checks that the parameters are finite floats, and those of the network described.
 
     Returns:
-        They as nested dicts, in the byte order of this machine, and the whole description.
+        The parameters as nested dicts, in the byte order of this machine, and the whole
+        description.
     """
     try:
         config = checked(config)

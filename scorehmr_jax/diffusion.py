@@ -15,6 +15,8 @@ from numpy.typing import DTypeLike
 
 from body_model.pytree import Array, pytree
 
+Levels = Integer[Array, "*t"] | int | np.integer  # noise levels, 0 the cleanest
+
 
 @pytree
 class Schedule:
@@ -35,7 +37,7 @@ class Schedule:
         """T, the number of noise levels."""
         return self.alphas_cumprod.shape[0]
 
-    def at(self, t: Integer[Array, "*t"] | int, dtype: DTypeLike) -> "Level":
+    def at(self, t: Levels, dtype: DTypeLike) -> "Level":
         """Picks the constants of noise levels.
 
         Args:
@@ -120,7 +122,7 @@ def schedule(betas: Real[np.ndarray, " T"]) -> Schedule:
 def add_noise(
     schedule: Schedule,
     x_0: Float[Array, "*x D"],
-    t: Integer[Array, "*t"] | int,
+    t: Levels,
     noise: Float[Array, "*n D"],
 ) -> Float[Array, "*x D"]:
     """Draws from q(x_t | x_0) with given noise: sqrt(a_t) x_0 + sqrt(1 - a_t) noise.

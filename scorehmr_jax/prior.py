@@ -12,13 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Integer, Key, Real
+from jaxtyping import Float, Key, Real
 from numpy.typing import DTypeLike
 
 from body_model.pytree import Array, pytree
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax import diffusion
-from scorehmr_jax.diffusion import single_at_least
+from scorehmr_jax.diffusion import Levels, single_at_least
 from scorehmr_jax.networks.layers import with_axes
 from scorehmr_jax.networks.protocol import (
     POSE_DIM,
@@ -67,7 +67,7 @@ class Prior:
     def noise(
         self,
         x: Real[Array, "*x D"],
-        t: Integer[Array, "*t"] | int,
+        t: Levels,
         features: Real[Array, "*f F"] | None = None,
     ) -> Float[Array, "*out D"]:
         """Predicts the noise in x_t.
@@ -89,7 +89,7 @@ class Prior:
     def denoise(
         self,
         x: Real[Array, "*x D"],
-        t: Integer[Array, "*t"] | int,
+        t: Levels,
         features: Real[Array, "*f F"] | None = None,
     ) -> Float[Array, "*out D"]:
         """Predicts the mean of x_0 given x_t (Tweedie; paper, Eq. 5).
@@ -104,7 +104,7 @@ class Prior:
     def score(
         self,
         x: Real[Array, "*x D"],
-        t: Integer[Array, "*t"] | int,
+        t: Levels,
         features: Real[Array, "*f F"] | None = None,
     ) -> Float[Array, "*out D"]:
         """Estimates the gradient of log p(x_t | features) by x_t (paper, Eq. 4).
@@ -365,7 +365,7 @@ class Prior:
         return diffusion.ddim(predict, self.schedule, x, times)[0].astype(dtype)
 
     def _together(
-        self, x: Array, t: Array | int, features: Array | None
+        self, x: Array, t: Levels, features: Array | None
     ) -> tuple[Array, Array, np.dtype]:
         """Checks the arguments of a method.
 
@@ -391,12 +391,14 @@ class Prior:
         x = jnp.broadcast_to(x, (*rows, self.dim)).astype(self._dtype(x.dtype))
         return x, with_axes(t, len(rows)) if t.ndim else t, given
 
-    def _checked_level(self, t: Array | int) -> Array:
+    def _checked_level(self, t: Levels) -> Array:
         level = jnp.asarray(t)
         if not jnp.issubdtype(level.dtype, jnp.integer):
             raise ValueError(f"t: expected integer levels, found {level.dtype}")
         if not isinstance(level, jax.core.Tracer) and level.size:
-            least, greatest = np.min(level), np.max(level)
+            # By numpy: while a function is traced, jax's own reductions would be traced too.
+            known = np.asarray(level)
+            least, greatest = known.min(), known.max()
             if least < 0 or greatest >= self.schedule.num_steps:
                 raise ValueError(
                     f"t: this prior has levels 0 to {self.schedule.num_steps - 1}, "

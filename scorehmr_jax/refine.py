@@ -1,6 +1,7 @@
 """Refinement of a first estimate (paper, Algorithm 1): one pure function, plain or compiled.
 
-The loop's parts are in sampler.py; samples that cannot be refined are the matter of screening.py.
+The parts of the loop are in sampler.py, what they work on in problem.py, and what becomes of
+samples that cannot be refined in screening.py.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +13,8 @@ from jaxtyping import Float
 from body_model import SMPL, Skeleton
 from scorehmr_jax.entry import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.sampler import DEFAULTS, Problem, RefineConfig, Sampler, result, run
+from scorehmr_jax.problem import DEFAULTS, Problem, RefineConfig, Setup
+from scorehmr_jax.sampler import result, run
 from scorehmr_jax.screening import OK, settle
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate, Info, Refined
@@ -69,8 +71,8 @@ def refine(
     Raises:
         ValueError: if shapes do not fit.
     """
-    sampler = Sampler.of(prior, body, config)
-    return _refine(sampler, estimate, features, *_checked(sampler, estimate, terms, mask))
+    setup = Setup.of(prior, body, config)
+    return _refine(setup, estimate, features, *_checked(setup, estimate, terms, mask))
 
 
 def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEFAULTS) -> Refiner:
@@ -88,7 +90,7 @@ def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEF
     """
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
     # On the device once, the schedule and the skeleton too.
-    sampler = _prepared(prior, skeleton, config)
+    setup = _prepared(prior, skeleton, config)
 
     def refiner(
         estimate: Estimate,
@@ -96,37 +98,37 @@ def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEF
         terms: Any,
         mask: Array | None = None,
     ) -> tuple[Refined, Info]:
-        return _compiled(sampler, estimate, features, *_checked(sampler, estimate, terms, mask))
+        return _compiled(setup, estimate, features, *_checked(setup, estimate, terms, mask))
 
     return refiner
 
 
 def _checked(
-    sampler: Sampler, estimate: Estimate, terms: Any, mask: Array | None
+    setup: Setup, estimate: Estimate, terms: Any, mask: Array | None
 ) -> tuple[tuple[Term, ...], Array | None]:
     """Terms and mask, after all checks that need numbers."""
     terms = as_terms(terms)
-    batch = check_shapes(estimate, sampler.skeleton.num_betas)
+    batch = check_shapes(estimate, setup.skeleton.num_betas)
     check_units(estimate, terms)
     return terms, checked_mask(mask, batch)
 
 
 def _refine(
-    sampler: Sampler,
+    setup: Setup,
     estimate: Estimate,
     features: Array | None,
     terms: tuple[Term, ...],
     mask: Array | None,
 ) -> tuple[Refined, Info]:
     with jax.default_matmul_precision("float32"):
-        problem = Problem.of(sampler, estimate, features, terms, mask)
+        problem = Problem.of(setup, estimate, features, terms, mask)
         state, losses = run(problem)
         estimate = checked_estimate(estimate)
         refined, status = settle(
-            sampler.skeleton, estimate, result(problem, state), terms, problem.status
+            setup.skeleton, estimate, result(problem, state), terms, problem.status
         )
     return refined, Info(status, jnp.where(status == OK, state.stop_step, -1), losses)
 
 
-_prepared = jax.jit(Sampler.of, static_argnums=2)
+_prepared = jax.jit(Setup.of, static_argnums=2)
 _compiled = jax.jit(_refine)

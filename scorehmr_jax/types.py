@@ -1,4 +1,4 @@
-"""What goes into a refinement and what comes out: shapes, units, frames.
+"""Inputs and results of a refinement: shapes, units, frames.
 
 Camera frame: x right, y down, z forward. Metres, radians, pixels. `N` counts samples: images,
 frames of a video, or views of a person; any leading axes may stand in its place.
@@ -63,7 +63,7 @@ class Refined:
 
 @pytree
 class Info:
-    """What happened to each sample."""
+    """The course of each sample's refinement."""
 
     status: Int[Array, "*N"]  # index into STATUS, which says what it means; 0: refined
     stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not

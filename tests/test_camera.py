@@ -27,8 +27,13 @@ def test_projection_equals_the_released_code(geometry):
     found = project(g["proj_points"] + translation, camera_of(g))
     close("proj_out", found, g["proj_out"], rtol=1e-5)
     turned = np.einsum("bij,bkj->bki", g["proj_rotation"], g["proj_points"]) + translation
-    close("proj_out_rotation", project(turned, camera_of(g)), g["proj_out_rotation"],
-          rtol=1e-5, atol=1e-3)  # fmt: skip
+    close(
+        "proj_out_rotation",
+        project(turned, camera_of(g)),
+        g["proj_out_rotation"],
+        rtol=1e-5,
+        atol=1e-3,
+    )
 
 
 def test_projection_by_one_focal_length_equals_the_released_code(geometry):
@@ -36,8 +41,13 @@ def test_projection_by_one_focal_length_equals_the_released_code(geometry):
     size = np.zeros((8, 2), np.float32)
     camera = pinhole(size, g["proj_focal"][:, 0])
     found = project(g["proj_points"] + g["proj_translation"][:, None], camera)
-    close("proj_out_scalar_focal_no_center", found, g["proj_out_scalar_focal_no_center"],
-          rtol=1e-5, atol=1e-3)  # fmt: skip
+    close(
+        "proj_out_scalar_focal_no_center",
+        found,
+        g["proj_out_scalar_focal_no_center"],
+        rtol=1e-5,
+        atol=1e-3,
+    )
 
 
 def test_crop_to_full_equals_the_released_code(geometry):
@@ -127,11 +137,20 @@ FULL = {
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("box_size", (N, 1)), ("box_size", (1, N)), ("box_size", (N + 1,)), ("box_center", (N,)),
-     ("box_center", (N, 1)), ("box_center", (N, 1, 2)), ("image_size", (N,)),
-     ("image_size", (2, 1)), ("image_size", (2, N, 2)), ("weak_camera", (N, 4)),
-     ("weak_camera", ())],
-)  # fmt: skip
+    [
+        ("box_size", (N, 1)),
+        ("box_size", (1, N)),
+        ("box_size", (N + 1,)),
+        ("box_center", (N,)),
+        ("box_center", (N, 1)),
+        ("box_center", (N, 1, 2)),
+        ("image_size", (N,)),
+        ("image_size", (2, 1)),
+        ("image_size", (2, N, 2)),
+        ("weak_camera", (N, 4)),
+        ("weak_camera", ()),
+    ],
+)
 def test_a_shape_that_does_not_fit_is_named(name, shape):
     with pytest.raises(ValueError, match=f"{name}: expected") as error:
         crop_to_full(**FULL | {name: np.full(shape, 99.0)})

@@ -36,7 +36,7 @@ def mixture(count=3, dim=DIM, seed=0):
 
 
 def closed_form(parts, x, a=1.0):
-    """By scipy, in double precision, of sqrt(a) times a draw plus noise."""
+    """Log-densities of sqrt(a) times a draw plus noise, by scipy in double precision."""
     logs = [
         np.log(share) + multivariate_normal.logpdf(x, a**0.5 * mean, a * c + (1 - a) * np.eye(DIM))
         for share, mean, c in zip(*(np.asarray(p, float) for p in parts), strict=True)

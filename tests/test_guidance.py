@@ -115,16 +115,28 @@ def test_known_values():
     close("nothing is wrong", evaluate(keypoints_2d(exact, camera), body), np.zeros(N), atol=1e-6)
     off = Keypoints2D(exact.xy + np.array([100.0, 0]), there)
     # At an error of sigma the robust error is half of sigma squared.
-    close("100 px off in x", evaluate(keypoints_2d(off, camera), body), np.full(N, K * 5000.0),
-          rtol=1e-4)  # fmt: skip
+    close(
+        "100 px off in x",
+        evaluate(keypoints_2d(off, camera), body),
+        np.full(N, K * 5000.0),
+        rtol=1e-4,
+    )
     large = replace(camera, image_size=np.full((N, 2), [1500.0, 2000.0], np.float32))
-    close("in a larger image", evaluate(keypoints_2d(off, large), body), np.full(N, K * 1250.0),
-          rtol=1e-4)  # fmt: skip
+    close(
+        "in a larger image",
+        evaluate(keypoints_2d(off, large), body),
+        np.full(N, K * 1250.0),
+        rtol=1e-4,
+    )
     wide = keypoints_2d(off, camera, sigma=1e4)
     close("with a wide sigma", evaluate(wide, body), np.full(N, K * 1e4), rtol=1e-3)
     half = Keypoints2D(off.xy, there / 2)
-    close("half confidence", evaluate(keypoints_2d(half, camera), body), np.full(N, K * 1250.0),
-          rtol=1e-4)  # fmt: skip
+    close(
+        "half confidence",
+        evaluate(keypoints_2d(half, camera), body),
+        np.full(N, K * 1250.0),
+        rtol=1e-4,
+    )
 
 
 def test_padding_says_nothing():
@@ -134,9 +146,9 @@ def test_padding_says_nothing():
     alone = hypothesis(pose_6d=pose[:3])
     for term in (multiview(), smooth()):
         close(f"{term}", evaluate(term, padded), np.append(evaluate(term, alone), 0), rtol=1e-4)
-        slopes = jax.grad(
-            lambda x, term=term: jnp.sum(term(hypothesis(pose_6d=x, mask=mask)))
-        )(jnp.asarray(pose))  # fmt: skip
+        slopes = jax.grad(lambda x, term=term: jnp.sum(term(hypothesis(pose_6d=x, mask=mask))))(
+            jnp.asarray(pose)
+        )
         close("gradient of padding", slopes[3], np.zeros(144))
 
 
@@ -183,8 +195,12 @@ def test_groups_do_not_mix():
     for term in (multiview(), smooth()):
         together = evaluate(term, hypothesis(pose_6d=pose))
         for group in range(2):
-            close(f"{term}", together[group], evaluate(term, hypothesis(pose_6d=pose[group])),
-                  rtol=1e-4)  # fmt: skip
+            close(
+                f"{term}",
+                together[group],
+                evaluate(term, hypothesis(pose_6d=pose[group])),
+                rtol=1e-4,
+            )
 
 
 def test_who_is_informed():
@@ -221,15 +237,24 @@ def test_gradients_equal_finite_differences():
     with jax.enable_x64(True):
         body, seen, camera = people(dtype=np.float64)
         pose_6d = jnp.asarray(np.random.default_rng(1).standard_normal((N, 144)))
-        at = (pose_6d, body.joints, body.translation, jnp.asarray(seen.xy),
-              jnp.asarray(seen.confidence) * 0.9, jnp.asarray(100.0))  # fmt: skip
+        at = (
+            pose_6d,
+            body.joints,
+            body.translation,
+            jnp.asarray(seen.xy),
+            jnp.asarray(seen.confidence) * 0.9,
+            jnp.asarray(100.0),
+        )
 
         @jax.jit
         def loss(at):
             pose_6d, joints, translation, xy, confidence, sigma = at
             moved = replace(body, pose_6d=pose_6d, joints=joints, translation=translation)
-            terms = (keypoints_2d(Keypoints2D(xy, confidence), camera, sigma=sigma), multiview(),
-                     smooth())  # fmt: skip
+            terms = (
+                keypoints_2d(Keypoints2D(xy, confidence), camera, sigma=sigma),
+                multiview(),
+                smooth(),
+            )
             return sum(jnp.sum(term.weight * term(moved)) for term in terms)
 
         gradient = jax.jit(jax.grad(loss))(at)
@@ -328,8 +353,12 @@ def test_weights_multiply():
 
 def test_a_weight_is_one_kind_of_number():
     # Another dtype would compile anew.
-    for make in (lambda w: smooth(weight=w), lambda w: multiview(weight=w),
-                 lambda w: weighted(w, smooth()), lambda w: weighted(w, np.sum)):  # fmt: skip
+    for make in (
+        lambda w: smooth(weight=w),
+        lambda w: multiview(weight=w),
+        lambda w: weighted(w, smooth()),
+        lambda w: weighted(w, np.sum),
+    ):
         kinds = {
             (leaf.dtype, leaf.weak_type)
             for w in (1, 1.0, np.float64(2), np.int32(3), jnp.asarray(2.0), jnp.float32(3))
@@ -506,5 +535,9 @@ def test_rows_that_match_no_estimate_are_refused():
     with pytest.raises(ValueError, match=r"one for each row \(4,\) of keypoints, found \(3,\)"):
         keypoints_2d(seen, cameras)
     one = jax.tree.map(lambda a: a[0], camera)
-    close("one camera for all", keypoints_2d(seen, one)(body), keypoints_2d(seen, camera)(body),
-          rtol=1e-6)  # fmt: skip
+    close(
+        "one camera for all",
+        keypoints_2d(seen, one)(body),
+        keypoints_2d(seen, camera)(body),
+        rtol=1e-6,
+    )

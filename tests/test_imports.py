@@ -71,6 +71,7 @@ STORY = (
     "stopping",
     "entry",
     "screening",
+    "problem",
     "sampler",
     "refine",
 )

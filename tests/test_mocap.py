@@ -144,6 +144,7 @@ def _augmented(x):
     return mocap.augment(jax.random.key(2), x), mocap.mirror(x)
 
 
+@pytest.mark.slow
 def test_pairs_are_of_every_strength_and_belong_together():
     poses = random_poses(20, 0.2)
     skeleton = Skeleton.of(stand_in())

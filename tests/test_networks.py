@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import scene
+from bodies import quick_jit, scene
 
 from body_model import Skeleton, stand_in
-from scorehmr_jax import Prior, RefineConfig, checkpoint, load_prior, make_refiner, smooth
+from scorehmr_jax import Prior, RefineConfig, checkpoint, load_prior, refine, smooth
 from scorehmr_jax.diffusion import named_schedule
-from scorehmr_jax.networks import registry
 from scorehmr_jax.networks.denoiser import Denoiser
 from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.networks.protocol import POSE_DIM, Network
@@ -61,18 +60,22 @@ def test_it_comes_back_from_a_file(tmp_path, registered, mean, name):
 
 
 def test_the_loop_refines_with_it(mean):
-    """A pose far from all that the network knows is drawn to it."""
+    """What the loop, sampling and the energy make of it."""
     prior = Prior({"mean": mean}, named_schedule("cosine", 1000), None, GaussianNetwork(), "none")
     skeleton = Skeleton.of(stand_in())
     people = scene(skeleton, 3)
-    refiner = make_refiner(prior, skeleton, RefineConfig(iterations=1, start=4, step=2))
-    refined, info = refiner(people.estimate, None, smooth())
-    assert (np.asarray(info.status) == 0).all()
-    assert np.isfinite(refined.pose).all()
-    assert prior.sample(jax.random.key(0), shape=(2,), step=250).shape == (2, POSE_DIM)
-    assert prior.energy(jnp.asarray(mean), jax.random.key(0)) < prior.energy(
-        jnp.asarray(-mean), jax.random.key(0)
-    )
+
+    @quick_jit
+    def run(prior, estimate, key):
+        config = RefineConfig(iterations=1, start=4, step=2)
+        refined, info = refine(prior, skeleton, estimate, None, smooth(), config)
+        near_and_far = jnp.stack([prior.params["mean"], -prior.params["mean"]])
+        return refined, info, prior.sample(key, step=250), prior.energy(near_and_far, key)
+
+    refined, info, drawn, energy = run(prior, people.estimate, jax.random.key(0))
+    assert (np.asarray(info.status) == 0).all() and np.isfinite(refined.pose).all()
+    assert np.abs(drawn - mean).std() < 1
+    assert energy[0] < energy[1]
 
 
 def test_a_network_that_is_not_registered_cannot_be_saved(tmp_path, mean):
@@ -100,16 +103,26 @@ def test_files_older_than_the_names_hold_the_papers_denoiser():
         network_of({k: v for k, v in config.items() if k != "blocks"})
 
 
-def test_every_registered_network_keeps_the_contract():
-    for name, kind in registry.NETWORKS.items():
-        network = kind(hidden=8, blocks=1, features=4) if kind is Denoiser else kind()
-        assert hash(network) == hash(replace(network)), name
-        params = jax.jit(network.init)(jax.random.key(0))
-        shapes = {k: np.shape(v) for k, v in flatten(params).items()}
-        assert network.parameter_shapes() == shapes
-        x, t = jnp.ones((2, network.dim)), jnp.array([0, 999])
-        c = jnp.ones((2, network.condition_dim)) if network.condition_dim else None
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_registered_network_keeps_the_contract(name):
+    sizes = {"residual-mlp": {"hidden": 8, "blocks": 1, "features": 4}}
+    network = NETWORKS[name](**sizes.get(name, {}))
+    assert hash(network) == hash(replace(network))
+    assert network_of(json.loads(json.dumps(describe(network)))) == network
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.uniform(-0.2, 0.2, leaf.shape).astype("f4"), shapes)
+    assert network.parameter_shapes() == {k: a.shape for k, a in flatten(params).items()}
+    x, t = jnp.ones((2, network.dim)), jnp.array([0, 999])
+    c = jnp.ones((2, network.condition_dim)) if network.condition_dim else None
+
+    @quick_jit
+    def forms(params, x, t, c):
         prepared = network.prepare(params)
         found = prepared(x, prepared.modulation(t), prepared.condition(c))
-        for wanted in (network.noise(params, x, t, c), network.training_noise(params, x, t, c)):
-            np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+        return found, network.noise(params, x, t, c), network.training_noise(params, x, t, c)
+
+    found, *others = forms(params, x, t, c)
+    assert found.shape == x.shape
+    for wanted in others:
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)

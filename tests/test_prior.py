@@ -11,7 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import close, compilations, dot, golden_prior, random_like, slope, small_prior
+from bodies import (
+    close,
+    compilations,
+    dot,
+    golden_prior,
+    quick_jit,
+    random_like,
+    slope,
+    small_prior,
+)
 from jax import export
 
 from body_model.rotations import axis_angle_to_matrix
@@ -86,15 +95,17 @@ def test_score_is_the_gradient_of_the_log_density():
         x = jnp.asarray(MODES[[0, 1, 2]] + 0.3 * rng.standard_normal((3, 144)))
         t = jnp.array([50, 400, 900])
         log_density = partial(prior.network.log_density, prior.params)
-        wanted = jax.vmap(jax.grad(log_density))(x, t)
-        close("score", prior.score(x, t), wanted, atol=1e-9)
+        score, wanted = quick_jit(
+            lambda x: (prior.score(x, t), jax.vmap(jax.grad(log_density))(x, t))
+        )(x)
+        close("score", score, wanted, atol=1e-9)
 
 
 def test_score_and_mean_follow_from_the_noise(small):
     prior, t = small, np.array([0, 50, 999])
     x, c = (rng.standard_normal((3, n)).astype(np.float32) for n in (144, 8))
 
-    @jax.jit
+    @quick_jit
     def run(prior, x, t, c):
         return prior.noise(x, t, c), prior.score(x, t, c), prior.denoise(x, t, c)
 
@@ -116,7 +127,7 @@ def test_energy_of_a_gaussian_is_its_negative_log_density():
         prior = exact(GAUSSIAN, np.float64)
         away = np.array([0.0, 0.1, 0.3, 0.5])[:, None] * rng.choice([-1, 1], (4, 144))
         x = jnp.asarray(MODES[0] + away)
-        run = jax.jit(lambda k: prior.energy(x, k, draws=64))
+        run = quick_jit(lambda k: prior.energy(x, k, draws=64))
         found = jnp.mean(jnp.stack([run(k) for k in jax.random.split(jax.random.key(0), 8)]), 0)
         a = np.cumprod(1 - diffusion.cosine_betas())[[10, 500]]
         square = (away**2).sum(-1)
@@ -128,7 +139,7 @@ def test_energy_of_a_gaussian_is_its_negative_log_density():
 
 
 def test_energy_falls_toward_the_modes(mixture):
-    run = jax.jit(lambda x, k: mixture.energy(x, k))
+    run = quick_jit(lambda x, k: mixture.energy(x, k))
     steps = np.linspace(0, 0.5, 4)[:, None]
     between = MODES[0] + steps * (MODES[1] - MODES[0])
     energy = run(jnp.asarray(between, jnp.float32), jax.random.key(0))
@@ -141,13 +152,12 @@ def test_gradient_of_the_energy_equals_finite_differences():
         x, c = jnp.asarray(rng.standard_normal((2, 144))), jnp.asarray(rng.standard_normal((2, 8)))
         key = jax.random.key(3)
 
-        @jax.jit
         def energy(x):
             return prior.energy(x, key, c).sum()
 
-        gradient = jax.jit(jax.grad(energy))(x)
+        value, gradient = quick_jit(energy), quick_jit(jax.grad(energy))(x)
         for d in jnp.asarray(rng.standard_normal((4, 2, 144))):
-            wanted = (energy(x + 1e-5 * d) - energy(x - 1e-5 * d)) / 2e-5
+            wanted = (value(x + 1e-5 * d) - value(x - 1e-5 * d)) / 2e-5
             close("slope", jnp.sum(gradient * d), wanted, rtol=1e-6)
 
 
@@ -172,7 +182,7 @@ def test_energy_has_a_gradient_by_the_weights():
     prior = small_prior(0)
     x = rng.standard_normal((2, 144)).astype(np.float32)
 
-    @jax.jit
+    @quick_jit
     @jax.grad
     def slope(params):
         return dataclasses.replace(prior, params=params).energy(x, jax.random.key(0)).sum()
@@ -191,7 +201,8 @@ def test_energy_looks_where_it_is_told():
 
     for low, high in ((10, 500), (1, 2), (300, 999)):
         seen: list[int] = []
-        exact(Recorder(0.3)).energy(jnp.zeros(144), jax.random.key(0), levels=(low, high), draws=32)
+        energy = quick_jit(partial(exact(Recorder(0.3)).energy, levels=(low, high), draws=32))
+        energy(jnp.zeros(144), jax.random.key(0))
         jax.effects_barrier()
         assert len(seen) == 32 and low <= min(seen) and max(seen) <= high
         log_snr = np.log((a := np.cumprod(1 - diffusion.cosine_betas())) / (1 - a))
@@ -236,7 +247,7 @@ def test_samples_recover_the_modes(mixture):
 def test_samples_stay_in_bounds(small):
     c = rng.standard_normal((3, 8)).astype(np.float32)
 
-    @jax.jit
+    @quick_jit
     def sample(key, c):
         return [small.sample(key, c, shape=(4, 3), step=250, clip=clip) for clip in (1.0, None)]
 
@@ -274,7 +285,6 @@ def test_sampling_and_inversion_have_gradients_and_map():
         def inversion(x, c):
             return prior.encode(x, c, start=4), prior.decode(x, c, start=4)
 
-        @jax.jit
         def loss(at):
             drawn = prior.sample(key, at[1], step=250, clip=None)
             return sum(
@@ -283,11 +293,11 @@ def test_sampling_and_inversion_have_gradients_and_map():
 
         direction = random_like(jax.random.key(1), at)
         found, wanted = (
-            dot(jax.jit(jax.grad(loss))(at), direction),
-            slope(loss, at, direction, 1e-6),
+            dot(quick_jit(jax.grad(loss))(at), direction),
+            slope(quick_jit(loss), at, direction, 1e-6),
         )
         assert wanted != 0 and abs(found - wanted) < 1e-5 * abs(wanted)
-        together, mapped = jax.jit(lambda x, c: (inversion(x, c), jax.vmap(inversion)(x, c)))(*at)
+        together, mapped = quick_jit(lambda x, c: (inversion(x, c), jax.vmap(inversion)(x, c)))(*at)
         close("vmap", mapped, together, atol=1e-9)
 
 
@@ -317,8 +327,9 @@ def test_precision_is_that_of_the_pose():
 def test_one_pose_under_many_features():
     prior = small_prior()
     x, c = (rng.standard_normal(s).astype(np.float32) for s in ((144,), (3, 8)))
-    found = jax.jit(lambda x, c: prior.encode(x, c, start=4))(x, c)
-    wanted = jax.jit(lambda x, c: prior.encode(x, c, start=4))(np.stack([x] * 3), c)
+    encode = quick_jit(lambda x, c: prior.encode(x, c, start=4))
+    found = encode(x, c)
+    wanted = encode(np.stack([x] * 3), c)
     close("latents", found, wanted, atol=1e-5)
     for call in (
         lambda: prior.encode(jnp.zeros((2, 144)), c),
@@ -357,7 +368,7 @@ def test_nothing_is_broadcast_or_promoted_unasked(method, sizes):
         jax.make_jaxpr(METHODS[method])(prior, x, c)
 
 
-@jax.jit
+@quick_jit
 def all_of(prior, x, c):
     names = METHODS.keys() - {"network", "training"}
     return {name: METHODS[name](prior, x, c) for name in sorted(names)}
@@ -417,6 +428,14 @@ def test_levels_that_do_not_exist_are_refused(t, message):
     for method in (prior.noise, prior.score, prior.denoise):
         with pytest.raises(ValueError, match=message):
             method(x, t)
+
+
+def test_levels_known_to_a_traced_function_are_checked(small):
+    x, c = jnp.zeros((2, 144)), jnp.zeros((2, 8))
+    for t in (jnp.array([5, 50]), np.array([5, 50]), 5, np.int64(5), jnp.uint8(5)):
+        assert jax.eval_shape(lambda x, c, t=t: small.score(x, t, c), x, c).shape == (2, 144)
+    with pytest.raises(ValueError, match="found 5 to 1000"):
+        jax.eval_shape(lambda x, c: small.score(x, jnp.array([5, 1000]), c), x, c)
 
 
 @pytest.mark.parametrize(("start", "step"), [(50, 0), (49, 2), (0, 2), (1000, 2), (2, 4), (50, -2)])

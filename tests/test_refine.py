@@ -29,6 +29,7 @@ from scorehmr_jax import sampler
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine import make_refiner, refine
 from scorehmr_jax.screening import (
     DIVERGED,
@@ -229,8 +230,8 @@ def test_its_parts_can_be_put_together_by_hand(prior, skeleton, people, video):
 
     @jax.jit
     def by_hand(prior, estimate, features):
-        ready = sampler.Sampler.of(prior, skeleton, CONFIG)
-        problem = sampler.Problem.of(ready, estimate, features, terms)
+        setup = Setup.of(prior, skeleton, CONFIG)
+        problem = Problem.of(setup, estimate, features, terms)
         state = sampler.first_state(problem)
         history = []
         for _ in range(2):

@@ -46,8 +46,9 @@ def compare(loop: GoldenLoop, found, exact: bool) -> None:
     away = np.linalg.norm(joints - g["opt_joints44"], axis=-1)
     assert away.max() < JOINTS, f"joints: {1e3 * away.max():.4f} mm"
     if "camera_translation" in g:
-        close("camera_translation", refined.translation, g["camera_translation" + suffix],
-              atol=1e-4)  # fmt: skip
+        close(
+            "camera_translation", refined.translation, g["camera_translation" + suffix], atol=1e-4
+        )
     assert (info.status == OK).all()
 
 
@@ -56,8 +57,13 @@ def compare_losses(loop: GoldenLoop, info, until: np.ndarray | None = None) -> N
     for sample, losses in enumerate(np.moveaxis(np.asarray(info.losses), 1, 0)):
         # A sample that has stopped goes on elsewhere; only its result is kept.
         end = None if until is None or until[sample] < 0 else until[sample] + 1
-        close(f"kp_loss_per_step of sample {sample}", losses[:end], wanted[:end, sample],
-              rtol=1e-4, atol=1e-3)  # fmt: skip
+        close(
+            f"kp_loss_per_step of sample {sample}",
+            losses[:end],
+            wanted[:end, sample],
+            rtol=1e-4,
+            atol=1e-3,
+        )
 
 
 @pytest.mark.parametrize(
@@ -155,8 +161,9 @@ def test_trace_of_the_guidance(calls):
     g = loop.arrays
     close("kp_loss_per_step", found["losses"], g["kp_loss_per_step"], rtol=1e-4)
     for i, t in enumerate(guided):
-        relative(f"scaled_gradient at t={t}", found["gradient"][i],
-                 g["scaled_gradient"][25 + i], 1e-4)  # fmt: skip
+        relative(
+            f"scaled_gradient at t={t}", found["gradient"][i], g["scaled_gradient"][25 + i], 1e-4
+        )
     close("pred_noise", found["guided_noise"], g["pred_noise"][25:], atol=1e-4)
     close("x_start", found["guided_x_start"], g["x_start"][25:], atol=1e-5)
 

@@ -161,6 +161,7 @@ def errors(body, skeleton, placed, estimate):
     return np.asarray(jax.jit(pa_mpjpe)(guess, truth)), pixels, np.asarray(guess - truth)
 
 
+@pytest.mark.slow
 def test_estimates_are_as_wrong_as_they_say_and_agree_with_the_image(body, skeleton, placed):
     mean_errors = []
     for name, low, high in (("weak", 60, 110), ("medium", 40, 75), ("strong", 25, 50)):
@@ -177,6 +178,7 @@ def test_estimates_are_as_wrong_as_they_say_and_agree_with_the_image(body, skele
     assert mean_errors == sorted(mean_errors, reverse=True)
 
 
+@pytest.mark.slow
 def test_free_optimisation_on_detections_makes_estimates_worse(body, skeleton, placed, scene):
     before, _, _ = errors(body, skeleton, placed, scene.estimate)
     term = keypoints_2d(scene.keypoints, scene.camera)

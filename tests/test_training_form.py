@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from bodies import quick_jit
 from training_runs import SCHEDULE
 
 from scorehmr_jax.networks.denoiser import Denoiser
@@ -54,7 +55,7 @@ def test_it_has_the_values_and_gradients_of_the_definition(name, leading):
             return noise_loss(network, SCHEDULE, params, each).mean()
 
         found, expected = (
-            jax.jit(jax.value_and_grad(partial(loss, network), argnums=(0, 1)))(params, noised.x_0)
+            quick_jit(jax.value_and_grad(partial(loss, network), (0, 1)))(params, noised.x_0)
             for network in (config, AsDefined(**vars(config)))
         )
 

@@ -1,8 +1,8 @@
-"""A 2D keypoint detector, simulated: systematically off, noisy, and honest only in part.
+"""A simulated detector of 2D keypoints.
 
-What a detector calls a joint is not where the body model has it, so each keypoint has an offset
-that no averaging removes. Noise persists over frames; now and then a keypoint is far off, missing,
-or on the other side's limb, mostly with less confidence.
+A detector and a body model do not mean quite the same point by a joint, so each keypoint has an
+offset that no averaging removes. Noise persists over frames; now and then a keypoint is far off,
+missing, or on the limb of the other side, mostly with less confidence.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Puts a captured motion, y up, before a plausible camera, y down."""
+"""Plausible cameras (y down) before captured motions (y up)."""
 
 from dataclasses import dataclass
 from functools import partial

@@ -1,4 +1,4 @@
-"""A regression network's first estimate, simulated: wrong mostly where the image does not show.
+"""A simulated regression network, which gives first estimates.
 
 A network is trained to agree with the image, so its error hides in depth: its body reprojects to
 within one to three per cent of the person's box while its joints are centimetres off. A true pose

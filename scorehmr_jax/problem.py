@@ -1,0 +1,141 @@
+"""The configuration of a refinement, the prior and body made ready for it, and its samples."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from body_model import SMPL, Skeleton
+from body_model.pytree import pytree
+from scorehmr_jax.diffusion import ddim_times
+from scorehmr_jax.entry import checked_estimate, checked_mask
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.screening import OK, screen
+from scorehmr_jax.stopping import Never, StepStop
+from scorehmr_jax.terms import Term, as_terms
+from scorehmr_jax.types import Array, Estimate
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """The schedule of the loop. All static: another configuration compiles anew."""
+
+    iterations: int = 10  # rounds of inversion and guided sampling
+    start: int = 50  # tau, the level to invert to
+    step: int = 2  # levels between two evaluations
+    stop: Never = field(
+        default_factory=Never
+    )  # when a sample is done: Never(), StepStop() or RoundStop()
+    camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
+    # Of the denoiser's products, as jax.default_matmul_precision names them; all else is float32.
+    network_precision: str = "float32"
+    # True keeps the estimate of a sample that no term has evidence about; False sends it through
+    # the loop unguided, as the released code does.
+    keep_without_evidence: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stop, Never):
+            raise ValueError(
+                f"stop: expected a rule: Never(), StepStop() or RoundStop(), found {self.stop!r}"
+            )
+        if self.iterations < 1 or self.step < 1 or self.start < 1 or self.start % self.step:
+            raise ValueError(
+                "expected iterations >= 1, step >= 1 and start a multiple of step, found "
+                f"iterations={self.iterations}, start={self.start}, step={self.step}"
+            )
+
+    @classmethod
+    def released(cls, **changes: Any) -> "RefineConfig":
+        """The released code's behaviour for images, its early stopping included.
+
+        Args:
+            changes: fields that are to differ from it.
+        """
+        return replace(cls(stop=StepStop(), keep_without_evidence=False), **changes)
+
+    @property
+    def times(self) -> Int[np.ndarray, " levels"]:
+        """The levels that the loop visits: 0, step, ..., start."""
+        return ddim_times(self.start, 0, self.step)
+
+
+DEFAULTS = RefineConfig()
+
+
+@pytree
+class Setup:
+    """A prior and a body, made ready for the loop: all that no estimate is needed for."""
+
+    prior: Prior  # without its weights
+    network: Any  # with them, prepared
+    modulations: Any  # what the network knows of the levels; leaves [S + 1, ...]
+    skeleton: Skeleton
+    config: RefineConfig = field(metadata={"static": True})
+
+    @classmethod
+    def of(cls, prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEFAULTS) -> "Setup":
+        """Prepares a prior and a body.
+
+        Args:
+            prior: from `load_prior`.
+            body: the skeleton whose keypoints the terms speak of; an SMPL body stands for its
+                OpenPose-25 skeleton.
+            config: the schedule of the loop.
+        Raises:
+            ValueError: if the prior has fewer levels than the loop starts at.
+        """
+        if config.start >= prior.schedule.num_steps:
+            raise ValueError(
+                f"start: this prior has levels below {prior.schedule.num_steps}, "
+                f"found {config.start}"
+            )
+        skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
+        with jax.default_matmul_precision("float32"):
+            network = prior.prepare()
+            modulations = network.modulation(jnp.asarray(config.times))
+        return cls(replace(prior, params=None), network, modulations, skeleton, config)
+
+
+@pytree
+class Problem:
+    """Samples to refine and what guides them: all that a guided step reads and never changes."""
+
+    setup: Setup
+    estimate: Estimate  # [..., N] the first; harmless numbers where there is nothing to refine
+    first_x: Float[Array, "*N D"]  # the estimate as the diffusion has it
+    condition: Any  # what the network knows of the features
+    terms: tuple[Term, ...]
+    status: Int[Array, "*N"]  # index into STATUS; those that are not 0 are not refined
+
+    @classmethod
+    def of(
+        cls,
+        setup: Setup,
+        estimate: Estimate,
+        features: Float[Array, "... F"] | None,
+        terms: Any,
+        mask: Array | None = None,
+    ) -> "Problem":
+        """Checks and screens the samples. Arguments and errors are those of `refine`."""
+        prior, skeleton = setup.prior, setup.skeleton
+        terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
+        features = prior.features_of(estimate.pose, features)
+        mask = checked_mask(mask, estimate.pose.shape[:-3])
+        # Derived from the samples, it is spread over devices as they are.
+        everyone = jnp.ones_like(estimate.betas[..., 0], bool)
+        mask = everyone if mask is None else jnp.broadcast_to(mask, everyone.shape)
+        keep = setup.config.keep_without_evidence
+        with jax.default_matmul_precision("float32"):
+            estimate, features, status = screen(skeleton, estimate, features, terms, mask, keep)
+            condition = setup.network.condition(features)
+        return cls(
+            setup, estimate, prior.x_of(estimate.pose, estimate.betas), condition, terms, status
+        )
+
+    @property
+    def active(self) -> Bool[Array, "*N"]:
+        """True for the samples that are refined."""
+        return self.status == OK
