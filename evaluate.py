@@ -26,13 +26,14 @@ from body_model.files import local_path, read_npz
 from body_model.io import load, load_regressor
 from body_model.joints import EXTRA_19, OPENPOSE_25
 from scorehmr_jax import cluster
-from scorehmr_jax.commands.compilation_cache import use_compilation_cache
+from scorehmr_jax.compilation_cache import use_compilation_cache
 from scorehmr_jax.evaluation import batching, results, summary
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Files, Protocol
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.metric_table import METRICS, measure
 from scorehmr_jax.evaluation.tasks import MODES, TASKS
-from scorehmr_jax.formats.features import backbone_of_width, read_features
+from scorehmr_jax.formats.backbones import backbone_of_width
+from scorehmr_jax.formats.features import read_features
 from scorehmr_jax.formats.released import concatenate, read_groups, warn_of_mixed_sequences
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.load import load_prior

@@ -32,13 +32,14 @@ import body_model
 import configs
 from body_model.files import local_path
 from scorehmr_jax import checkpoint, cluster
-from scorehmr_jax.commands.compilation_cache import use_compilation_cache
+from scorehmr_jax.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.training.log import Log
-from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import make_advance
 from scorehmr_jax.training.run_data import RunData, from_mocap, from_sets
 from scorehmr_jax.training.run_store import RunStore
+from scorehmr_jax.training.sharding import Placement
+from scorehmr_jax.training.signals import EXIT_CODE, StopRequest
 from scorehmr_jax.training.step import (
     init_state,
     low_levels,
@@ -47,7 +48,6 @@ from scorehmr_jax.training.step import (
     released_optimizer,
     uniform_levels,
 )
-from scorehmr_jax.training.stop import EXIT_CODE, StopRequest
 from scorehmr_jax.training.validator import Validator
 
 

@@ -32,7 +32,7 @@ from scorehmr_jax.datasets.feed import open_feed
 from scorehmr_jax.datasets.samples import SampleReader, Samples
 from scorehmr_jax.datasets.statistics import Statistics
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training.step import (
     init_state,
     make_step,
@@ -117,7 +117,7 @@ def resident(folder: str, _: float) -> dict[str, Any]:
 
 def training(folder: str, _: float, steps: int = 40) -> dict[str, Any]:
     feed = open_feed({folder: 1.0}, features=FEATURES)
-    network, optimizer = Denoiser(), released_optimizer()
+    network, optimizer = ResidualMLP(), released_optimizer()
     step = make_step(make_update(network, schedule(cosine_betas()), optimizer), 1000)
     step = jax.jit(step, donate_argnums=0)
     state, key = init_state(network, optimizer, jax.random.key(0)), jax.random.key(1)

@@ -29,7 +29,7 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.diffusion import cosine_betas, schedule
 from scorehmr_jax.guidance import keypoints_2d
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig, make_refiner
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
@@ -52,7 +52,7 @@ class Workload:
     camera: Camera  # [N]
 
 
-def workload(batch: int, sizes: Denoiser) -> Workload:
+def workload(batch: int, sizes: ResidualMLP) -> Workload:
     """Makes N people of the stand-in body, 10 m away, estimated some 9 degrees off per joint.
 
     Args:
@@ -89,7 +89,7 @@ def workload(batch: int, sizes: Denoiser) -> Workload:
     )
 
 
-def _random_params(sizes: Denoiser, rng: np.random.Generator) -> Any:
+def _random_params(sizes: ResidualMLP, rng: np.random.Generator) -> Any:
     """Weights of ordinary size; by numpy, since compiling the initialisers takes seconds."""
     shapes = jax.eval_shape(sizes.init, jax.random.key(0))
 
@@ -129,7 +129,7 @@ def plain_loop(p: Workload, config: RefineConfig) -> Callable[[], Any]:
     return lambda: compiled(p.prior, images)
 
 
-def measure(batches: Sequence[int], sizes: Denoiser, config: RefineConfig) -> list[dict]:
+def measure(batches: Sequence[int], sizes: ResidualMLP, config: RefineConfig) -> list[dict]:
     """Measures both loops; one row of figures for each batch.
 
     The fast loop comes first, small batches before large: the peak of memory only ever rises.
@@ -187,7 +187,7 @@ def main() -> None:
     if min(options.batch) < 1:
         parser.error("--batch: expected positive numbers")
 
-    sizes, config = Denoiser(), RefineConfig()
+    sizes, config = ResidualMLP(), RefineConfig()
     # Others' work on the machine counts against the seconds; the load tells how much there is.
     load = os.getloadavg()[0]
     rows = measure(options.batch, sizes, config)

@@ -20,7 +20,7 @@ import optax
 
 from benchmarks import machine
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.step import (
     TrainingBatch,
@@ -35,7 +35,7 @@ BATCH = 128
 
 
 @dataclass(frozen=True)
-class PlainDenoiser(Denoiser):
+class PlainDenoiser(ResidualMLP):
     """The denoiser trained as its definition says, without any shortcut."""
 
     def training_noise(self, params: Any, x: Array, t: Array, features: Array | None) -> Array:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--precision", default="float32", help="of products, as in configs/")
     options = parser.parse_args()
 
-    denoiser = Denoiser()
+    denoiser = ResidualMLP()
     constants = schedule(cosine_betas())
     plain = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-4, 0.9, 0.99))
     keys = jax.random.split(jax.random.key(0), 4)

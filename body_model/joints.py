@@ -79,7 +79,7 @@ SMPL_LANDMARKS = {
 
 # A keypoint set is a tuple of names, each of a native joint or of a landmark.
 SMPL_24 = JOINT_NAMES
-SMPL_45 = JOINT_NAMES + tuple(SMPL_LANDMARKS)
+SMPL_45 = JOINT_NAMES + tuple(SMPL_LANDMARKS)[:21]  # as the smplx package lists them
 OPENPOSE_25 = (
     "nose",
     "neck",
@@ -135,6 +135,14 @@ EXTRA_19 = (
 EVAL_PELVIS = 39
 EVAL_14 = (*range(25, 38), 43)
 EVAL_17 = (*range(25, 38), 39, 41, 42, 43)
+
+# The joints of which EMDB reports rotation errors and jitter: neither the root nor what lies beyond
+# knees, elbows and head.
+EMDB_15 = tuple(
+    name
+    for name in JOINT_NAMES
+    if name != "pelvis" and not name.endswith(("ankle", "foot", "wrist", "hand"))
+)
 
 COCO_17 = (
     "nose",

@@ -8,11 +8,11 @@ Validation losses by band of levels to expect: 0.70, 0.32, 0.14, 0.045, 0.013.
 from dataclasses import replace
 
 from configs.open_uncond import config as unconditional
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 config = replace(
     unconditional,
-    network=Denoiser(features=144, hidden=256),
+    network=ResidualMLP(features=144, hidden=256),
     condition_on="estimate",
     estimates_per_frame=2,
 )

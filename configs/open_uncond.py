@@ -6,11 +6,11 @@ Validation losses by band of levels to expect: 0.59, 0.32, 0.21, 0.11, 0.03.
 """
 
 from configs import TrainConfig
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training.ema import Ema
 
 config = TrainConfig(
-    network=Denoiser(features=0, hidden=512),
+    network=ResidualMLP(features=0, hidden=512),
     batch=128,
     level_group=4,
     low_share=0.5,

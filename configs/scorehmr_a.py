@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.formats.features import BACKBONES
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.formats.backbones import BACKBONES
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 config = replace(
     b,
-    network=Denoiser(features=BACKBONES["prohmr"].width),
+    network=ResidualMLP(features=BACKBONES["prohmr"].width),
     mixture=tuple(MIXTURES["scorehmr-a"].items()),
 )

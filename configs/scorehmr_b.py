@@ -8,11 +8,11 @@ DIR holds the sets that `scorehmr build-data scorehmr-b --data-root data --out D
 
 from configs import TrainConfig
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.formats.features import BACKBONES
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.formats.backbones import BACKBONES
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 config = TrainConfig(
-    network=Denoiser(features=BACKBONES["pare"].width),
+    network=ResidualMLP(features=BACKBONES["pare"].width),
     schedule="constant",
     mixture=tuple(MIXTURES["scorehmr-b"].items()),
     condition_on="features",

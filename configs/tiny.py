@@ -6,10 +6,10 @@ Ten seconds on two cores; val_loss falls from 1 to about 0.5.
 """
 
 from configs import RunConfig, TrainConfig
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 config = TrainConfig(
-    network=Denoiser(features=0, hidden=32, blocks=1),
+    network=ResidualMLP(features=0, hidden=32, blocks=1),
     batch=32,
     level_group=4,
     low_share=0.5,

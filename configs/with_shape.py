@@ -11,13 +11,13 @@ from dataclasses import replace
 
 from configs.scorehmr_b import config as b
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.formats.features import BACKBONES
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.formats.backbones import BACKBONES
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 POSE = BACKBONES["pare"].width  # features that the pose stream sees
 
 config = replace(
     b,
-    network=Denoiser(features=POSE, shape_features=BACKBONES["pare-shape"].width - POSE),
+    network=ResidualMLP(features=POSE, shape_features=BACKBONES["pare-shape"].width - POSE),
     mixture=tuple(MIXTURES["scorehmr-b-shape"].items()),
 )

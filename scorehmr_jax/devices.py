@@ -18,7 +18,14 @@ from jaxtyping import Bool
 
 T = TypeVar("T")
 
-_AXIS = "samples"
+AXIS = "samples"
+
+
+def row_of(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Makes the mesh of one axis of devices; of every device of every process by default."""
+    devices = jax.devices() if devices is None else devices
+    auto = (jax.sharding.AxisType.Auto,)
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=auto, devices=devices)
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,7 @@ class Devices:
     @classmethod
     def all(cls) -> "Devices":
         """Takes every device of every process."""
-        auto = (jax.sharding.AxisType.Auto,)
-        return cls(jax.make_mesh((jax.device_count(),), (_AXIS,), axis_types=auto))
+        return cls(row_of())
 
     def pad(self, tree: T, batch: Sequence[int]) -> tuple[T, Bool[np.ndarray, "..."]]:
         """Repeats the last sample until every device has equally many.
@@ -64,7 +70,7 @@ class Devices:
             batch: [..., N], where N is a multiple of the devices.
         """
         batch = tuple(batch)
-        parts = NamedSharding(self.mesh, PartitionSpec(*[None] * (len(batch) - 1), _AXIS))
+        parts = NamedSharding(self.mesh, PartitionSpec(*[None] * (len(batch) - 1), AXIS))
         copies = NamedSharding(self.mesh, PartitionSpec())
 
         def put(leaf: Any) -> Any:

@@ -10,7 +10,7 @@ from scorehmr_jax import units
 from scorehmr_jax.camera import camera_batch, in_front, project
 from scorehmr_jax.shapes import Shape, concrete, fits, floating
 from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
-from scorehmr_jax.types import Array, Camera, Hypothesis, Keypoints2D, Number
+from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Number
 
 __all__ = [
     "KEYPOINT_WEIGHT",
@@ -71,6 +71,20 @@ class KeypointTerm(Term):
         # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
         seen = jnp.broadcast_to(self.keypoints.confidence > 0, points.shape[:-1])
         return in_front(jnp.where(seen[..., None], points, 1))
+
+    def check_units(self, estimate: Estimate) -> None:
+        seen = concrete(
+            estimate.translation, self.keypoints.xy, self.keypoints.confidence, self.camera.focal
+        )
+        if seen is None:
+            return
+        translation, xy, confidence, focal = seen
+        batch = translation.shape[:-1]
+        if not fits(confidence.shape[:-1], batch) or not fits(focal.shape[:-1], batch):
+            return  # refused where it is used
+        where = "estimate.translation, keypoints and camera.focal"
+        xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
+        units.check_person_size(xy, confidence, translation, focal, where)
 
     def _check_fit(self, hypothesis: Hypothesis) -> None:
         found, wanted = self.keypoints.xy.shape[:-1], hypothesis.joints.shape[:-1]

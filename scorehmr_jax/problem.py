@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
+from scorehmr_jax.checks import checked_estimate, checked_mask
 from scorehmr_jax.diffusion import ddim_times
-from scorehmr_jax.entry import checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.screening import OK, screen
 from scorehmr_jax.stopping import Never, StepStop

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.entry import check_shapes, check_units, checked_estimate, checked_mask
+from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.problem import DEFAULTS, Problem, RefineConfig, Setup
 from scorehmr_jax.sampler import result, run

@@ -1,4 +1,6 @@
-"""Terms: losses on a hypothesis, with weights, whose gradients guide the sampling.
+"""What a term is: a loss on a hypothesis, with a weight, whose gradient guides the sampling.
+
+The paper's terms are in guidance.py.
 
 A term is any function from a `Hypothesis` of samples [..., N] to losses [..., N]. The last
 axis, N, is the group: the frames of one video, the views of one person, or images that have
@@ -17,7 +19,7 @@ from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
 from scorehmr_jax.shapes import fits, same_dtype
-from scorehmr_jax.types import Array, Hypothesis, Number
+from scorehmr_jax.types import Array, Estimate, Hypothesis, Number
 
 
 class Term:
@@ -40,6 +42,12 @@ class Term:
     def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         """True for the samples that can be judged, such as those before the camera."""
         return jnp.ones_like(first.mask)
+
+    def check_units(self, estimate: Estimate) -> None:
+        """Raises a ValueError if its numbers and the estimate's cannot be in the same units.
+
+        Numbers that are traced cannot be seen.
+        """
 
 
 @pytree
@@ -80,6 +88,9 @@ class WeightedTerm(Term):
 
     def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         return self.term.usable(first)
+
+    def check_units(self, estimate: Estimate) -> None:
+        self.term.check_units(estimate)
 
 
 def weighted(weight: Number | Real[Array, "..."], term: Term | Callable[[Hypothesis], Any]) -> Term:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 
+from scorehmr_jax.checks import checked_estimate
 from scorehmr_jax.diffusion import add_noise
-from scorehmr_jax.entry import checked_estimate
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.screening import OK
 from scorehmr_jax.types import Array, Estimate, Info, Refined

@@ -20,7 +20,7 @@ from scorehmr_jax import diffusion
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.refine import RefineConfig
 from scorehmr_jax.stopping import Never, StepStop
@@ -195,7 +195,7 @@ def small_prior(
     shape_features: int = 0,
 ) -> Prior:
     """A prior with random weights."""
-    network = Denoiser(features, hidden, blocks, shape_features)
+    network = ResidualMLP(features, hidden, blocks, shape_features)
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     params = jax.tree.map(lambda s: _weights(rng, s.shape).astype(dtype), shapes)

@@ -10,10 +10,10 @@ import pytest
 from benchmarks import refine
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.refine import RefineConfig
 
-TINY = Denoiser(features=8, hidden=16, blocks=2)
+TINY = ResidualMLP(features=8, hidden=16, blocks=2)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.denoiser import to_released
 from scorehmr_jax.convert.safetensors import load_safetensors, save_safetensors
 from scorehmr_jax.load import load_prior
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten, unflatten
 from scorehmr_jax.provenance import versions
 
@@ -24,7 +24,7 @@ CONFIG = {"features": 6, "hidden": 8, "blocks": 2, "shape_features": 4, "shape_b
 @pytest.fixture
 def params():
     rng = np.random.default_rng(0)
-    shapes = Denoiser(**CONFIG).parameter_shapes()
+    shapes = ResidualMLP(**CONFIG).parameter_shapes()
     return unflatten({k: rng.normal(size=s).astype(np.float32) for k, s in shapes.items()})
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from scorehmr_jax.commands import compilation_cache
+from scorehmr_jax import compilation_cache
 
 SCRIPT = """
 import jax, sys
-from scorehmr_jax.commands.compilation_cache import use_compilation_cache
+from scorehmr_jax.compilation_cache import use_compilation_cache
 compiled = []
 jax.monitoring.register_event_listener(lambda event, **_: compiled.append(event))
 use_compilation_cache()

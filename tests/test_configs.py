@@ -9,7 +9,7 @@ import pytest
 import configs
 from scorehmr_jax.datasets.image_sets import FILES
 from scorehmr_jax.datasets.mixtures import MIXTURES
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 from scorehmr_jax.training.log import Log
 
 NAMES = sorted(

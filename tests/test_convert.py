@@ -17,7 +17,7 @@ from bodies import released_state
 from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.denoiser import flatten, released_denoiser, to_released
 from scorehmr_jax.convert.torch_file import load_torch
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 
 VARIANTS = ("tiny_pare", "tiny_betas", "tiny_prohmr")
 
@@ -206,14 +206,14 @@ def test_released_weights_give_the_released_output(golden):
     data = np.load(golden / "denoiser_tiny_betas.npz")
     params, config = released_denoiser(dict(np.load(golden / "ckpt" / "tiny_betas_ema_f16.npz")))
     assert {a.dtype for a in jax.tree.leaves(params)} == {np.dtype("f4")}
-    denoise = jax.jit(Denoiser(**config).noise)
+    denoise = jax.jit(ResidualMLP(**config).noise)
     out = denoise(params, data["x_mixed"], data["t_mixed"], data["feats"])
     np.testing.assert_allclose(out, data["out_mixed"], atol=1e-5)
 
 
 def test_parameters_are_those_that_our_denoiser_makes(golden):
     params, config = released_denoiser(released_state(golden, "tiny_betas"))
-    shapes = jax.eval_shape(Denoiser(**config).init, jax.random.key(0))
+    shapes = jax.eval_shape(ResidualMLP(**config).init, jax.random.key(0))
     assert jax.tree.map(np.shape, params) == jax.tree.map(lambda a: a.shape, shapes)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from bodies import VARIANTS, arrays, close, golden_prior, plain_denoiser, quick_jit, small_prior
 
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.layers import sinusoid
 from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.prior import Prior
@@ -120,13 +120,18 @@ def test_one_is_as_many_and_any_leading_axes_do():
 
 
 def test_sizes_of_the_released_model():
-    shapes = Denoiser().parameter_shapes()
+    shapes = ResidualMLP().parameter_shapes()
     assert sum(map(np.prod, shapes.values())) == 11_307_024
 
 
 @pytest.mark.parametrize(
     "network",
-    [Denoiser(0, 16, 1), Denoiser(8, 12, 2), Denoiser(8, 12, 2, 6, 1), Denoiser(0, 8, 1, 4, 3)],
+    [
+        ResidualMLP(0, 16, 1),
+        ResidualMLP(8, 12, 2),
+        ResidualMLP(8, 12, 2, 6, 1),
+        ResidualMLP(0, 8, 1, 4, 3),
+    ],
 )
 def test_shapes_are_those_of_first_weights(network):
     shapes = jax.eval_shape(network.init, jax.random.key(0))
@@ -145,11 +150,11 @@ def flatten_shapes(tree):
 def test_sizes_that_make_no_sense_are_refused(sizes):
     (name,) = sizes
     with pytest.raises(ValueError, match=f"{name}: expected a whole number of at least"):
-        Denoiser(**sizes)
+        ResidualMLP(**sizes)
 
 
 def test_initial_weights_are_bounded_as_pytorch_draws_them():
-    params = quick_jit(Denoiser(8, 16, 1).init)(jax.random.key(0))["pose"]
+    params = quick_jit(ResidualMLP(8, 16, 1).init)(jax.random.key(0))["pose"]
     block = params["blocks_0"]
     for layer, inputs in ((params["input"], 144), (block["linear1"], 152), (block["time"], 576)):
         for leaf in (layer["kernel"], layer["bias"]):

@@ -33,7 +33,7 @@ def tables():
     """The tables that the page adds to; they are left as they were."""
     from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
     from scorehmr_jax.evaluation.metric_table import METRICS
-    from scorehmr_jax.formats.features import BACKBONES
+    from scorehmr_jax.formats.backbones import BACKBONES
     from scorehmr_jax.networks.registry import NETWORKS
 
     tables = (BENCHMARKS, METRICS, BACKBONES, NETWORKS)

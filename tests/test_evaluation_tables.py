@@ -13,7 +13,7 @@ from scorehmr_jax.evaluation import batching, results, summary
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Protocol
 from scorehmr_jax.evaluation.metric_table import METRICS, Metric
 from scorehmr_jax.evaluation.tasks import TASKS, Task
-from scorehmr_jax.formats.features import BACKBONES, Backbone
+from scorehmr_jax.formats.backbones import BACKBONES, Backbone
 from scorehmr_jax.guidance import multiview
 from scorehmr_jax.refine import RefineConfig
 

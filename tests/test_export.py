@@ -17,12 +17,12 @@ from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
 from scorehmr_jax.load import load_prior, shipped_priors
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten, unflatten
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.training.export import export
-from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run_store import RunStore
+from scorehmr_jax.training.sharding import Placement
 
 SIZES = {"features": 0, "hidden": 16, "blocks": 1, "shape_features": 0, "shape_blocks": 2}
 KINDS = ["prior", "prior.npz", "prior.safetensors", "model-1.pt"]
@@ -165,7 +165,7 @@ def test_a_run_becomes_a_prior(run, tmp_path, name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_form_holds_the_whole_prior(tmp_path, name):
-    network = Denoiser(3, 8, 1, 2, 1)
+    network = ResidualMLP(3, 8, 1, 2, 1)
     rng = np.random.default_rng(0)
     flat = {k: rng.normal(size=s) for k, s in network.parameter_shapes().items()}
     params = unflatten({k: a.astype(np.float32) for k, a in flat.items()})
@@ -195,7 +195,7 @@ def test_a_shipped_prior_goes_to_the_released_code_and_back(tmp_path, name):
 
 
 def test_half_precision_stays_half_in_every_form_but_the_released(tmp_path):
-    network = Denoiser(0, 4, 1)
+    network = ResidualMLP(0, 4, 1)
     shapes = network.parameter_shapes()
     params = unflatten({k: jax.numpy.ones(s, "bfloat16") for k, s in shapes.items()})
     checkpoint.write(tmp_path / "half", params, checkpoint.description(network))

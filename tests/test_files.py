@@ -240,7 +240,7 @@ def _doors():
     from scorehmr_jax.formats import image_size
     from scorehmr_jax.formats.features import read_features
     from scorehmr_jax.formats.released import read_groups
-    from scorehmr_jax.output.export import save_glb
+    from scorehmr_jax.output.gltf import save_glb
     from scorehmr_jax.training.export import export
 
     still = np.tile(np.eye(3, dtype=np.float32), (2, 24, 1, 1))

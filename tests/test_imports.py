@@ -69,7 +69,7 @@ STORY = (
     "terms",
     "guidance",
     "stopping",
-    "entry",
+    "checks",
     "screening",
     "problem",
     "sampler",

@@ -12,7 +12,7 @@ from bodies import quick_jit, scene
 from body_model import Skeleton, stand_in
 from scorehmr_jax import Prior, RefineConfig, checkpoint, load_prior, refine, smooth
 from scorehmr_jax.diffusion import named_schedule
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.networks.registry import NETWORKS, describe, network_of
@@ -91,14 +91,16 @@ def test_a_file_that_names_an_unknown_network_is_refused(tmp_path, registered, m
         load_prior(path)
 
 
-@pytest.mark.parametrize("network", [Denoiser(), Denoiser(0, 8, 1), Denoiser(3, 8, 1, 2, 4)])
+@pytest.mark.parametrize(
+    "network", [ResidualMLP(), ResidualMLP(0, 8, 1), ResidualMLP(3, 8, 1, 2, 4)]
+)
 def test_a_description_is_json_and_gives_the_network_back(network):
     assert network_of(json.loads(json.dumps(describe(network)))) == network
 
 
 def test_files_older_than_the_names_hold_the_papers_denoiser():
     config = {"features": 5, "hidden": 6, "blocks": 2, "shape_features": 0, "shape_blocks": 2}
-    assert network_of(config) == Denoiser(5, 6, 2)
+    assert network_of(config) == ResidualMLP(5, 6, 2)
     with pytest.raises(ValueError, match=r"absent: \['blocks'\]"):
         network_of({k: v for k, v in config.items() if k != "blocks"})
 

@@ -8,7 +8,7 @@ import pytest
 from body_model.joints import NUM_JOINTS
 from body_model.open.stand_in import stand_in
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.output.export import save_glb
+from scorehmr_jax.output.gltf import save_glb
 
 FRAMES = 7
 

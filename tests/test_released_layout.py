@@ -4,7 +4,7 @@ import pytest
 
 from scorehmr_jax.datasets.image_sets import ImageFiles
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 
 

@@ -16,10 +16,10 @@ from training_runs import (
     toy_step,
 )
 
-from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.run_store import RunStore
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.step import TrainState, init_state
 
 CONFIG = {"learning_rate": 3e-3, "ema.decay": 0.9, "leave_out": ("deepmimic",)}
@@ -121,7 +121,7 @@ def test_changed_fields_are_named(tmp_path, states):
 def test_another_network_is_refused(tmp_path, states):
     with store(tmp_path) as each:
         each.save(states[0], KEY)
-        wider = Denoiser(features=0, hidden=24, blocks=1)
+        wider = ResidualMLP(features=0, hidden=24, blocks=1)
         like = jax.eval_shape(partial(init_state, wider, OPTIMIZER), KEY)
         with pytest.raises(
             ValueError,
@@ -207,7 +207,7 @@ import json, sys
 import jax, numpy as np
 from test_run_store import CONFIG, KEY
 from training_runs import draw_toy, toy_data, toy_state, toy_step
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.run import make_run
 from scorehmr_jax.training.run_store import RunStore
 

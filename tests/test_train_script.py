@@ -17,7 +17,7 @@ from training_runs import ROOT, environment, records, train_here
 import train
 from benchmarks.interruptions import mocap_file
 from scorehmr_jax.load import load_prior
-from scorehmr_jax.training.stop import EXIT_CODE
+from scorehmr_jax.training.signals import EXIT_CODE
 
 STEPS = 24
 SMALL = ("--network.hidden", "16", "--run.steps-per-call", "2", "--run.save-every", "8")

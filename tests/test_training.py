@@ -21,11 +21,11 @@ from training_runs import (
 
 from benchmarks.interruptions import mocap_file
 from body_model import Skeleton, stand_in
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training import run_data
 from scorehmr_jax.training.ema import Ema
-from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import Stream, make_advance, make_run
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.step import (
     Noised,
     TrainingBatch,
@@ -47,7 +47,7 @@ ELSEWHERE = """
 import json, sys
 from pathlib import Path
 from training_runs import check_released_steps
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.sharding import Placement
 
 placement = Placement.of(shard_parameters=True)
 check_released_steps(Path(sys.argv[1]), "betas", placement)
@@ -251,7 +251,7 @@ def test_validation_of_a_network_that_sees_no_noise():
 
 @pytest.mark.usefixtures("compiled_quickly")
 def test_samples_are_measured_and_the_best_of_many_is_nearer():
-    denoiser = Denoiser(features=6, hidden=8, blocks=1)
+    denoiser = ResidualMLP(features=6, hidden=8, blocks=1)
     params = jax.jit(denoiser.init)(jax.random.key(0))
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (3, 24))
     batch = TrainingBatch(upright, jnp.ones((3, 6)))

@@ -10,18 +10,18 @@ import pytest
 from bodies import quick_jit
 from training_runs import SCHEDULE
 
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.training_form import normed_linear
 from scorehmr_jax.training.step import Noised, gradient_norm, noise_loss
 
 SIZES = {
-    "unconditional": Denoiser(features=0, hidden=12, blocks=2),
-    "conditioned": Denoiser(features=20, hidden=12, blocks=2),
-    "with shape": Denoiser(features=20, hidden=12, blocks=2, shape_features=6),
+    "unconditional": ResidualMLP(features=0, hidden=12, blocks=2),
+    "conditioned": ResidualMLP(features=20, hidden=12, blocks=2),
+    "with shape": ResidualMLP(features=20, hidden=12, blocks=2, shape_features=6),
 }
 
 
-class AsDefined(Denoiser):
+class AsDefined(ResidualMLP):
     """Trained as its definition says."""
 
     def training_noise(self, params, x, t, features):

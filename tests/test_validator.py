@@ -7,8 +7,8 @@ import pytest
 from training_runs import SCHEDULE
 
 from body_model import stand_in
-from scorehmr_jax.networks.denoiser import Denoiser
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.networks.denoiser import ResidualMLP
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.step import TrainingBatch
 from scorehmr_jax.training.validator import Validator
 
@@ -19,7 +19,7 @@ from scorehmr_jax.training.validator import Validator
 def test_a_run_is_measured_and_drawn(tmp_path, condition_on):
     image = pytest.importorskip("matplotlib.image")
     conditioned = condition_on == "estimate"
-    denoiser = Denoiser(features=144 if conditioned else 0, hidden=8, blocks=1)
+    denoiser = ResidualMLP(features=144 if conditioned else 0, hidden=8, blocks=1)
     params = jax.jit(denoiser.init)(jax.random.key(0))
     upright = jnp.tile(jnp.array([1.0, 0, 0, 0, 1, 0]), (12, 24))
     batch = TrainingBatch(upright, upright if conditioned else None)

@@ -14,10 +14,10 @@ import numpy as np
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.datasets.samples import axis_angle_to_x
 from scorehmr_jax.diffusion import cosine_betas, schedule
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.training.ema import Ema
-from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import make_stream_run
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.step import (
     Noised,
     TrainingBatch,
@@ -31,7 +31,7 @@ from scorehmr_jax.training.step import (
 
 ROOT = Path(__file__).parents[1]
 SCHEDULE = schedule(cosine_betas())
-TINY = Denoiser(features=0, hidden=16, blocks=1)
+TINY = ResidualMLP(features=0, hidden=16, blocks=1)
 OPTIMIZER = released_optimizer(3e-3)
 
 
@@ -52,7 +52,7 @@ def released_run(golden: Path, variant: str):
         jnp.asarray(data["t"]),
         jnp.asarray(data["noise"]),
     )
-    return Denoiser(**sizes), params, batches, data
+    return ResidualMLP(**sizes), params, batches, data
 
 
 def check_released_steps(golden: Path, variant: str, placement: Placement) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.entry import check_units, checked_estimate, checked_mask
+from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.screening import OK, screen, settle
 from scorehmr_jax.terms import as_terms, total_loss

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 
 _HELP = """\
 Build training sets (ArrayRecord, through TFDS) from files in the released layout or your own.

@@ -74,7 +74,7 @@ def run(
     _need("matplotlib", "jinja2", "pygltflib")
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.output.demo_pictures import draw_moments, draw_strip, draw_views
-    from scorehmr_jax.output.export import save_glb
+    from scorehmr_jax.output.gltf import save_glb
     from scorehmr_jax.output.pictures import save_png
 
     out_dir = local_path(out_dir)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 
 _HELP = """\
 Mean and standard deviation of image features over files, as `build-data` and training need them.

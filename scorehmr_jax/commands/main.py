@@ -7,7 +7,7 @@ import warnings
 
 import scorehmr_jax
 from scorehmr_jax.commands import build_data, demo, export, feature_stats, refine
-from scorehmr_jax.commands.compilation_cache import use_compilation_cache
+from scorehmr_jax.compilation_cache import use_compilation_cache
 
 SUBCOMMANDS = (refine, demo, build_data, feature_stats, export)
 

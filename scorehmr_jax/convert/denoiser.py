@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten, is_float, unflatten
 
 # The one table: our module -> the released one's name. {s} is the stream, {i} the block.
@@ -41,7 +41,7 @@ def released_denoiser(
         name: of the file, for messages.
     Returns:
         Nested dicts of numpy arrays, float32 (float64 where they were), as
-        `Denoiser(**config).init` gives; and the fields of `Denoiser`.
+        `ResidualMLP(**config).init` gives; and the fields of `ResidualMLP`.
     Raises:
         ValueError: naming a key that is missing or not expected, or a shape that does not fit.
     """
@@ -51,7 +51,7 @@ def released_denoiser(
         raise ValueError(f"{name}: no weights of a denoiser (init_mlp.weight); found keys {found}")
     config = _config(weights, name)
     try:
-        shapes = Denoiser(**config).parameter_shapes()
+        shapes = ResidualMLP(**config).parameter_shapes()
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     keys = {key: (path, transpose) for path, key, transpose in _table(config)}

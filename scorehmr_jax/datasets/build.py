@@ -15,7 +15,7 @@ from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.datasets.own_sets import OwnSet
 from scorehmr_jax.datasets.samples import SampleReader
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 
 NAMES = (*FILES, "amass", "own", *MIXTURES)
 

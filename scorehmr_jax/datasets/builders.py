@@ -17,7 +17,7 @@ from scorehmr_jax.datasets.image_sets import FILES
 from scorehmr_jax.datasets.records import column_dtype
 from scorehmr_jax.datasets.samples import SampleReader
 from scorehmr_jax.datasets.statistics import save_statistics
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 
 try:
     import tensorflow_datasets as tfds

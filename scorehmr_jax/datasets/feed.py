@@ -20,7 +20,7 @@ import numpy as np
 from scorehmr_jax.datasets.mixture_feed import MixtureFeed
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.statistics import read_statistics
-from scorehmr_jax.formats.features import BACKBONES, OWN
+from scorehmr_jax.formats.backbones import BACKBONES, OWN
 from scorehmr_jax.formats.tables import read_tables
 
 CONDITIONS = ("features", "estimate", "none")

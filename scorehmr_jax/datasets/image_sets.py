@@ -30,7 +30,7 @@ from scorehmr_jax.datasets.statistics import (
     read_statistics,
     shapes_of,
 )
-from scorehmr_jax.formats.features import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, read_tables
@@ -71,9 +71,9 @@ class ImageFiles:
         annotations = layout.annotations(file)
         if backbone == "none":
             return cls(annotations, backbone="none")
-        network = BACKBONES[backbone].network
-        features = layout.predictions(network, file)
-        return cls(annotations, features, layout.feature_statistics(network), backbone)
+        folder = BACKBONES[backbone].folder
+        features = layout.predictions(folder, file)
+        return cls(annotations, features, layout.feature_statistics(folder), backbone)
 
 
 @dataclass

@@ -14,13 +14,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from body_model.files import local_path, write_npz
-from scorehmr_jax.formats.features import (
-    BACKBONES,
-    OWN,
-    feature_keys,
-    feature_statistics,
-    statistics_keys,
-)
+from scorehmr_jax.formats.backbones import BACKBONES, OWN, statistics_keys
+from scorehmr_jax.formats.features import feature_keys, feature_statistics
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.tables import read_tables
 

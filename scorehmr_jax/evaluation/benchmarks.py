@@ -10,7 +10,7 @@ from typing import Any
 from body_model.joints import EVAL_14, EVAL_17, EVAL_PELVIS
 from scorehmr_jax.camera import DEFAULT_FOCAL
 from scorehmr_jax.evaluation.tasks import TASKS, Task
-from scorehmr_jax.formats.features import Backbone
+from scorehmr_jax.formats.backbones import Backbone
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 
 # Frames per second that stand in where nobody says how many.
@@ -89,8 +89,8 @@ class Protocol:
         layout = ReleasedLayout(root)
         return replace(
             files,
-            features=files.features or layout.predictions(backbone.network, self.data),
-            feature_stats=files.feature_stats or layout.feature_statistics(backbone.network),
+            features=files.features or layout.predictions(backbone.folder, self.data),
+            feature_stats=files.feature_stats or layout.feature_statistics(backbone.folder),
         )
 
 

@@ -36,7 +36,7 @@ class Truth:
 
     joints: Real[Array, "*N 44 3"]  # metres; place and frame as annotated
     known: Bool[Array, "*N"]  # True where there are any
-    keypoints: Keypoints2D  # [*N, 25]
+    keypoints: Keypoints2D  # [*N, 25] detections, those that guide
     camera: Camera | None  # [*N]
     body: TrueBody | None
 

@@ -1,4 +1,6 @@
-"""Errors of 3D pose as the field reports them, for any leading axes, usable as losses.
+"""Errors of pose as the field reports them, for any leading axes, usable as losses.
+
+What an evaluation prints of them is chosen in metric_table.py.
 
 Points are in metres and errors in millimetres, unless a docstring says otherwise. Sums are taken in
 float32 at least, and in float64 where an argument has it.
@@ -19,12 +21,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Real, Shaped
 
+from body_model.joints import EMDB_15, JOINT_NAMES
+from body_model.procrustes import nearest_rotation
 from body_model.pytree import Array, Number
 
 MM_PER_M = 1000.0
 
-# EMDB leaves out the root, the feet and the hands, yet still divides by all 24 joints.
-_EMDB_JOINTS = (1, 2, 3, 4, 5, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19)
+# EMDB's 15 joints, yet it divides by all 24.
+_EMDB_JOINTS = tuple(map(JOINT_NAMES.index, EMDB_15))
 
 
 def mpjpe(
@@ -168,8 +172,9 @@ def jitter(
     """Mean jerk of the joints, in units of 10 m/s^3.
 
     Both conventions take the third difference, times fps^3, in world coordinates:
-    'wham' (WHAM, GVHMR) averages over all joints given; 'emdb' takes SMPL's 24, leaves out the
-    root, feet and hands and still divides by 24, which makes it about 0.6 of the former.
+    'wham' (WHAM, GVHMR) averages over all joints given; 'emdb' takes SMPL's 24, keeps 15 of
+    them (`body_model.joints.EMDB_15`) and still divides by 24, which makes it about 0.6 of the
+    former.
 
     Args:
         joints: [..., T, J, 3] metres.
@@ -342,59 +347,10 @@ def _align(source: jax.Array, target: jax.Array, counts: jax.Array | None) -> ja
     finite = jnp.isfinite(source).all(-1, keepdims=True)
     with jax.default_matmul_precision("float32"):
         covariance = jnp.swapaxes(a, -1, -2) @ b
-        rotation = _nearest_rotation(covariance)
+        rotation = nearest_rotation(covariance)
         spread = jnp.square(a).sum((-2, -1))
         fit = (rotation * covariance).sum((-2, -1))
         scale = jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
         turned = (jnp.where(finite, source, source_mean) - source_mean) @ rotation
     moved = scale[..., None, None] * turned + target_mean
     return jnp.where(finite, moved, jnp.nan)
-
-
-@jax.custom_jvp
-def _nearest_rotation(m: jax.Array) -> jax.Array:
-    """The rotation R of [..., 3, 3] matrices M that makes the trace of R^T M largest."""
-    u, _, vt = jnp.linalg.svd(m, full_matrices=False)
-    sign = jnp.where(_det(u) * _det(vt) < 0, -1, 1).astype(m.dtype)
-    one = jnp.ones_like(sign)
-    return (u * jnp.stack([one, one, sign], -1)[..., None, :]) @ vt
-
-
-@_nearest_rotation.defjvp
-def _nearest_rotation_jvp(
-    primals: tuple[jax.Array], tangents: tuple[jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    # The derivative of the singular vectors is infinite where singular values are equal, that of
-    # the rotation is not. With P = R^T M symmetric and dR = R W, the antisymmetric W solves
-    # W P + P W = R^T dM - dM^T R; for the axial vectors this is (tr(P) 1 - P) w = v. Where it has
-    # no single solution, the pseudo-inverse takes the least.
-    (m,), (change,) = primals, tangents
-    with jax.default_matmul_precision("float32"):
-        r = _nearest_rotation(m)
-        p = jnp.swapaxes(r, -1, -2) @ m
-        p = (p + jnp.swapaxes(p, -1, -2)) / 2
-        pull = jnp.swapaxes(r, -1, -2) @ change
-        v = _axial(pull - jnp.swapaxes(pull, -1, -2))
-        trace = jnp.trace(p, axis1=-2, axis2=-1)[..., None, None]
-        identity = jnp.broadcast_to(jnp.eye(3, dtype=m.dtype), p.shape)
-        inverse = jnp.linalg.pinv(trace * identity - p, hermitian=True)
-        w = (inverse @ v[..., None])[..., 0]
-        return r, r @ _antisymmetric(w)
-
-
-def _axial(w: jax.Array) -> jax.Array:
-    """The vector w of antisymmetric [..., 3, 3] matrices W with W x = w x x."""
-    return jnp.stack([w[..., 2, 1], w[..., 0, 2], w[..., 1, 0]], -1)
-
-
-def _antisymmetric(w: jax.Array) -> jax.Array:
-    """The matrices of which `_axial` gives the vectors."""
-    x, y, z = (w[..., i] for i in range(3))
-    zero = jnp.zeros_like(x)
-    rows = [zero, -z, y, z, zero, -x, -y, x, zero]
-    return jnp.stack(rows, -1).reshape(*w.shape[:-1], 3, 3)
-
-
-def _det(m: jax.Array) -> jax.Array:
-    """Determinant of [..., 3, 3]; of an orthogonal matrix only its sign is read."""
-    return (m[..., 0, :] * jnp.cross(m[..., 1, :], m[..., 2, :])).sum(-1)

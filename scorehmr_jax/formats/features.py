@@ -1,11 +1,7 @@
-"""Image features: the backbones they come from, in one table, and the files that hold them.
-
-Another backbone is one more entry of BACKBONES.
-"""
+"""Files of image features and of their statistics."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +9,17 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import DTypeLike
 
+from scorehmr_jax.formats.backbones import (
+    BACKBONES,
+    OWN,
+    all_keys,
+    known_backbones,
+    statistics_keys,
+)
 from scorehmr_jax.formats.tables import Table, read_tables
-
-OWN = "features"  # the key [N, F] of features from a backbone that is not in the table
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network whose features of an image a prior is conditioned on."""
-
-    name: str  # of `scorehmr build-data --backbone` and of the sets built with it
-    columns: Mapping[str, tuple[int, ...]]  # shape of one image's features by key, in order
-    network: str  # names its folder in `cache` and its statistics NETWORK_feat_stats.npz
-    with_betas: bool = False  # a prior on these features refines the shape too
-
-    @property
-    def width(self) -> int:
-        """Numbers per image, all columns flattened one after another."""
-        return sum(map(math.prod, self.columns.values()))
-
-
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone("pare", {"pose_feats": (128, 24)}, "pare"),
-        Backbone(
-            "pare-shape",
-            {"pose_feats": (128, 24), "cam_shape_feats": (64, 24)},
-            "pare",
-            with_betas=True,
-        ),
-        Backbone("prohmr", {"img_feats": (2048,)}, "prohmr"),
-    )
-}
-
-# Keys whose statistics are called `mean` and `std`, without the key before them.
-_PLAIN_STATISTICS = ("img_feats", OWN)
 
 # Estimates of the same network, which its files may hold too.
 _BESIDE = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
-
-
-def all_keys() -> tuple[str, ...]:
-    """Returns every key under which a file may hold features."""
-    keys = [key for backbone in BACKBONES.values() for key in backbone.columns]
-    return tuple(dict.fromkeys([*keys, OWN]))
-
-
-def backbone_of_width(width: int) -> Backbone:
-    """Returns the backbone whose features a prior takes, told by their number.
-
-    Raises:
-        ValueError: if none has so many; lists those there are.
-    """
-    for backbone in BACKBONES.values():
-        if backbone.width == width:
-            return backbone
-    raise ValueError(f"expected features of a known backbone ({_known()}), found {width} per image")
 
 
 def feature_keys(table: Table, width: int) -> tuple[str, ...]:
@@ -87,14 +37,8 @@ def feature_keys(table: Table, width: int) -> tuple[str, ...]:
     raise ValueError(
         f"{table.where}: the prior takes {width} features per image; found "
         f"{', '.join(held) or 'no key of ' + ', '.join(all_keys())}. Take the features that the "
-        f"checkpoint was trained with; known are {_known()}"
+        f"checkpoint was trained with; known are {known_backbones()}"
     )
-
-
-def statistics_keys(key: str) -> tuple[str, str]:
-    """Returns the keys of a column's mean and standard deviation in a file of statistics."""
-    prefix = "" if key in _PLAIN_STATISTICS else f"{key}_"
-    return f"{prefix}mean", f"{prefix}std"
 
 
 def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[Any, Any]:
@@ -160,12 +104,3 @@ def read_features(
             parts.append(((raw - mean) / std).astype(dtype, copy=False).reshape(count, -1))
         groups.append(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1))
     return groups
-
-
-def _known() -> str:
-    return "; ".join(
-        f"{backbone.name}: "
-        + " with ".join(f"{key} {list(shape)}" for key, shape in backbone.columns.items())
-        + f", {backbone.width}"
-        for backbone in BACKBONES.values()
-    )

@@ -21,7 +21,7 @@ from numpy.typing import DTypeLike
 from scorehmr_jax import units
 from scorehmr_jax.camera import DEFAULT_FOCAL, crop_to_full, pinhole
 from scorehmr_jax.formats import image_size
-from scorehmr_jax.formats.features import all_keys
+from scorehmr_jax.formats.backbones import all_keys
 from scorehmr_jax.formats.tables import Table, read_tables
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 

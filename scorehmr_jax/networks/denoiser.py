@@ -16,14 +16,14 @@ import jax.numpy as jnp
 from jaxtyping import Float, Integer, Key
 
 from body_model.pytree import Array
-from scorehmr_jax.networks.folded import FoldedDenoiser, fold
+from scorehmr_jax.networks.folded import FoldedMLP, fold
 from scorehmr_jax.networks.layers import EPSILON, sinusoid, with_axes
 from scorehmr_jax.networks.protocol import POSE_DIM, SHAPE_DIM, Network, Params
 from scorehmr_jax.networks.training_form import training_noise
 
 
 @dataclass(frozen=True)
-class Denoiser(Network):
+class ResidualMLP(Network):
     """The paper's denoiser, by its sizes. The defaults are the paper's, with PARE's features."""
 
     features: int = 3072  # width of the condition; 0 for an unconditional prior
@@ -74,7 +74,7 @@ class Denoiser(Network):
     ) -> Float[Array, "*out D"]:
         return training_noise(params, self._widths, x, t, features)
 
-    def prepare(self, params: Params) -> FoldedDenoiser:
+    def prepare(self, params: Params) -> FoldedMLP:
         return fold(params, self._widths)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -113,7 +113,7 @@ class Denoiser(Network):
 class _Denoiser(nn.Module):
     """The definition: one stream for the pose, and one for the shape where it is modelled."""
 
-    sizes: Denoiser
+    sizes: ResidualMLP
 
     @nn.compact
     def __call__(self, x: Array, t: Array, features: Array | None) -> Array:

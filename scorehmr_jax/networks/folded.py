@@ -112,7 +112,7 @@ class _FoldedStream:
 
 
 @pytree
-class FoldedDenoiser(Prepared):
+class FoldedMLP(Prepared):
     """A denoiser prepared for many evaluations. Made by `fold`."""
 
     streams: tuple[_FoldedStream, ...]  # of the pose, and of the shape where it is modelled
@@ -151,15 +151,15 @@ class FoldedDenoiser(Prepared):
         return out[0] if len(out) == 1 else jnp.concatenate(out, axis=-1)
 
 
-def fold(params: Mapping[str, Any], widths: tuple[int, ...]) -> FoldedDenoiser:
+def fold(params: Mapping[str, Any], widths: tuple[int, ...]) -> FoldedMLP:
     """Multiplies the norms into the weights; once per set of weights.
 
     Args:
-        params: of `Denoiser`.
+        params: of `ResidualMLP`.
         widths: features that the pose's stream sees, and the shape's where it is modelled.
     """
     streams = [params[name] for name in ("pose", "shape")[: len(widths)]]
-    return FoldedDenoiser(tuple(map(_folded_stream, streams)), widths)
+    return FoldedMLP(tuple(map(_folded_stream, streams)), widths)
 
 
 def _folded_stream(params: Mapping[str, Any]) -> _FoldedStream:

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.protocol import Network
 
 # What a checkpoint calls it -> the class. A network of your own, outside of this package:
 # NETWORKS["my-network"] = MyNetwork, before a checkpoint of it is written or read.
 NETWORKS: dict[str, type[Network]] = {
-    "residual-mlp": Denoiser,
+    "residual-mlp": ResidualMLP,
 }
 
 DEFAULT = "residual-mlp"  # of checkpoints that name none: they are older than the names

@@ -33,7 +33,7 @@ def training_noise(
     It has reverse-mode derivatives by weights and x alone, of first order.
 
     Args:
-        params: of `Denoiser`.
+        params: of `ResidualMLP`.
         widths: features that the pose's stream sees, and the shape's where it is modelled.
         x: [..., dim] noisy pose.
         t: [...] levels that broadcast with the rows of x.

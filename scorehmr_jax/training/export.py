@@ -16,7 +16,7 @@ from body_model.files import local_path, write_npz
 from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
-from scorehmr_jax.networks.denoiser import Denoiser
+from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.registry import describe, network_of
 from scorehmr_jax.provenance import versions
 
@@ -94,7 +94,7 @@ def _write_released(
     out: Path, run: dict[str, Any] | None, ema: dict[str, Any], config: dict[str, Any]
 ) -> None:
     network = network_of(config)
-    if not isinstance(network, Denoiser):
+    if not isinstance(network, ResidualMLP):
         raise ValueError(
             f"{out}: the released code has no {type(network).__name__}, only the paper's denoiser; "
             "choose .npz, .safetensors or no suffix"

@@ -11,7 +11,7 @@ from jaxtyping import Int, Key
 
 from body_model.pytree import Array
 from scorehmr_jax.datasets.batch import TrainingBatch
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.step import Metrics, TrainState
 
 _AT_ONCE = 16  # batches of a stream that go to the devices together, at most

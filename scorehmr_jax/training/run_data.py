@@ -21,8 +21,8 @@ from scorehmr_jax.datasets.batch import TrainingBatch
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import augment_pairs, simulate_pairs
-from scorehmr_jax.training.placement import Placement
 from scorehmr_jax.training.run import Resident, Stream
+from scorehmr_jax.training.sharding import Placement
 
 
 @dataclass(frozen=True)

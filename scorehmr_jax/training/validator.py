@@ -15,7 +15,7 @@ from scorehmr_jax.datasets.batch import TrainingBatch
 from scorehmr_jax.diffusion import Schedule
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.training.placement import Placement
+from scorehmr_jax.training.sharding import Placement
 from scorehmr_jax.training.validation import BANDS, band_losses, inversion_error, sample_errors
 
 SAMPLED = 64  # poses whose samples are measured

@@ -3,7 +3,7 @@
 The program is the same on one device and on many; the compiler adds the sums over devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from body_model.pytree import Array
+from scorehmr_jax.devices import AXIS, row_of
 from scorehmr_jax.training.step import TrainState
 
-_AXIS = "data"
 # An array of fewer numbers is not worth gathering from many devices.
 _SMALL = 2**14
 
@@ -29,12 +29,11 @@ class Placement:
     shard_parameters: bool = False
 
     @classmethod
-    def of(cls, devices: Any = None, shard_parameters: bool = False) -> "Placement":
+    def of(
+        cls, devices: Sequence[jax.Device] | None = None, shard_parameters: bool = False
+    ) -> "Placement":
         """Places arrays on given devices, or on all that there are."""
-        devices = jax.devices() if devices is None else devices
-        auto = (jax.sharding.AxisType.Auto,)
-        mesh = jax.make_mesh((len(devices),), (_AXIS,), axis_types=auto, devices=devices)
-        return cls(mesh, shard_parameters)
+        return cls(row_of(devices), shard_parameters)
 
     @property
     def devices(self) -> int:
@@ -48,7 +47,7 @@ class Placement:
 
     def rows(self, axis: int = 0) -> NamedSharding:
         """Returns the sharding of an array that is split into equal parts along an axis."""
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, _AXIS))
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, AXIS))
 
     def state(self, shapes: TrainState) -> TrainState:
         """Returns a sharding for every array of a state."""

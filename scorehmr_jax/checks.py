@@ -5,9 +5,8 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from scorehmr_jax import units
-from scorehmr_jax.guidance import KeypointTerm
 from scorehmr_jax.shapes import Shape, concrete, fits, floating
-from scorehmr_jax.terms import Term, WeightedTerm
+from scorehmr_jax.terms import Term
 from scorehmr_jax.types import Array, Estimate
 
 
@@ -16,7 +15,7 @@ def check_units(estimate: Estimate, terms: tuple[Term, ...]) -> None:
 
     Args:
         estimate: of shapes that fit.
-        terms: those of `keypoints_2d` are held against the estimate.
+        terms: each holds its own against the estimate.
     Raises:
         ValueError: naming the array, what was expected and what was found.
     """
@@ -26,21 +25,8 @@ def check_units(estimate: Estimate, terms: tuple[Term, ...]) -> None:
     betas, translation = given
     units.check_betas(betas, "estimate.betas")
     units.check_translation(translation, "estimate.translation")
-    batch = translation.shape[:-1]
     for term in terms:
-        while isinstance(term, WeightedTerm):
-            term = term.term
-        if not isinstance(term, KeypointTerm):
-            continue
-        seen = concrete(term.keypoints.xy, term.keypoints.confidence, term.camera.focal)
-        if seen is None:
-            continue
-        xy, confidence, focal = seen
-        if not fits(confidence.shape[:-1], batch) or not fits(focal.shape[:-1], batch):
-            continue  # refused where it is used
-        where = "estimate.translation, keypoints and camera.focal"
-        xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
-        units.check_person_size(xy, confidence, translation, focal, where)
+        term.check_units(estimate)
 
 
 def check_shapes(estimate: Estimate, num_betas: int | None = None) -> Shape:
