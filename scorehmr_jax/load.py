@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.files import local_path, read_npz
+from body_model.folders import standing
 from scorehmr_jax import checkpoint
 from scorehmr_jax.description import schedule_of
 from scorehmr_jax.diffusion import single_at_least
@@ -50,7 +51,7 @@ def load_prior(
     dtype = _checked_dtype(dtype)
     shipped = str(source) in shipped_priors()
     path = _SHIPPED / f"{source}.npz" if shipped else local_path(source)
-    if not path.exists():
+    if not standing(path).exists():
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
     params, config = checkpoint.read(path)

@@ -390,3 +390,18 @@ def test_a_shape_that_is_no_fit_is_zeros_and_counted(tmp_path):
     found = everything(built, "betas")["betas"]
     np.testing.assert_array_equal(found, betas * known[:, None])
     assert "without a shape fit, which is zeros there: 5" in describe(built)
+
+
+@pytest.mark.parametrize(("key", "width"), [("body_pose", 72), ("betas", 10)])
+def test_what_stands_where_there_is_no_fit_may_be_anything(tmp_path, key, width):
+    known = np.arange(20) < 5
+    values = np.where(known[:, None], 0.1, np.full((20, width), -999.0))
+    own_file(tmp_path / "a.npz", features=None, **{key: values, f"has_{key}": known})
+    built = build("own", tmp_path, tmp_path / "sets", quiet=True)
+    assert f"{5 if key == 'body_pose' else 20} of 20 samples" in describe(built)
+
+
+def test_a_shape_that_is_marked_as_a_fit_must_be_there(tmp_path):
+    own_file(tmp_path / "a.npz", features=None, has_betas=np.ones(20))
+    with pytest.raises(ValueError, match=r"a.npz: has_betas is above 0 in 20 rows, but .*'betas'"):
+        build("own", tmp_path, tmp_path / "sets", quiet=True)

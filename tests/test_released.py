@@ -259,6 +259,7 @@ def test_confidences_a_little_above_one_are_taken_as_one(tmp_path):
 )
 def test_another_unit_is_refused_by_name(tmp_path, data, preds, message):
     known = {"has_body_pose": np.ones(3), "has_betas": np.ones(3)}
+    known |= {"body_pose": np.zeros((3, 72)), "betas": np.zeros((3, 10))}
     (tmp_path / "size.json").write_text("[200, 200]")
     with pytest.raises(ValueError, match=message):
         read(
@@ -327,4 +328,15 @@ def test_truths_that_nothing_marks_as_known_are_named(tmp_path):
     data = annotations(body_pose=np.zeros((3, 72)), betas=np.zeros((3, 10)), has_betas=np.ones(3))
     with pytest.warns(UserWarning, match=r"data.npz: body_pose without has_body_pose: taken as"):
         (group,) = read(tmp_path, data)
+    assert not group.has_body.any()
+
+
+@pytest.mark.parametrize("missing", ["body_pose", "betas"])
+def test_a_truth_that_is_marked_as_known_must_be_there(tmp_path, missing):
+    truth = {"body_pose": np.zeros((3, 72)), "betas": np.zeros((3, 10)), missing: None}
+    known = {"has_body_pose": np.ones(3), "has_betas": np.ones(3)}
+    with pytest.raises(ValueError, match=rf"data.npz: has_{missing} .* in 3 rows, but .*missing"):
+        read(tmp_path, annotations(**truth, **known))
+    known[f"has_{missing}"] = np.zeros(3)  # as data sets of keypoints alone have it
+    (group,) = read(tmp_path, annotations(**truth, **known))
     assert not group.has_body.any()

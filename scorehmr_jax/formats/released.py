@@ -79,8 +79,8 @@ def read_groups(
     Raises:
         ValueError: naming file, key, expected and found shape, and the fix.
     """
-    tables = read_tables(annotations, _ANNOTATION_KEYS, _OTHER_ANNOTATIONS)
-    estimates = read_tables(predictions, _PREDICTION_KEYS, _FEATURE_KEYS)
+    tables = read_tables(annotations, ANNOTATION_KEYS, OTHER_ANNOTATIONS)
+    estimates = read_tables(predictions, PREDICTION_KEYS, all_keys())
     if len(tables) != len(estimates):
         raise ValueError(
             f"{predictions}: {len(estimates)} group(s), but {annotations} has {len(tables)}; both "
@@ -123,17 +123,16 @@ def concatenate(groups: Sequence[Group]) -> Group:
 
 _KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
 _KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
-_ANNOTATION_KEYS = (
+ANNOTATION_KEYS = (
     *("imgname", "center", "scale", "body_pose", "has_body_pose", "betas", "has_betas"),
     *(key for key, _ in (*_KEYPOINTS_2D, *_KEYPOINTS_3D)),
 )
 # Of persons and hands, in files of this format that other code reads.
-_OTHER_ANNOTATIONS = (
+OTHER_ANNOTATIONS = (
     *("personid", "person_id", "extra_info", "gender", "genders", "hand_pose", "has_hand_pose"),
     *(f"{side}_hand_keypoints_{axes}d" for side in ("left", "right") for axes in (2, 3)),
 )
-_PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
-_FEATURE_KEYS = all_keys()
+PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -200,7 +199,7 @@ def _known(table: Table, key: str, n: int) -> Bool[np.ndarray, " N"]:
             f"above 0 where {key} is true",
             stacklevel=4,
         )
-    return table.optional(f"has_{key}", (n,), np.float32) > 0
+    return table.known(key, n)
 
 
 def _keypoints_2d(
