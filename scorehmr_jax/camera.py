@@ -96,7 +96,8 @@ def crop_to_full(
     Returns:
         [..., 3] metres.
     Raises:
-        ValueError: if shapes do not fit, or boxes are not in pixels.
+        ValueError: if shapes do not fit, or boxes, images or
+            focal lengths are not in pixels.
     """
     weak_camera = floating(weak_camera)
     if weak_camera.shape[-1:] != (3,):
@@ -108,11 +109,12 @@ def crop_to_full(
         rows_of("box_size", box_size, (), batch),
         rows_of("image_size", image_size, (2,), batch),
     )
-    known = concrete(box_center, sides)
-    if known is not None:
-        center, side = known
-        units.check_boxes(center, side, "crop_to_full: the box's ")
     focal = _both_focals(focal, batch).astype(weak_camera.dtype)
+    known = concrete(box_center, sides, image_size, focal)
+    if known is not None:
+        center, side, size, lens = known
+        units.check_camera(lens, size / 2, size, "crop_to_full: camera")
+        units.check_boxes(center, side, "crop_to_full: the box's ", size)
     # The released code adds this; it also keeps a zero scale finite.
     scale = weak_camera[..., :1] * sides[..., None] + 1e-9
     offset = 2 * (box_center - image_size / 2) / scale

@@ -8,7 +8,15 @@ from jaxtyping import Bool, Float, Real
 from body_model.pytree import pytree
 from scorehmr_jax import units
 from scorehmr_jax.camera import camera_batch, in_front, project
-from scorehmr_jax.shapes import Shape, concrete, fits, floating
+from scorehmr_jax.shapes import (
+    Shape,
+    check_arrays,
+    concrete,
+    fits,
+    fits_plainly,
+    floating,
+    in_one_way,
+)
 from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Number
 
@@ -99,10 +107,10 @@ class KeypointTerm(Term):
                 f"keypoints: expected one row and one camera for each estimate {wanted[:-1]}, "
                 f"found {found[:-1]} and {camera}"
             )
-        if not fits(self.sigma.shape, wanted[:-1]):
+        if not fits_plainly(self.sigma.shape, wanted[:-1]):
             raise ValueError(
                 f"sigma: expected one number, or one for each estimate {wanted[:-1]}, found "
-                f"{self.sigma.shape}"
+                f"{self.sigma.shape}{in_one_way(self.sigma.shape, wanted[:-1])}"
             )
 
 
@@ -169,9 +177,11 @@ def keypoints_2d(
     Returns:
         The term, for `refine`.
     Raises:
-        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), or sigma
-            is not positive.
+        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), a sigma
+            is not positive, or a weight is negative or not finite.
     """
+    check_arrays("keypoints", vars(keypoints))
+    check_arrays("camera", vars(camera))
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
@@ -179,14 +189,17 @@ def keypoints_2d(
             f"found {shape} and {confidence}"
         )
     batch, rows = camera_batch(camera), shape[:-2]
-    if not (fits(batch, rows) or fits(rows, batch)):
-        raise ValueError(f"camera: expected one for each row {rows} of keypoints, found {batch}")
+    if not (fits_plainly(batch, rows) or fits_plainly(rows, batch)):
+        raise ValueError(
+            f"camera: expected one for each row {rows} of keypoints, found {batch}"
+            f"{in_one_way(batch, rows) or in_one_way(rows, batch)}"
+        )
     _check_units(keypoints, camera, np.broadcast_shapes(rows, batch))
     known = concrete(sigma)
     if known is not None and not (known[0] > 0).all():
         raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
     keypoints, camera = _screened(keypoints, camera)
-    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight))
+    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight, 0))
 
 
 def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> MultiviewTerm:
@@ -197,8 +210,10 @@ def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> Mult
             times the released code's 300^2.
     Returns:
         The term, for `refine`; the samples [..., N] are views of one person.
+    Raises:
+        ValueError: if a weight is negative or not finite.
     """
-    return MultiviewTerm(as_weight(weight))
+    return MultiviewTerm(as_weight(weight, 0))
 
 
 def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm:
@@ -208,8 +223,10 @@ def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm
         weight: the step size, one number or one for each sample; the paper's by default.
     Returns:
         The term, for `refine`; the samples [..., N] are frames in order.
+    Raises:
+        ValueError: if a weight is negative or not finite.
     """
-    return SmoothTerm(as_weight(weight))
+    return SmoothTerm(as_weight(weight, 0))
 
 
 def geman_mcclure(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
-from scorehmr_jax.checks import checked_estimate, checked_mask
+from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
 from scorehmr_jax.diffusion import ddim_times
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.screening import OK, screen
@@ -122,6 +122,7 @@ class Problem:
         """Checks and screens the samples. Arguments and errors are those of `refine`."""
         prior, skeleton = setup.prior, setup.skeleton
         terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
+        check_units(estimate, terms)
         features = prior.features_of(estimate.pose, features)
         mask = checked_mask(mask, estimate.pose.shape[:-3])
         # Derived from the samples, it is spread over devices as they are.

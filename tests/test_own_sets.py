@@ -182,6 +182,9 @@ def test_amass_has_more_or_fewer_shape_numbers(tmp_path, shape):
     ("changes", "message"),
     [
         ({"betas": np.zeros((3, 8))}, r"clip.npz: betas has shape \(3, 8\); expected \[B\] or"),
+        ({"betas": np.zeros((12, 1))}, r"clip.npz: betas has shape \(12, 1\); expected \[B\] or"),
+        ({"trans": np.zeros((11, 3))}, r"clip.npz: expected keys of one number of frames, found"),
+        ({"root_orient": np.zeros((9, 3))}, r"of frames, found {'poses': 12, 'root_orient': 9}"),
         ({"mocap_framerate": np.nan}, r"clip.npz: mocap_framerate is nan"),
         ({"mocap_framerate": 1 / 120}, r"clip.npz: mocap_framerate is 0.008.* 1 to 10000"),
         ({"mocap_framerate": [10.0, 20.0]}, r"clip.npz: mocap_framerate is .*expected one number"),
@@ -236,6 +239,16 @@ def test_a_frame_rate_that_is_not_there_is_never_assumed_in_silence(tmp_path):
     (tmp_path / "a_poses.npz").unlink()
     with pytest.raises(ValueError, match=r"b_poses.npz: no frame rate; .* --clip-fps"):
         taken(tmp_path)
+
+
+def test_a_video_of_body_poses_needs_a_rate_too_and_single_poses_none(tmp_path):
+    poses = np.random.default_rng(0).normal(size=(240, 69))
+    np.savez(tmp_path / "a.npz", body_pose=poses, transl=np.zeros((240, 3)))
+    with pytest.raises(ValueError, match=r"a.npz: no frame rate; .* --clip-fps"):
+        taken(tmp_path)
+    assert len(taken(tmp_path, clip_fps=30.0)[0]) == 80
+    np.savez(tmp_path / "a.npz", body_pose=poses)
+    assert len(taken(tmp_path)[0]) == len(taken(tmp_path, clip_fps=30.0)[0]) == 240
 
 
 def test_an_odd_file_is_left_out_by_name(tmp_path):

@@ -167,6 +167,7 @@ def test_a_box_with_two_sides_counts_by_the_larger(tmp_path):
         ({"body_keypoints_2d": np.full((3, 25, 3), 87.0)}, {}, "found 87 at .*Divide by"),
         ({"center": np.array([["a", "b"]] * 3)}, {}, "expected numbers"),
         ({"imgname": np.array([], str)}, {}, "imgname is empty"),
+        ({"scale": np.ones((3, 4))}, {}, r"data.npz: scale has shape \(3, 4\); expected the box's"),
     ],
 )
 def test_wrong_columns_are_named(tmp_path, data, preds, message):
@@ -340,3 +341,15 @@ def test_a_truth_that_is_marked_as_known_must_be_there(tmp_path, missing):
     known[f"has_{missing}"] = np.zeros(3)  # as data sets of keypoints alone have it
     (group,) = read(tmp_path, annotations(**truth, **known))
     assert not group.has_body.any()
+
+
+def test_a_focal_length_in_other_units_is_refused_with_any_predictions(tmp_path):
+    (tmp_path / "size.json").write_text("[2000, 1000]")
+    for preds in (predictions(), predictions(pred_cam_t=None)):
+        with pytest.raises(
+            ValueError, match=r"size.json, .* length of 35: camera.focal: .* pixels"
+        ):
+            read(tmp_path, None, preds, image_sizes=tmp_path / "size.json", focal=35)
+    (tmp_path / "size.json").write_text("[1, 1]")
+    with pytest.raises(ValueError, match=r"size.json, .*camera.image_size: .* found 1 x 1"):
+        read(tmp_path, image_sizes=tmp_path / "size.json")

@@ -18,7 +18,9 @@ from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
-from scorehmr_jax.camera import DEFAULT_FOCAL
+from scorehmr_jax.camera import DEFAULT_FOCAL, camera_batch
+from scorehmr_jax.checks import check_shapes
+from scorehmr_jax.shapes import fits_plainly, in_one_way
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 READ = (
@@ -78,6 +80,10 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     if betas.ndim < 2:
         raise ValueError(f"{path}: betas: expected shape (N, B), found {betas.shape}")
     lead = betas.shape[:-1]
+    if 0 in lead:
+        raise ValueError(
+            f"{path}: betas: no images, found shape {betas.shape}; expected at least one"
+        )
     pose = _pose(arrays, lead)
     translation = _key(arrays, "translation", (*lead, 3))
     keypoints = _key(arrays, "keypoints", (*lead, len(OPENPOSE_25), 3))
@@ -107,8 +113,8 @@ def write_estimates(
     estimate: Estimate | Refined,
     camera: Camera | None = None,
     keypoints: Keypoints2D | None = None,
-    features: Float[Array, "*N F"] | None = None,
-    status: Int[Array, "*N"] | None = None,
+    features: Float[Array, "... F"] | None = None,
+    status: Int[Array, "..."] | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -123,10 +129,11 @@ def write_estimates(
         features: standardised image features.
         status: what became of each sample, as `Info.status`.
     Raises:
-        ValueError: if the path is an address or a folder.
+        ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
+            refuse its shape; or if the path is an address or a folder.
     """
+    lead = check_shapes(estimate)
     pose, betas = _plain(estimate.pose), _plain(estimate.betas)
-    lead = pose.shape[:-3]
     precision = np.promote_types(pose.dtype, np.float32)
     angles = np.asarray(matrix_to_axis_angle(jnp.asarray(pose.astype(precision))))
     arrays: dict[str, Any] = {
@@ -137,16 +144,47 @@ def write_estimates(
         "joint_names": np.array(JOINT_NAMES),
     }
     if camera is not None:
+        _check_rows("camera", camera_batch(camera), lead)
         for key, value in vars(camera).items():
             arrays[key] = np.broadcast_to(_plain(value), (*lead, 2))
     if keypoints is not None:
-        xy, confidence = _plain(keypoints.xy), _plain(keypoints.confidence)
-        arrays["keypoints"] = np.concatenate([xy, confidence[..., None]], axis=-1)
+        arrays["keypoints"] = _detections(keypoints, lead)
     if features is not None:
-        arrays["features"] = features
+        array = _plain(features)
+        if array.ndim < 1:
+            raise ValueError(f"features: expected [..., N, F], found shape {array.shape}")
+        _check_rows("features", array.shape[:-1], lead)
+        arrays["features"] = np.broadcast_to(array, (*lead, array.shape[-1]))
     if status is not None:
-        arrays["status"] = status
+        array = _plain(status)
+        if array.shape != lead:
+            raise ValueError(
+                f"status: expected one for each estimate {lead}, found shape {array.shape}"
+            )
+        arrays["status"] = array
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
+
+
+def _detections(keypoints: Keypoints2D, lead: tuple[int, ...]) -> np.ndarray:
+    """Keypoints as [*lead, 25, 3], of one row for each estimate or one for all."""
+    xy, confidence = _plain(keypoints.xy), _plain(keypoints.confidence)
+    wanted = len(OPENPOSE_25)
+    if xy.ndim < 2 or xy.shape[-2:] != (wanted, 2) or confidence.shape != xy.shape[:-1]:
+        raise ValueError(
+            f"keypoints: expected xy [..., N, {wanted}, 2] of OpenPose-25 and confidence [..., N, "
+            f"{wanted}], found {xy.shape} and {confidence.shape}; leave others out"
+        )
+    _check_rows("keypoints", xy.shape[:-2], lead)
+    both = np.concatenate([xy, confidence[..., None]], axis=-1)
+    return np.broadcast_to(both, (*lead, wanted, 3))
+
+
+def _check_rows(name: str, rows: tuple[int, ...], lead: tuple[int, ...]) -> None:
+    if not fits_plainly(rows, lead):
+        raise ValueError(
+            f"{name}: expected one for each estimate {lead}, or one for all, found {rows}"
+            f"{in_one_way(rows, lead)}"
+        )
 
 
 def _plain(array: Any) -> np.ndarray:
@@ -196,6 +234,11 @@ def _camera(arrays: Npz, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray,
         focal = np.broadcast_to(found[..., None] if found.shape == lead else found, (*lead, 2))
     if "center" in arrays:
         center = np.broadcast_to(_key(arrays, "center", (*lead, 2), (2,)), (*lead, 2))
+        if not np.isfinite(center).any():
+            raise ValueError(
+                f"{path}: center: expected pixels, found nothing finite; without the key the "
+                "image's middle is assumed"
+            )
     assumed = {"focal": f"{DEFAULT_FOCAL:g} pixels", "center": "the image's middle"}
     absent = [key for key in assumed if key not in arrays]
     if absent:

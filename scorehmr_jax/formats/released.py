@@ -92,6 +92,11 @@ def read_groups(
         sizes = [*image_size.from_file(image_sizes, names)]
     elif image_folder is not None:
         sizes = [image_size.from_headers(image_folder, group) for group in names]
+    known = [size for size in sizes if size is not None]
+    if known:
+        every = np.concatenate(known).astype(float)
+        where = f"{image_sizes or image_folder}, with a focal length of {focal:g}: camera"
+        units.check_camera(np.full_like(every, focal), every / 2, every, where)
     return [
         _group(table, estimate, group, size, share_betas, focal, dtype)
         for table, estimate, group, size in zip(tables, estimates, names, sizes, strict=True)
@@ -236,9 +241,14 @@ def _estimate(
     dtype: DTypeLike,
 ) -> Estimate:
     center = table.array("center", (n, 2), dtype)
-    scale = table["scale"]
+    shape = table["scale"].shape
+    if shape[1:] not in ((), (1,), (2,)):
+        raise ValueError(
+            f"{table.where}: scale has shape {shape}; expected the box's side [{n}] or its width "
+            f"and height [{n}, 2] in pixels"
+        )
     # Some data sets have the box's width and height; the released code takes the larger.
-    side = table.array("scale", (n, *scale.shape[1:]), dtype).reshape(n, -1).max(axis=1)
+    side = table.array("scale", (n, *shape[1:]), dtype).reshape(n, -1).max(axis=1)
     pose = predictions.array("pred_pose", (n, 24, 3, 3), dtype)
     units.check_rotations(pose, f"{predictions.where}: pred_pose")
     betas = predictions.array("pred_betas", (n, 10), dtype)
@@ -255,7 +265,7 @@ def _estimate(
             "work it out from pred_cam"
         )
     else:
-        units.check_boxes(center, side, f"{table.where}: ")
+        units.check_boxes(center, side, f"{table.where}: ", camera.image_size)
         weak = predictions.array("pred_cam", (n, 3), dtype)
         # A box without a side says nothing of the distance.
         side = np.where(side > 0, side, np.nan)
