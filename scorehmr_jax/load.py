@@ -58,7 +58,7 @@ def load_prior(
     params, config = checkpoint.read(path)
     network = network_of(config)
     return Prior(
-        params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
+        params=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params),
         schedule=jax.tree.map(jnp.asarray, schedule_of(config)),
         betas_range=_betas_range(path, network, config.get("betas_range"), betas_stats, dtype),
         network=network,

@@ -265,7 +265,7 @@ def _estimate(
             "work it out from pred_cam"
         )
     else:
-        units.check_boxes(center, side, f"{table.where}: ", camera.image_size)
+        units.check_boxes(center, side, f"{table.where}: ", np.asarray(camera.image_size))
         weak = predictions.array("pred_cam", (n, 3), dtype)
         # A box without a side says nothing of the distance.
         side = np.where(side > 0, side, np.nan)
