@@ -130,7 +130,7 @@ def write_keypoints(path: str | os.PathLike[str], people: DetectedPeople) -> Non
 
 
 def _convention(of: KeypointSet) -> dict[str, np.ndarray]:
-    if KEYPOINT_SETS.get(of.name) == of:
+    if of.name in KEYPOINT_SETS and KEYPOINT_SETS[of.name].names == of.names:
         return {"convention": np.array(of.name)}
     return {"names": np.array(of.names)}
 

@@ -52,14 +52,12 @@ class DetectedPeople:
     ) -> "DetectedPeople":
         """Arranges the points in the order of another set; see `convert_keypoints`."""
         of = (self.keypoint_set, target, max_offset)
-        xy, confidence = convert_keypoints(self.xy, self.confidence, *of)
-        found = dataclasses.replace(
-            self, xy=xy, confidence=confidence, keypoint_set=keypoint_set(target)
-        )
-        if self.points_3d is None or self.confidence_3d is None:
-            return found
-        points, known = convert_keypoints(self.points_3d, self.confidence_3d, *of)
-        return dataclasses.replace(found, points_3d=points, confidence_3d=known)
+        changed: dict[str, Any] = {"keypoint_set": keypoint_set(target)}
+        for points, known in (("xy", "confidence"), ("points_3d", "confidence_3d")):
+            if getattr(self, points) is not None:
+                found = convert_keypoints(getattr(self, points), getattr(self, known), *of)
+                changed |= dict(zip((points, known), found, strict=True))
+        return dataclasses.replace(self, **changed)
 
     def track(self, of: int) -> "DetectedPeople":
         """Takes one person, by the tracker's id, in every frame: [T, 1, ...].
@@ -109,22 +107,24 @@ class DetectedPeople:
         if size is not None:
             # As large as the frame before.
             size = size[np.maximum.accumulate(spread(np.arange(len(rows)), 0))]
-        return dataclasses.replace(
-            self._mapped(spread),
+        return self._mapped(
+            spread,
             frame_numbers=np.arange(first, first + count),
             frame_names=tuple(names),
             image_size=size,
         )
 
-    def _mapped(self, change: Callable[[np.ndarray, Any], np.ndarray]) -> "DetectedPeople":
-        """Changes every array that has an axis of frames and one of people."""
+    def _mapped(
+        self, change: Callable[[np.ndarray, Any], np.ndarray], **others: Any
+    ) -> "DetectedPeople":
+        """Changes every array that has an axis of frames and one of people, and other fields."""
         empty = {"ids": NO_ID, "score": math.nan}
         keys = ("xy", "confidence", "present", "ids", "score", "points_3d", "confidence_3d")
         arrays = {key: getattr(self, key) for key in keys if getattr(self, key) is not None}
         changed: dict[str, Any] = {
             key: change(array, empty.get(key, 0)) for key, array in arrays.items()
         }
-        return dataclasses.replace(self, **changed)
+        return dataclasses.replace(self, **changed, **others)
 
 
 @dataclass(frozen=True)
