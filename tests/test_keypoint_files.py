@@ -534,3 +534,62 @@ def test_images_of_a_data_set_are_no_video(tmp_path):
     found = read_keypoints(write(tmp_path / "r.json", coco_results(people)))
     with pytest.raises(ValueError, match="expected those of a video"):
         found.with_missing_frames()
+
+
+SOUND = [
+    openpose_frame(A, B),
+    coco_results([(1, person(17)), (2, person(17))]),
+    alphapose([("a1.jpg", person(17)), ("a2.jpg", person(17))]),
+    {"a1.jpg": {"bodies": [{"joints": flat(person(18))}]}},
+    {
+        "meta_info": meta(COCO_17),
+        "instance_info": [{"frame_id": 1, "instances": [mmpose_instance(person(17))]}],
+    },
+    {"keypoints": [{"0": person(17).tolist()}], "skeleton": dict(enumerate(COCO_17))},
+    {
+        "image_size": [*SIZE],
+        "frames": [{"pose_landmarks": [landmarks(person(33))], "pose_world_landmarks": [world()]}],
+    },
+    {"pose_landmarks": {"landmark": landmarks(person(33))}, "image_size": [*SIZE]},
+    {
+        "images": [{"id": 1, "width": 3, "height": 4}],
+        "annotations": [{"image_id": 1, "keypoints": flat(person(17))}],
+    },
+]
+ODD = (None, "x", [], {}, [[]], 3, -1, 1e9, True, float("nan"), [1, 2], {"a": 1}, [None], "7")
+
+
+def changed_anywhere(held):
+    """Copies of a file's content, each with something odd in another place."""
+
+    def places(value, path=()):
+        yield path
+        items = value.items() if isinstance(value, dict) else ()
+        for key, each in [*items, *(enumerate(value[:2]) if isinstance(value, list) else ())]:
+            yield from places(each, (*path, key))
+
+    for path in [*places(held)][1:]:
+        for odd in ODD:
+            copy = json.loads(json.dumps(held))
+            inner = copy
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = odd
+            yield copy
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("held", SOUND)
+def test_whatever_is_wrong_in_a_file_is_said_with_its_name(held, tmp_path):
+    held = json.loads(json.dumps(held))
+    path = write(tmp_path / "sound.json", held)
+    read_keypoints(path)
+    refused = 0
+    for content in [*changed_anywhere(held)][::3]:
+        write(path, content)
+        try:
+            read_keypoints(path)
+        except ValueError as error:
+            refused += 1
+            assert "sound.json" in str(error)
+    assert refused

@@ -95,6 +95,6 @@ def _image_number(row: dict[str, Any], where: str) -> int:
     image = row.get("image_id")
     if isinstance(image, str) and image.isdecimal():
         return int(image)
-    if isinstance(image, bool) or not isinstance(image, int | float) or image != int(image):
+    if not isinstance(image, int | float) or isinstance(image, bool) or image % 1 != 0:
         raise ValueError(f"{where}: image_id: expected a whole number, found {image!r}")
     return int(image)

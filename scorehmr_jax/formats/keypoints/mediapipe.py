@@ -107,6 +107,8 @@ def _people(held: Any, where: str) -> Iterator[np.ndarray]:
         held = held.get("landmark", [])
     if not held:
         return
+    if not isinstance(held, list):
+        raise ValueError(f"{where}: expected landmarks, found {str(held)[:60]!r}")
     if _is_point(held[0]):
         held = [held]
     for person in held:

@@ -6,9 +6,8 @@
 {"keypoints": [{"0": [[y, x, score], ...]}], "skeleton": {"0": "nose"}}     easy_ViTPose
 """
 
+import math
 from typing import Any
-
-import numpy as np
 
 from scorehmr_jax.formats.keypoints.numbers import identity, number, table
 from scorehmr_jax.formats.keypoints.result import Frame, Person
@@ -54,7 +53,8 @@ def frames(held: Any, where: str) -> list[Frame]:
     """
     found = []
     for index, row in enumerate(_instances(held)):
-        frame = int(number(row.get("frame_id"), index))
+        said = number(row.get("frame_id"))
+        frame = int(said) if math.isfinite(said) else index
         found.append(Frame(frame, "", people(row["instances"], f"{where}: frame {frame}")))
     return found
 
@@ -114,11 +114,13 @@ def _ordered(named: Any) -> list[str] | None:
     return [str(named[key]) for key in sorted(named, key=int)]
 
 
-def _person(row: dict[str, Any], where: str) -> Person:
+def _person(row: Any, where: str) -> Person:
+    if not (isinstance(row, dict) and "keypoints" in row and "keypoint_scores" in row):
+        raise ValueError(f"{where}: expected a person with keypoints and keypoint_scores")
     points = row["keypoints"]
-    if isinstance(points, list) and len(points) == 1 and np.ndim(points[0]) == 2:
+    if isinstance(points, list) and len(points) == 1 and _is_list_of_lists(points[0]):
         points = points[0]  # with the axis of people that some versions leave
-    if isinstance(points, list) and points and np.ndim(points[0]) == 1 and len(points[0]) == 3:
+    if _is_list_of_lists(points) and len(points[0]) == 3:
         # Its demo turns them to z up and puts the lowest on the floor, by options of its own.
         raise ValueError(
             f"{where}: keypoints: 3D points, in axes that the file does not name; expected pixels. "
@@ -129,3 +131,7 @@ def _person(row: dict[str, Any], where: str) -> Person:
     if len(scores) != len(xy):
         raise ValueError(f"{where}: {len(xy)} keypoints with {len(scores)} keypoint_scores")
     return Person(xy, scores, id=identity(row.get("track_id")), score=number(row.get("bbox_score")))
+
+
+def _is_list_of_lists(held: Any) -> bool:
+    return isinstance(held, list) and bool(held) and isinstance(held[0], list)
