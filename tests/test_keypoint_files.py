@@ -455,6 +455,23 @@ def test_arrays_of_one_person(tmp_path):
     assert_person(read_keypoints(tmp_path / "c.npz", image_size=SIZE), (3, 0), points[3])
 
 
+def test_points_in_3d_alone_need_a_convention(tmp_path):
+    deep = np.random.default_rng(0).normal(0, 0.4, (5, 17, 3)).astype(np.float32)
+    deep[2, 4] = np.nan
+    np.savez(tmp_path / "a.npz", points_3d=deep)
+    with pytest.raises(ValueError, match="17 points in 3D, in an order that it does not name"):
+        read_keypoints(tmp_path / "a.npz")
+    found = read_keypoints(tmp_path / "a.npz", convention="h36m-17")
+    assert found.present.all() and not found.confidence.any() and not found.xy.any()
+    np.testing.assert_array_equal(found.points_3d[[0, 1], 0], deep[:2])
+    assert found.confidence_3d.sum() == 5 * 17 - 1 and found.confidence_3d[2, 0, 4] == 0
+    smpl = found.to("smpl-24")
+    np.testing.assert_array_equal(smpl.points_3d[0, 0, 1], deep[0, 4])  # the left hip
+    np.savez(tmp_path / "b.npz", points_3d=1000 * deep, convention="h36m-17")
+    with pytest.raises(ValueError, match="expected metres"):
+        read_keypoints(tmp_path / "b.npz")
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -473,6 +490,38 @@ def test_arrays_of_other_shapes_are_refused(arrays, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
         read_keypoints(tmp_path / "a.npz")
     assert "a.npz" in str(error.value)
+
+
+# .trc
+
+
+def trc(path, units="m", scale=1.0):
+    """Pose2Sim's: a marker is missing in the second frame."""
+    names = ["CHip", "RHip", "LHip", "RBigToe", "LBigToe", "Head"]
+    lines = [
+        f"PathFileType\t4\t(X/Y/Z)\t{path.name}",
+        "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate",
+        f"60\t60\t2\t{len(names)}\t{units}\t60",
+        "Frame#\tTime\t" + "\t\t\t".join(names) + "\t\t",
+        "\t\t" + "\t".join(f"{axis}{i}" for i in range(1, 7) for axis in "XYZ"),
+        "1\t0.0\t" + "\t".join(str(scale * i / 10) for i in range(18)),
+        "3\t0.1\t" + "\t".join("" if i < 3 else str(scale * i / 20) for i in range(18)),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(("units", "scale"), [("m", 1.0), ("mm", 1000.0)])
+def test_markers_of_opensim_come_in_metres(units, scale, tmp_path):
+    found = read_keypoints(trc(tmp_path / "a.trc", units, scale))
+    assert found.format == "trc"
+    assert found.keypoint_set.names[:4] == ("mid_hip", "right_hip", "left_hip", "right_big_toe")
+    np.testing.assert_array_equal(found.frame_numbers, [1, 3])
+    np.testing.assert_allclose(found.points_3d[0, 0], np.arange(18).reshape(6, 3) / 10, atol=1e-6)
+    np.testing.assert_array_equal(found.confidence_3d[1, 0], [0, 1, 1, 1, 1, 1])
+    assert not found.confidence.any()
+    with pytest.raises(ValueError, match="Units: expected m, cm or mm, found 'inch'"):
+        read_keypoints(trc(tmp_path / "a.trc", "inch"))
 
 
 # Any format

@@ -233,6 +233,11 @@ def test_names_of_other_packages_are_understood():
     # Of whole bodies everybody names faces in another way.
     whole = [*COCO_17, *(f"kp_{i}" for i in range(116))]
     assert set_of_names(whole, "f") is KEYPOINT_SETS["coco-wholebody-133"]
+    # Sides in other people's spelling.
+    spelt = set_of_names(["RASI", "LASI", "RIGHT_HIP", "LEFT_HIP", "LBigToe", "RBigToe"], "f")
+    assert spelt.names == (
+        *("right_asi", "left_asi", "right_hip", "left_hip", "left_big_toe", "right_big_toe"),
+    )
     # Points of no known set keep their names.
     assert set_of_names(["Left-Hip", "right_hip", "hip"], "f").names == (
         *("left_hip", "right_hip", "mid_hip"),

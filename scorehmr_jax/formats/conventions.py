@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import tomllib
 from collections.abc import Sequence
 from typing import Any
@@ -98,7 +99,7 @@ def set_of_names(names: Sequence[str], where: str) -> KeypointSet:
     Raises:
         ValueError: for names that come twice or lack their other side.
     """
-    plain = [name.strip().lower().replace("-", "_").replace(" ", "_") for name in names]
+    plain = [_plain(name) for name in names]
     for each in KEYPOINT_SETS.values():
         ours = tuple(each.aliases.get(name, name) for name in plain)
         if ours == each.names:
@@ -115,7 +116,7 @@ def set_of_names(names: Sequence[str], where: str) -> KeypointSet:
     # Of faces and hands every package has its own names; the count says which set it is.
     if tuple(plain[: len(COCO_17)]) == COCO_17 and len(plain) in (133, 136):
         return KEYPOINT_SETS[BY_COUNT[len(plain)]]
-    common = {"hip": "mid_hip", "root": "mid_hip", "head": "head_top"}
+    common = {**dict.fromkeys(("hip", "chip", "c_hip", "root"), "mid_hip"), "head": "head_top"}
     names = [common.get(name, name) for name in plain]
     check_names(names, where)
     return KeypointSet("own", where, tuple(names))
@@ -137,6 +138,15 @@ def set_of_count(count: int, where: str) -> KeypointSet:
             "Give the convention: a name, or a .toml with names = [...]"
         )
     return KEYPOINT_SETS[BY_COUNT[count]]
+
+
+def _plain(name: str) -> str:
+    """A name in small letters with "_" between words; "RBigToe" becomes right_big_toe."""
+    name = name.strip()
+    if side := re.match(r"([LR])_?(?=[A-Z])(?!IGHT|EFT)", name):
+        name = f"{'left' if side[1] == 'L' else 'right'}_{name[side.end() :]}"
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[-\s_]+", "_", words).lower()
 
 
 def _means(held: Any, names: list[str], where: str) -> dict[str, tuple[str, ...]]:

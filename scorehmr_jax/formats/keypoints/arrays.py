@@ -16,6 +16,7 @@ READ = (
     *("ids", "present", "score", "frame_numbers", "frame_names", "image_size"),
     *("convention", "names"),
 )
+_IN_2D = ("keypoints", "xy", "landmarks")
 # Keys of first estimates, which may stand in the same file, and of detectors' runs.
 _OTHERS = (
     *("pose", "pose_axis_angle", "betas", "translation", "focal", "center", "features"),
@@ -33,7 +34,8 @@ def frames(
     - `keypoints` [T, K, 3] or [T, P, K, 3]: x and y in pixels, confidence; or `xy` [..., K, 2] with
       `confidence` or `visibility` [..., K]; or `landmarks` [..., K, 4], MediaPipe's, of which x and
       y are parts of the image and the fourth is visibility
-    - `points_3d` (or `world`) [..., K, 3] metres, with `confidence_3d` [..., K]
+    - `points_3d` (or `world`) [..., K, 3] metres, with `confidence_3d` [..., K]; without it that of
+      the points in 2D counts, or 1. They may be all there is
     - `ids` [T, P] of the tracker, -1 for none; `present` [T, P]; `score` [T, P]. An array with an
       axis of people needs `ids` or `present`, so that views are not taken for people
     - `frame_numbers`, `frame_names` [T]; `image_size` [2] or [T, 2]
@@ -65,7 +67,8 @@ def frames(
         )
     deep = next((held[key] for key in ("points_3d", "world") if key in held), None)
     deep = None if deep is None else _shaped(held, deep, (*lead, points.shape[-2], 3), "points_3d")
-    known = held.get("confidence_3d", confidence)
+    in_2d = any(key in held for key in _IN_2D)
+    known = held.get("confidence_3d", confidence if in_2d else np.ones_like(confidence))
     known = _shaped(held, known, (*lead, points.shape[-2]), "confidence_3d")
     ids = _shaped(held, held.get("ids", np.full(lead, NO_ID)), lead, "ids")
     score = _shaped(held, held.get("score", np.full(lead, math.nan)), lead, "score")
@@ -136,7 +139,13 @@ def _convention(of: KeypointSet) -> dict[str, np.ndarray]:
 
 
 def _points(held: Npz) -> tuple[np.ndarray, np.ndarray]:
-    """Reads points [..., K, 2] and confidence [..., K]."""
+    """Reads points [..., K, 2] and confidence [..., K]; all 0 if there are points in 3D alone."""
+    deep = next((key for key in ("points_3d", "world") if key in held), None)
+    if deep is not None and not any(key in held for key in _IN_2D):
+        array = _numbers(held, deep)
+        if array.ndim < 3 or array.shape[-1] != 3:
+            raise ValueError(f"{held.path}: {deep}: expected [T, K, 3], found {array.shape}")
+        return np.zeros((*array.shape[:-1], 2)), np.zeros(array.shape[:-1])
     if "keypoints" in held:
         array = _numbers(held, "keypoints")
         if array.ndim < 3 or array.shape[-1] != 3:

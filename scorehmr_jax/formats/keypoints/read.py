@@ -14,7 +14,7 @@ from body_model.files import damage_named, is_npz, local_path
 from body_model.keypoint_sets import KeypointSet
 from body_model.pytree import Array
 from scorehmr_jax.formats.conventions import given_set, set_of_count, set_of_names
-from scorehmr_jax.formats.keypoints import alphapose, arrays, coco, mediapipe, mmpose, openpose
+from scorehmr_jax.formats.keypoints import alphapose, arrays, coco, mediapipe, mmpose, openpose, trc
 from scorehmr_jax.formats.keypoints.result import (
     DetectedPeople,
     Frame,
@@ -94,7 +94,7 @@ FORMATS: dict[str, Format] = {
         ),
     )
 }
-NPZ = "npz"
+NPZ, TRC = "npz", "trc"
 
 
 def read_keypoints(
@@ -111,8 +111,8 @@ def read_keypoints(
     the tracker's ids.
 
     Args:
-        path: a .json, an .npz, or a folder of .json files, one for each frame.
-        format: a name of `FORMATS`, or "npz", if it is known.
+        path: a .json, .npz or .trc, or a folder of .json files, one for each frame.
+        format: a name of `FORMATS`, "npz" or "trc", if it is known.
         convention: the keypoint set, if it is known: a name of `KEYPOINT_SETS`, names of points,
             or a .toml or .json that describes it.
         image_size: width and height, pixels, [2] or [T, 2]; needed for MediaPipe's landmarks, which
@@ -124,8 +124,9 @@ def read_keypoints(
             not known; if nobody is in it and no convention is given; and for wrong units.
     """
     where = local_path(path)
-    if format is not None and format not in (*FORMATS, NPZ):
-        raise ValueError(f"format {format!r} is not known; known are {', '.join((*FORMATS, NPZ))}")
+    if format is not None and format not in (*FORMATS, NPZ, TRC):
+        known = ", ".join((*FORMATS, NPZ, TRC))
+        raise ValueError(f"format {format!r} is not known; known are {known}")
     wanted = None if convention is None else given_set(convention)
     if where.is_dir():
         found = _folder(where, format, image_size)
@@ -151,7 +152,11 @@ class _Read:
 
 
 def _file(path: Path, format: str | None, image_size: Any) -> _Read:
-    held = _json(path)
+    text = _text(path)
+    if trc.is_trc(text) and format in (None, TRC):
+        frames, names = trc.frames(text, str(path))
+        return _Read(frames, TRC, names, "")
+    held = _json(path, text)
     for each in _candidates(format):
         if each.is_file is not None and each.is_file(held):
             frames = _frames(each, held, str(path), image_size)
@@ -172,7 +177,7 @@ def _folder(folder: Path, format: str | None, image_size: Any) -> _Read:
     contents, damaged = {}, []
     for file in files:
         try:
-            contents[file] = _json(file)
+            contents[file] = _json(file, _text(file))
         except ValueError as error:
             damaged.append(error)
     if not contents:
@@ -216,16 +221,20 @@ def _one(each: Format, held: Any, file: Path, number: int, image_size: Any) -> F
 
 
 def _candidates(format: str | None) -> Iterable[Format]:
-    if format == NPZ:
+    if format in (NPZ, TRC):
         return ()
     return FORMATS.values() if format is None else (FORMATS[format],)
 
 
-def _json(path: Path) -> Any:
+def _text(path: Path) -> str:
     with damage_named(path):
-        text = path.read_bytes()
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
     if not text.strip():
         raise ValueError(f"{path}: is empty")
+    return text
+
+
+def _json(path: Path, text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -239,6 +248,11 @@ def _set_of(found: _Read, where: str) -> KeypointSet:
         return set_of_names(found.names, where)
     for frame in found.frames:
         for person in frame.people:
+            if person.points_3d is not None and not person.confidence.any():
+                raise ValueError(
+                    f"{where}: {len(person.xy)} points in 3D, in an order that it does not name; "
+                    "give the convention, such as convention='h36m-17', or put convention in it"
+                )
             return set_of_count(len(person.xy), where)
     raise ValueError(
         f"{where}: nobody in any of {len(found.frames)} frames; if that is right, give the "
@@ -257,10 +271,10 @@ def _unknown(path: Path, held: Any, format: str | None) -> ValueError:
     if isinstance(held, list) and held and isinstance(held[0], dict):
         kind += f" tables with {', '.join(list(held[0])[:5])}"
     if format is not None:
-        wanted = f"{format} ({FORMATS[format].writers})" if format in FORMATS else "an .npz"
+        wanted = f"{format} ({FORMATS[format].writers})" if format in FORMATS else f"an .{format}"
         return ValueError(f"{path}: expected {wanted}, found {kind}")
     known = "; ".join(f"{each.name}: {each.writers}" for each in FORMATS.values())
-    return ValueError(f"{path}: of no known format, found {kind}; known are {known}; npz")
+    return ValueError(f"{path}: of no known format, found {kind}; known are {known}; npz; trc")
 
 
 def _no_folder_of_frames(folder: Path, contents: dict[Path, Any], format: str | None) -> ValueError:
