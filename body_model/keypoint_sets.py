@@ -37,6 +37,11 @@ class KeypointSet:
         """The point that takes each point's place when left and right are exchanged."""
         return tuple(self.names.index(mirrored_name(name)) for name in self.names)
 
+    @property
+    def on_body(self) -> tuple[str | tuple[str, ...] | None, ...]:
+        """What marks each point on a body: a joint or landmark, several for their mean, or None."""
+        return tuple(name if name in SMPL_45 else _exact_parts(name) for name in self.names)
+
     def parts(self, name: str) -> tuple[tuple[int, ...], float]:
         """Finds the points whose mean is a point of another set.
 
@@ -71,6 +76,11 @@ STAND_INS: Mapping[str, tuple[tuple[tuple[str, ...], float], ...]] = {
         (_SHOULDERS, 77.0),
     ),
 }
+
+
+def _exact_parts(name: str) -> tuple[str, ...] | None:
+    """The points whose mean it is, where it is exactly that."""
+    return next((parts for parts, offset in STAND_INS.get(name, ()) if offset == 0), None)
 
 
 def mirrored_name(name: str) -> str:

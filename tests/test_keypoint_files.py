@@ -231,6 +231,7 @@ def test_alphaposes_list_goes_by_image_name(tmp_path):
     assert found.frame_names == ("9.jpg", "10.jpg")
     np.testing.assert_array_equal(found.ids, [[1, 2], [0, -1]])
     assert_person(found, (0, 0), two)
+    assert found.tracks == (0, 1, 2)
     assert_person(found.track(0), (1, 0), one)
     np.testing.assert_array_equal(found.track(0).present, [[False], [True]])
     with pytest.raises(ValueError, match="no person has id 5; found 0, 1, 2"):

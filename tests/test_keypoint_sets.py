@@ -200,6 +200,16 @@ def test_stand_ins_lie_as_far_off_as_the_table_says():
     assert checked == 6
 
 
+def test_points_are_found_on_a_body():
+    hips = ("left_hip", "right_hip")
+    assert KEYPOINT_SETS["h36m-17"].on_body[:2] == (hips, "right_hip")
+    assert KEYPOINT_SETS["h36m-17"].on_body[7:11] == (None,) * 4
+    assert KEYPOINT_SETS["openpose-25"].on_body[1] == ("left_shoulder", "right_shoulder")
+    assert KEYPOINT_SETS["smpl-24"].on_body == SMPL_24
+    on_body = KEYPOINT_SETS["mediapipe-33"].on_body
+    assert on_body[17:19] == (None, None) and on_body[31] == "left_big_toe"
+
+
 def test_another_number_of_points_is_refused():
     with pytest.raises(ValueError, match=r"keypoints of coco-17: expected points \[..., 17, D\]"):
         convert_keypoints(np.zeros((25, 2)), np.zeros(25), "coco-17")

@@ -59,6 +59,11 @@ class DetectedPeople:
                 changed |= dict(zip((points, known), found, strict=True))
         return dataclasses.replace(self, **changed)
 
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """The tracker's ids of all people, ascending."""
+        return tuple(int(i) for i in np.unique(self.ids[self.present]) if i != NO_ID)
+
     def track(self, of: int) -> "DetectedPeople":
         """Takes one person, by the tracker's id, in every frame: [T, 1, ...].
 
@@ -67,8 +72,8 @@ class DetectedPeople:
         """
         chosen = self.present & (self.ids == of)
         if not chosen.any():
-            known = ", ".join(str(i) for i in np.unique(self.ids[self.present])[:20])
-            raise ValueError(f"no person has id {of}; found {known or 'nobody'}")
+            known = ", ".join(map(str, self.tracks[:20]))
+            raise ValueError(f"no person has id {of}; found {known or 'no ids'}")
         place, absent = chosen.argmax(1), ~chosen.any(1)
         rows = np.arange(len(place))
         # Rows without this person are all placeholder.
