@@ -1,6 +1,7 @@
 """Keypoints out of other packages' files: nothing lost, nothing guessed, and faults named."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -18,8 +19,12 @@ from keypoint_files import (
 )
 
 from body_model.joints import COCO_17, OPENPOSE_25
+from body_model.keypoint_sets import KEYPOINT_SETS
 from scorehmr_jax.formats.keypoints.arrays import write_keypoints
 from scorehmr_jax.formats.keypoints.read import read_keypoints
+
+# Made-up people lie about at random.
+pytestmark = pytest.mark.filterwarnings("ignore:.*bones run across the person")
 
 HALPE_26 = [*COCO_17, "head", "neck", "hip"] + [
     f"{s}_{p}" for p in ("big_toe", "small_toe", "heel") for s in ("left", "right")
@@ -526,6 +531,36 @@ def test_markers_of_opensim_come_in_metres(units, scale, tmp_path):
 
 
 # Any format
+
+
+STANDING = {
+    **{"shoulder": (30, 100), "elbow": (40, 160), "wrist": (45, 220)},
+    **{"hip": (20, 240), "knee": (22, 330), "ankle": (22, 420), "ear": (10, 60), "eye": (5, 55)},
+    **{"nose": (0, 60), "mid_hip": (0, 240), "spine_h36m": (0, 170), "thorax_h36m": (0, 95)},
+    **{"jaw_h36m": (0, 70), "head_h36m": (0, 40)},
+}
+
+
+def standing(of):
+    """A person who stands upright, seen from the front, in the order of a set."""
+    points = []
+    for name in KEYPOINT_SETS[of].names:
+        side, _, part = name.partition("_")
+        x, y = STANDING[part if side in ("left", "right") else name]
+        points.append((300 + (x if side == "left" else -x), y, 0.9))
+    return np.array(points, float)
+
+
+@pytest.mark.parametrize("order", ["coco-17", "h36m-17"])
+def test_a_convention_that_does_not_fit_is_announced(order, tmp_path):
+    path = write(tmp_path / "r.json", coco_results([(i, standing(order)) for i in range(3)]))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        read_keypoints(path, convention=order)
+    assert not said
+    if order == "h36m-17":
+        with pytest.warns(UserWarning, match="do not lie as those of coco-17 do: bones run across"):
+            read_keypoints(path)
 
 
 @pytest.mark.parametrize(

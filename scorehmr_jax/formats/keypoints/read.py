@@ -13,7 +13,7 @@ from jaxtyping import Real
 from body_model.files import damage_named, is_npz, local_path
 from body_model.keypoint_sets import KeypointSet
 from body_model.pytree import Array
-from scorehmr_jax.formats.conventions import given_set, set_of_count, set_of_names
+from scorehmr_jax.formats.conventions import given_set, set_of_count, set_of_names, warn_of_order
 from scorehmr_jax.formats.keypoints import alphapose, arrays, coco, mediapipe, mmpose, openpose, trc
 from scorehmr_jax.formats.keypoints.result import (
     DetectedPeople,
@@ -138,7 +138,9 @@ def read_keypoints(
     else:
         found = _file(where, format, image_size)
     of = wanted or _set_of(found, str(where))
-    return assemble(found.frames, of, str(where), found.format, image_size)
+    people = assemble(found.frames, of, str(where), found.format, image_size)
+    warn_of_order(people.xy, people.confidence, of, str(where))
+    return people
 
 
 @dataclass(frozen=True)
