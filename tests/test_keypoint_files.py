@@ -379,6 +379,17 @@ def test_mediapipes_results_become_pixels(tmp_path):
         read_keypoints(bare)
 
 
+def test_mediapipes_frames_in_files_of_their_own_and_of_their_own_size(tmp_path):
+    sizes = np.array([SIZE, (320, 200), SIZE])
+    people = [person(33, seed) for seed in range(3)]
+    for i, (points, size) in enumerate(zip(people, sizes, strict=True)):
+        write(tmp_path / f"f{8 + i}.json", {"pose_landmarks": [landmarks(points, size)]})
+    found = read_keypoints(tmp_path, image_size=sizes)
+    np.testing.assert_array_equal(found.image_size, sizes)
+    for i, points in enumerate(people):
+        assert_person(found, (i, 0), points)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -488,6 +499,7 @@ def test_points_in_3d_alone_need_a_convention(tmp_path):
         ({"keypoints": np.ones((2, 25, 3)), "ids": np.zeros(3)}, r"ids: expected shape \(2,\)"),
         ({"keypoints": np.ones((2, 25, 3)), "image_size": [1, 2, 3]}, "image_size: expected"),
         ({"keypoints": np.full((2, 25, 3), "x")}, "keypoints: expected numbers"),
+        ({"keypoints": np.ones((2, 25, 3)), "convention": "odd"}, "convention: keypoint set 'odd'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*not read")

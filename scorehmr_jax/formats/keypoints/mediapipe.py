@@ -46,14 +46,10 @@ def frames(held: Any, where: str, image_size: Any = None) -> list[Frame]:
     Raises:
         ValueError: if landmarks are no numbers, or are parts of an image of unknown size.
     """
-    rows, outer = (
-        (held["frames"], held)
-        if not is_frame(held) and isinstance(held, dict)
-        else (
-            held if isinstance(held, list) else [held],
-            {},
-        )
-    )
+    outer: dict[str, Any] = {}
+    rows = [held] if is_frame(held) else held
+    if isinstance(rows, dict):
+        outer, rows = rows, rows["frames"]
     found = []
     for index, row in enumerate(rows):
         place = f"{where}: frame {index}"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jaxtyping import Real
 
 from body_model.files import damage_named, is_npz, local_path
-from body_model.keypoint_sets import KeypointSet
+from body_model.keypoint_sets import KeypointSet, keypoint_set
 from body_model.pytree import Array
 from scorehmr_jax.formats.conventions import given_set, set_of_count, set_of_names, warn_of_order
 from scorehmr_jax.formats.keypoints import alphapose, arrays, coco, mediapipe, mmpose, openpose, trc
@@ -198,8 +199,10 @@ def _folder(folder: Path, format: str | None, image_size: Any) -> _Read:
     each = fitting[0]
     numbers = numbered([file.stem for file in contents], str(folder))
     warn_of_gaps(numbers, str(folder))
+    order = sorted(numbers)
+    sizes = {n: _size_of(image_size, place) for place, n in enumerate(order)}
     frames = [
-        _one(each, held, file, number, image_size)
+        _one(each, held, file, number, sizes[number])
         for number, (file, held) in zip(numbers, contents.items(), strict=True)
     ]
     names = next((named for held in contents.values() if (named := each.names(held))), None)
@@ -220,6 +223,13 @@ def _one(each: Format, held: Any, file: Path, number: int, image_size: Any) -> F
         return Frame(number, file.stem, frame.people, frame.size)
     assert each.people is not None
     return Frame(number, file.stem, each.people(held, str(file)))
+
+
+def _size_of(image_size: Any, place: int) -> Any:
+    """The size of one frame, where each may have its own."""
+    if image_size is None or np.ndim(image_size) < 2:
+        return image_size
+    return image_size[min(place, len(image_size) - 1)]
 
 
 def _candidates(format: str | None) -> Iterable[Format]:
@@ -245,7 +255,10 @@ def _json(path: Path, text: str) -> Any:
 
 def _set_of(found: _Read, where: str) -> KeypointSet:
     if found.convention:
-        return given_set(found.convention)
+        try:
+            return keypoint_set(found.convention)
+        except ValueError as error:
+            raise ValueError(f"{where}: convention: {error}") from None
     if found.names:
         return set_of_names(found.names, where)
     for frame in found.frames:
