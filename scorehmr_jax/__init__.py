@@ -2,7 +2,11 @@
 
 from scorehmr_jax.camera import crop_to_full, pinhole, project
 from scorehmr_jax.example import example
+from scorehmr_jax.formats.cameras import CameraFile, read_cameras
 from scorehmr_jax.formats.estimates import RefineInput, read_estimates, write_estimates
+from scorehmr_jax.formats.keypoints.arrays import write_keypoints
+from scorehmr_jax.formats.keypoints.read import read_keypoints
+from scorehmr_jax.formats.keypoints.result import DetectedPeople
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.load import load_prior, shipped_priors
@@ -18,6 +22,8 @@ from scorehmr_jax.variations import best_of, varied_estimates
 __all__ = [
     "STATUS",
     "Camera",
+    "CameraFile",
+    "DetectedPeople",
     "Estimate",
     "Hypothesis",
     "Info",
@@ -42,7 +48,9 @@ __all__ = [
     "multiview",
     "pinhole",
     "project",
+    "read_cameras",
     "read_estimates",
+    "read_keypoints",
     "refine",
     "rotations_to_x",
     "shipped_priors",
@@ -52,5 +60,6 @@ __all__ = [
     "varied_estimates",
     "weighted",
     "write_estimates",
+    "write_keypoints",
     "x_to_rotations",
 ]
