@@ -46,6 +46,9 @@ FILES = tuple(
 )
 PRIOR = "open-uncond"
 PULLS = (1.0, 3.0, 10.0, 30.0)
+# A shape that is refined, and how strongly it is held near the mean.
+_FREE = sh.RefineConfig(shape_rate=0.02, share_shape=True)
+_USUAL = 0.03
 # The detector's landmarks that are joints of the limbs, in the order of OpenPose-25.
 LIMBS = {
     "right_shoulder": 12,
@@ -157,11 +160,16 @@ def single(video: Video, setting: str = "single") -> Iterator[dict[str, Any]]:
     measure = _in_views(video)
     yield measure.row(setting, "estimate", lambda: (video.estimate, None))
     prior = sh.load_prior(PRIOR)
-    methods = [("released", "released", terms), ("default", "default", terms)]
+    default = task.config("default")
+    methods = [("released", task.config("released"), terms), ("default", default, terms)]
     if setting == "video":
-        methods.append(("default, steady place", "default", [*terms, sh.smooth_camera()]))
-    for name, mode, evidence in methods:
-        refiner = sh.make_refiner(prior, video.skeleton, task.config(mode))
+        steady = [*terms, sh.smooth_camera()]
+        methods += [
+            ("default, steady place", default, steady),
+            ("same, one free shape a view", _FREE, [*steady, sh.usual_shape(_USUAL)]),
+        ]
+    for name, config, evidence in methods:
+        refiner = sh.make_refiner(prior, video.skeleton, config)
         yield measure.row(setting, name, lambda r=refiner, e=evidence: r(video.estimate, None, e))
     yield from _plain(measure, setting, video.estimate, terms)
 
@@ -207,8 +215,8 @@ def calibrated(video: Video) -> Iterator[dict[str, Any]]:
         ("video", sh.RefineConfig(), terms),
         (
             "video, one free shape",
-            sh.RefineConfig(shape_rate=0.02, share_shape=True),
-            [*terms, sh.usual_shape(0.03)],
+            _FREE,
+            [*terms, sh.usual_shape(_USUAL)],
         ),
     ):
         refiner = sh.make_refiner(prior, video.skeleton, config)

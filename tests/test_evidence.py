@@ -19,15 +19,19 @@ from scorehmr_jax.calibration import calibrated_camera
 from scorehmr_jax.screening import NO_EVIDENCE, NOT_IN_FRONT, OK, as_hypothesis
 
 V, K = 3, 24
+# Each as one program: by itself, every operation in them would be compiled alone.
 evaluate = jax.jit(lambda term, hypothesis: term(hypothesis))
+judged = jax.jit(lambda estimate, mask: as_hypothesis(skeleton(), estimate, mask, estimate))
+points_of = jax.jit(lambda body: skeleton()(body.pose, body.betas, body.translation))
 
 
 def hypothesis(estimate=None, mask=None):
     estimate = people().estimate if estimate is None else estimate
-    mask = jnp.ones(estimate.pose.shape[:-3], bool) if mask is None else jnp.asarray(mask)
-    return as_hypothesis(skeleton(), estimate, mask, estimate)
+    mask = np.ones(estimate.pose.shape[:-3], bool) if mask is None else np.asarray(mask)
+    return judged(estimate, mask)
 
 
+@jax.jit
 def around(turns=(0.0, 1.3, -1.1)):
     """Cameras about a body five metres before the first, which is the frame."""
     rotation = axis_angle_to_matrix(jnp.array([[0, turn, 0] for turn in turns]))
@@ -38,6 +42,7 @@ def around(turns=(0.0, 1.3, -1.1)):
     return calibrated_camera(matrix, size, rotation, middle - rotation @ middle, distortion)
 
 
+@jax.jit
 def seen_around(truth, cameras):
     """Exact detections of bodies [N] in every view."""
     points = skeleton()(truth.pose, truth.betas, truth.translation)
@@ -46,13 +51,18 @@ def seen_around(truth, cameras):
     return sh.Keypoints2D(sh.project(rows, each), jnp.ones(rows.shape[:-1]))
 
 
+@jax.jit
+def disturbed(truth):
+    noise = axis_angle_to_matrix(0.15 * jax.random.normal(jax.random.key(1), (N, 24, 3)))
+    return replace(truth, pose=truth.pose @ noise, translation=truth.translation + 0.1)
+
+
 @pytest.fixture(scope="module")
 def views():
     """True bodies, their detections in three views, and estimates that are off."""
     truth = people().estimate
     cameras = around()
-    noise = axis_angle_to_matrix(0.15 * jax.random.normal(jax.random.key(1), (N, 24, 3)))
-    estimate = replace(truth, pose=truth.pose @ noise, translation=truth.translation + 0.1)
+    estimate = disturbed(truth)
     return truth, seen_around(truth, cameras), cameras, estimate
 
 
@@ -91,6 +101,7 @@ def test_several_groups_of_bodies_and_cameras_that_move(views):
         close("loss", found.reshape(N), wanted, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_calibrated_views_find_the_body(views):
     truth, keypoints, cameras, estimate = views
     one = jax.tree.map(lambda a: a[:1], (keypoints, cameras))
@@ -126,6 +137,7 @@ def test_a_view_that_sees_nothing_has_no_say(views):
     assert not seen_behind.usable(hypothesis(estimate)).any()
 
 
+@pytest.mark.slow
 def test_a_frame_that_no_view_sees_is_kept(views):
     _, keypoints, cameras, estimate = views
     blind = keypoints.confidence.at[:, 1].set(0)
@@ -155,10 +167,6 @@ def test_views_that_do_not_fit_are_named(views):
     other = sh.Keypoints2D(keypoints.xy[..., :5, :], keypoints.confidence[..., :5])
     with pytest.raises(ValueError, match="the skeleton has 24 keypoints, found xy for 5"):
         sh.calibrated_views(other, cameras)(hypothesis(estimate))
-
-
-def points_of(estimate):
-    return skeleton()(estimate.pose, estimate.betas, estimate.translation)
 
 
 def test_points_in_3d_have_known_losses():
@@ -254,9 +262,9 @@ def test_feet_that_stand_are_held():
     close("given", evaluate(held, body), [0, 2 * 25e-6, 2 * swing], rtol=1e-3)
     half = sh.foot_contact(np.array([[1, 1], [1, 0], [0, 1]]), names=SMPL_24, feet=names)
     close("one foot", evaluate(half, body), [0, 25e-6, 0], rtol=1e-3)
-    judged = sh.foot_contact(names=SMPL_24, feet=names, still=0.005)
-    close("judged", evaluate(judged, body), [0, 25e-6, 2 * 25e-6], rtol=1e-3)
-    alone = evaluate(judged, walk(places, [True, False, True]))
+    by_speed = sh.foot_contact(names=SMPL_24, feet=names, still=0.005)
+    close("by its speed", evaluate(by_speed, body), [0, 25e-6, 2 * 25e-6], rtol=1e-3)
+    alone = evaluate(by_speed, walk(places, [True, False, True]))
     close("neighbours in the mask only", alone, [0, 0, 0])
 
 
@@ -342,6 +350,7 @@ def test_what_holds_is_no_evidence():
 FREE = replace(CONFIG, shape_rate=0.05)
 
 
+@pytest.mark.slow
 def test_a_free_shape_comes_nearer():
     rest = jnp.broadcast_to(jnp.eye(3), (N, 24, 3, 3))
     truth = replace(people().estimate, betas=4 * people().estimate.betas)
@@ -357,6 +366,7 @@ def test_a_free_shape_comes_nearer():
     assert (np.asarray(held[0].betas) == 0).all()
 
 
+@pytest.mark.slow
 def test_a_shared_shape_is_one_for_the_group_and_padding_has_no_say():
     config = replace(FREE, share_shape=True)
     terms = evidence(people())
