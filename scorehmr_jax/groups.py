@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from scorehmr_jax.types import Array, Camera, Estimate, Info, Keypoints2D
+from scorehmr_jax.camera import FIELD_AXES
+from scorehmr_jax.types import Array, Camera, Estimate, Info, Keypoints2D, Keypoints3D
 
 # Axes of a sample of the types that samples are made of: by name, those that are lists of samples
 # are told from one that serves all.
 _SAMPLE_AXES = {
     Estimate: {"pose": 3, "betas": 1, "translation": 1},
     Keypoints2D: {"xy": 2, "confidence": 1},
-    Camera: {"focal": 1, "center": 1, "image_size": 1},
+    Keypoints3D: {"xyz": 2, "confidence": 1},
+    Camera: {name: len(axes) for name, axes in FIELD_AXES.items()},
 }
 
 
@@ -142,8 +144,9 @@ def _size(group: Any, name: str) -> int:
     """The number of samples of a group."""
     for part in jax.tree.leaves(group, is_leaf=lambda part: type(part) in _SAMPLE_AXES):
         for field, axes in _SAMPLE_AXES.get(type(part), {}).items():
-            shape = np.shape(getattr(part, field))
-            if len(shape) != axes + 1:
+            value = getattr(part, field)
+            shape = np.shape(value)
+            if value is not None and len(shape) != axes + 1:
                 raise ValueError(
                     f"{name}: {type(part).__name__}.{field}: expected one for each sample [N, ...],"
                     f" of {axes + 1} axes, found shape {shape}"

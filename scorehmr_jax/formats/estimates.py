@@ -18,7 +18,7 @@ from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
-from scorehmr_jax.camera import DEFAULT_FOCAL, camera_batch
+from scorehmr_jax.camera import DEFAULT_FOCAL, camera_batch, to_camera_frame
 from scorehmr_jax.checks import check_shapes
 from scorehmr_jax.shapes import fits_plainly, in_one_way
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
@@ -32,9 +32,20 @@ READ = (
     "image_size",
     "focal",
     "center",
+    "camera_rotation",
+    "camera_translation",
+    "distortion",
+    "skew",
     "features",
     "joint_names",
 )
+# Fields that a camera may have or not, by their keys, and the axes of one camera in them.
+_OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
+    "camera_rotation": ("rotation", (3, 3)),
+    "camera_translation": ("translation", (3,)),
+    "distortion": ("distortion", (5,)),
+    "skew": ("skew", ()),
+}
 # Written about a result, and no part of the next input.
 _WRITTEN_ONLY = ("status",)
 
@@ -62,6 +73,8 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     - `focal` [N, 2], [N] or one number, pixels; 5000 is assumed without it, with a warning
     - `center` [N, 2] or [2] principal point, pixels; the image's middle is assumed without it, with
       a warning
+    - `camera_rotation` [N, 3, 3] and `camera_translation` [N, 3], `distortion` [N, 5], `skew` [N],
+      as `Camera` has them; or one for all
     - `features` [N, F] standardised, for a prior that needs them
     - `joint_names` [24], if given, must be SMPL's; `status` is not read
 
@@ -90,11 +103,18 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     xy = keypoints[..., :2]
     confidence = units.checked_confidence(keypoints[..., 2], f"{path}: keypoints")
     focal, center, image_size = _camera(arrays, lead)
+    optional = {
+        field: jnp.broadcast_to(_key(arrays, key, (*lead, *axes), axes), (*lead, *axes))
+        for key, (field, axes) in _OPTIONAL.items()
+        if key in arrays
+    }
+    camera = Camera(*map(jnp.asarray, (focal, center, image_size)), **optional)
+    before_camera = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
     units.check_betas(betas, f"{path}: betas")
     units.check_camera(focal, center, image_size, f"{path}: camera")
     units.check_keypoints(xy, confidence, image_size, f"{path}: keypoints")
     units.check_person_size(
-        xy, confidence, translation, focal, f"{path}: keypoints, translation, focal"
+        xy, confidence, before_camera, focal, f"{path}: keypoints, translation, focal"
     )
     units.check_translation(translation, f"{path}: translation")
     features = None
@@ -103,7 +123,7 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     return RefineInput(
         Estimate(pose_matrices(jnp.asarray(pose)), jnp.asarray(betas), jnp.asarray(translation)),
         Keypoints2D(jnp.asarray(xy), jnp.asarray(confidence)),
-        Camera(*map(jnp.asarray, (focal, center, image_size))),
+        camera,
         None if features is None else jnp.asarray(features),
     )
 
@@ -145,8 +165,11 @@ def write_estimates(
     }
     if camera is not None:
         _check_rows("camera", camera_batch(camera), lead)
-        for key, value in vars(camera).items():
-            arrays[key] = np.broadcast_to(_plain(value), (*lead, 2))
+        for key in ("focal", "center", "image_size"):
+            arrays[key] = np.broadcast_to(_plain(getattr(camera, key)), (*lead, 2))
+        for key, (field, axes) in _OPTIONAL.items():
+            if (value := getattr(camera, field)) is not None:
+                arrays[key] = np.broadcast_to(_plain(value), (*lead, *axes))
     if keypoints is not None:
         arrays["keypoints"] = _detections(keypoints, lead)
     if features is not None:
