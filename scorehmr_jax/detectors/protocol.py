@@ -1,0 +1,48 @@
+"""What a detector is: a function from frames to named keypoints of people."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+Frame: TypeAlias = UInt8[np.ndarray, "H W 3"]  # red, green, blue, as the picture is shown
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Keypoints of P people in T frames; K points for each.
+
+    A person is a row of the first axis: in a video the same one in all frames, in pictures that
+    have nothing to do with each other the first, second, ... of each. Where somebody is not in a
+    frame, score and confidence are 0 and the numbers are NaN.
+    """
+
+    names: tuple[str, ...]  # of the points, as in `body_model.joints` where SMPL has them
+    xy: Float[np.ndarray, "P T K 2"]  # pixels of the full image
+    confidence: Float[np.ndarray, "P T K"]  # in [0, 1]
+    points: Float[np.ndarray, "P T K 3"] | None  # metres about the hips; x right, y down, z forward
+    box: Float[np.ndarray, "P T 4"]  # left, top, right, bottom, pixels
+    score: Float[np.ndarray, "P T"]  # in [0, 1], of the person as a whole
+    image_size: Float[np.ndarray, "T 2"]  # width and height, pixels
+
+    @property
+    def found(self) -> Bool[np.ndarray, "P T"]:
+        """True where a person is in a frame."""
+        return self.score > 0
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A function from frames to people. Any will do; `MediaPipePose` is the one that comes along."""
+
+    def __call__(self, frames: Iterable[Frame]) -> Detections:
+        """Finds people.
+
+        Args:
+            frames: one after another, of any size; read once, so that a video need not fit in
+                memory.
+        Returns:
+            The people of every frame that was given, in order; P is 0 if there is nobody.
+        """
