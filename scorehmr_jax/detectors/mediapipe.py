@@ -71,16 +71,16 @@ class MediaPipePose:
                 rows.append(self._everyone(frame, [], self.people))
         return _collect(rows, sizes)
 
-    def _everyone(
-        self, frame: Frame, known: list[Region], most: int
-    ) -> list[Landmarks | None]:
+    def _everyone(self, frame: Frame, known: list[Region], most: int) -> list[Landmarks | None]:
         """Finds people who are not in the known squares."""
         people: list[Landmarks | None] = []
         taken = list(known)
         for region in self._regions(frame, decode.whole(frame.shape[1], frame.shape[0])):
             if len(people) == most:
                 break
-            if any(decode.overlap(region.box, other.box[None])[0] > _SAME_PERSON for other in taken):
+            if any(
+                decode.overlap(region.box, other.box[None])[0] > _SAME_PERSON for other in taken
+            ):
                 continue
             person = self._look(frame, region)
             if person is not None:
