@@ -17,6 +17,7 @@ from scorehmr_jax.detectors.mediapipe_models import model_files
 from scorehmr_jax.detectors.protocol import Detections, Frame
 
 _SAME_PERSON = 0.5  # share of two squares in common above which they hold the same person
+_THOROUGH = 5  # frames of a video from one thorough search for missing people to the next
 _AROUND_BOX = 1.5  # side of the square in which the person of a given box is searched
 
 
@@ -63,7 +64,7 @@ class MediaPipePose:
             else:
                 boxes = None
             if follower is not None:
-                rows.append(self._followed(frame, follower))
+                rows.append(self._followed(frame, follower, index % _THOROUGH == 0))
             elif boxes is not None:
                 regions = [self._in_box(frame, np.asarray(box, float)) for box in boxes]
                 rows.append([region and self._look(frame, region) for region in regions])
@@ -71,41 +72,50 @@ class MediaPipePose:
                 rows.append(self._everyone(frame, [], self.people))
         return _collect(rows, sizes)
 
-    def _everyone(self, frame: Frame, known: list[Region], most: int) -> list[Landmarks | None]:
-        """Finds people who are not in the known squares."""
+    def _everyone(
+        self, frame: Frame, known: list[Region], most: int, thorough: bool = True
+    ) -> list[Landmarks | None]:
+        """Finds people who are not in the known squares.
+
+        Small people escape the network in the whole frame: where there are fewer than wanted, a
+        thorough search looks into parts of it too.
+        """
         people: list[Landmarks | None] = []
         taken = list(known)
-        for region in self._regions(frame, decode.whole(frame.shape[1], frame.shape[0])):
-            if len(people) == most:
+        for areas in decode.search_areas(frame.shape[1], frame.shape[0]):
+            found = [each for area in areas for each in self._regions(frame, area)]
+            for region, _ in sorted(found, key=lambda each: -each[1]):
+                if len(people) == most:
+                    return people
+                if any(decode.overlap(region.box, t.box[None])[0] > _SAME_PERSON for t in taken):
+                    continue
+                person = self._look(frame, region)
+                if person is not None:
+                    people.append(person)
+                    taken.append(region)
+            if not thorough or (people and len(areas) > 1):
                 break
-            if any(
-                decode.overlap(region.box, other.box[None])[0] > _SAME_PERSON for other in taken
-            ):
-                continue
-            person = self._look(frame, region)
-            if person is not None:
-                people.append(person)
-                taken.append(region)
         return people
 
-    def _followed(self, frame: Frame, follower: Follower) -> list[Landmarks | None]:
+    def _followed(self, frame: Frame, follower: Follower, thorough: bool) -> list[Landmarks | None]:
         """Finds people where they were, and others in free places."""
         for place, region in follower.regions():
             follower.found(place, self._look(frame, region))
         follower.drop_doubles()
         if follower.free():
             known = [region for _, region in follower.regions()]
-            for person in self._everyone(frame, known, follower.free()):
+            for person in self._everyone(frame, known, follower.free(), thorough):
                 assert person is not None
                 follower.enters(person)
         return follower.next_frame()
 
-    def _regions(self, frame: Frame, area: Region) -> list[Region]:
-        """The squares around the people in a part of a frame, the surest first."""
+    def _regions(self, frame: Frame, area: Region) -> list[tuple[Region, float]]:
+        """The squares around the people in a part of a frame with scores, the surest first."""
         picture = decode.crop(frame, area, decode.DETECTOR_SIDE, "black") / 127.5 - 1
         raw, logits = self._detector(picture)
         found = decode.decode_people(raw, logits[:, 0])
-        return [decode.person_region(area.to_image(points[:2])) for points in found.points]
+        squares = [decode.person_region(area.to_image(points[:2])) for points in found.points]
+        return list(zip(squares, map(float, found.score), strict=True))
 
     def _in_box(self, frame: Frame, box: np.ndarray) -> Region | None:
         """The square around the person of a box: the one who is nearest to its middle."""
@@ -113,7 +123,9 @@ class MediaPipePose:
             return None
         middle, side = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
         regions = self._regions(frame, Region(middle, _AROUND_BOX * side, 0.0))
-        inside = [r for r in regions if (r.center > box[:2]).all() and (r.center < box[2:]).all()]
+        inside = [
+            r for r, _ in regions if (r.center > box[:2]).all() and (r.center < box[2:]).all()
+        ]
         if inside:
             return min(inside, key=lambda r: float(np.linalg.norm(r.center - middle)))
         return Region(middle, 1.25 * side, 0.0)

@@ -5,6 +5,7 @@ one person in an upright square of 256 pixels. The formats are those of the mode
 mediapipe 0.10.21 (Apache-2.0); the code is our own.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,6 +140,20 @@ def overlap(
 def whole(width: int, height: int) -> Region:
     """The least upright square around a picture."""
     return Region(np.array([width / 2, height / 2]), float(max(width, height)), 0.0)
+
+
+def search_areas(width: int, height: int) -> Iterator[list[Region]]:
+    """Squares in which to look for people: the whole picture, then parts that overlap by half.
+
+    The parts are as wide as the picture's shorter side, then half as wide.
+    """
+    yield [whole(width, height)]
+    for side in (min(width, height), min(width, height) / 2):
+        columns, rows = (
+            np.linspace(side / 2, length - side / 2, max(int(np.ceil(2 * length / side)) - 1, 1))
+            for length in (width, height)
+        )
+        yield [Region(np.array([x, y]), float(side), 0.0) for y in rows for x in columns]
 
 
 def person_region(alignment: Float[np.ndarray, "2 2"]) -> Region:

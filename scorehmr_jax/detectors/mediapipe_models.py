@@ -1,7 +1,7 @@
 """The files of MediaPipe's networks: found on this machine, or fetched once.
 
-They lie in the wheel of mediapipe 0.10.21 (Apache-2.0), the last line that carries them. Only the two
-files are used: the package asks for numpy below 2 and its code is never imported.
+They lie in the wheel of mediapipe 0.10.21 (Apache-2.0), the last line that carries them. Only the
+two files are used: the package asks for numpy below 2, and its code is never imported.
 """
 
 import importlib.util

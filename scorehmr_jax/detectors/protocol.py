@@ -35,7 +35,7 @@ class Detections:
 
 @runtime_checkable
 class Detector(Protocol):
-    """A function from frames to people. Any will do; `MediaPipePose` is the one that comes along."""
+    """A function from frames to people; `MediaPipePose` is the one that comes with the package."""
 
     def __call__(self, frames: Iterable[Frame]) -> Detections:
         """Finds people.

@@ -1,7 +1,7 @@
 """Pictures to find people in: a photo, a folder of photos, or a video, read frame by frame.
 
-Pillow reads photos and PyAV reads videos (the extra `detect`). Frames come as they are shown: turned
-as the EXIF data of a photo or the display matrix of a video say.
+Pillow reads photos and PyAV reads videos (the extra `detect`). Frames come as they are shown:
+turned as the EXIF data of a photo or the display matrix of a video say.
 """
 
 import math

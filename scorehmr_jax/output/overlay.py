@@ -184,3 +184,46 @@ def save_video(path: str | os.PathLike[str], frames: Iterable[Picture], fps: flo
             raise ValueError(f"{target}: expected pictures to write, found none")
         container.mux(stream.encode())
     return count
+
+
+def before_and_after(
+    picture: Picture,
+    before: Sequence[Float[np.ndarray, "V 3"]],
+    after: Sequence[Float[np.ndarray, "V 3"]],
+    faces: Int[np.ndarray, "F 3"],
+    camera: Camera,
+    *,
+    height: int = 720,
+    middle: Float[np.ndarray, " 3"] | None = None,
+    reach: float | None = None,
+    samples: int = 2,
+) -> Picture:
+    """Draws two sets of bodies over a picture, side by side, and each from the side.
+
+    Args:
+        picture, faces, camera, samples: as `overlay` has them.
+        before, after: vertices of the bodies, orange and blue.
+        height: of the result in pixels, at most; pictures are never enlarged.
+        middle, reach: as `side_view` has them, for both.
+    Returns:
+        [H, W, 3]: over the picture before and after, from the side before and after.
+    """
+    scale = min(height / picture.shape[0], 4 / 3 * height / picture.shape[1], 1)
+    pictures = [
+        overlay(picture, bodies, faces, camera, scale=scale, color=color, samples=samples)
+        for bodies, color in ((before, BEFORE), (after, AFTER))
+    ]
+    tall = pictures[0].shape[0]
+    sides = [
+        side_view(
+            bodies,
+            faces,
+            (tall // 2, tall),
+            middle=middle,
+            reach=reach,
+            color=color,
+            samples=samples,
+        )
+        for bodies, color in ((before, BEFORE), (after, AFTER))
+    ]
+    return np.concatenate([*pictures, *sides], axis=1)
