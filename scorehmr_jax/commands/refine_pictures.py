@@ -1,12 +1,9 @@
 """From a photo, a folder of photos or a video to refined bodies, an .npz and an overlay."""
 
 import math
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,14 +13,14 @@ from jaxtyping import Float
 
 from body_model import SMPL
 from body_model.files import local_path
-from body_model.joints import JOINT_NAMES, OPENPOSE_25
+from body_model.joints import JOINT_NAMES
+from scorehmr_jax.commands.picture_overlays import draw_overlays, progress
 from scorehmr_jax.detectors.protocol import Detections, Detector
-from scorehmr_jax.formats.pictures import Pictures, open_pictures
+from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS, Pictures, open_pictures
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 T = TypeVar("T")
 
-_AT_ONCE = 16  # frames whose meshes are made together
 _SHOWN = 12  # frames or pictures that the summary names, at most
 
 
@@ -33,6 +30,14 @@ class Lens:
 
     focal: float | None = None  # pixels
     fov: float | None = None  # degrees across the width of the picture
+
+    def __post_init__(self) -> None:
+        if self.focal is not None and self.fov is not None:
+            raise ValueError("--focal and --fov: expected one of them, found both")
+        if self.focal is not None and not self.focal >= 10:
+            raise ValueError(f"--focal: expected pixels, 10 or more, found {self.focal:g}")
+        if self.fov is not None and not 1 <= self.fov < 179:
+            raise ValueError(f"--fov: expected degrees, 1 to 179, found {self.fov:g}")
 
     def focals(
         self, pictures: Pictures, image_size: Float[np.ndarray, "T 2"]
@@ -114,42 +119,22 @@ def refine_pictures(
     camera = _cameras(focals, found)
     estimate = _first_estimate(model, found, camera, moving)
     clock.lap("first estimate")
-    keypoints = as_openpose(found)
+    keypoints = found.as_openpose()
     refined, status = _refined(prior, model, estimate, keypoints, camera, found.found, moving)
     clock.lap("refining")
     status = np.where(found.found, status, PADDING)
     refined = _without_missing(refined, found.found)
     rows = slice(None) if len(status) > 1 else 0
-    write_estimates(
-        target,
-        *jax.tree.map(lambda a: np.asarray(a)[rows], (refined, camera, keypoints)),
-        None,
-        status[rows],
-    )
+    bodies, lenses, seen = jax.tree.map(lambda a: np.asarray(a)[rows], (refined, camera, keypoints))
+    write_estimates(target, bodies, lenses, seen, status=status[rows])
     written = [target]
     if draw:
-        bodies = (_without_missing(estimate, found.found), refined)
-        written += _draw(pictures, target, model, bodies, camera, moving)
+        both = (_without_missing(estimate, found.found), refined)
+        written += draw_overlays(pictures, target, model, both, camera, moving)
         clock.lap("drawing")
     for line in _summary(pictures, found, exchanged, lens_note, status, written, clock):
         print(line)
     return refined, found
-
-
-def as_openpose(found: Detections) -> Keypoints2D:
-    """Arranges named keypoints in the order of OpenPose-25; what the detector lacks is not seen.
-
-    Neck and mid-hip are left out even where two points surround them: the means of shoulders and
-    hips lie centimetres beside SMPL's joints.
-    """
-    shape = found.confidence.shape[:-1]
-    xy, confidence = np.zeros((*shape, 25, 2)), np.zeros((*shape, 25))
-    for k, name in enumerate(OPENPOSE_25):
-        if name in found.names:
-            i = found.names.index(name)
-            xy[..., k, :], confidence[..., k] = found.xy[..., i, :], found.confidence[..., i]
-    seen = np.isfinite(xy).all(-1)
-    return Keypoints2D(np.where(seen[..., None], xy, 0), np.where(seen, confidence, 0))
 
 
 class _Clock:
@@ -167,7 +152,11 @@ class _Clock:
 def _target(pictures: Pictures, out: str | Path | None) -> Path:
     """The .npz to write."""
     path = local_path(out) if out is not None else Path(f"{pictures.source.stem}_refined")
-    return path if path.suffix == ".npz" else path / "refined.npz"
+    if path.suffix == ".npz":
+        return path
+    if path.suffix.lower() in (*PHOTOS, *VIDEOS, ".glb", ".json", ".pkl") and not path.is_dir():
+        raise ValueError(f"{path}: ends in {path.suffix}; expected a folder, or the .npz to write")
+    return path / "refined.npz"
 
 
 def _writable(target: Path) -> Path:
@@ -195,7 +184,7 @@ def _detected(
 
     if detector is None:
         detector = MediaPipePose(track=moving, people=people, models=models)
-    found = detector(_progress(pictures, "finding people", len(pictures.files)))
+    found = detector(progress(pictures, "finding people", len(pictures.files)))
     if not found.found.any():
         raise ValueError(
             f"{pictures.source}: nobody was found in {len(found.image_size)} pictures; people "
@@ -260,7 +249,7 @@ def _refined(
     given = devices.split((estimate, None, terms, mask & found_), mask.shape)
     refined, info = refiner(*given)
     refined, status = devices.cut((refined, info.status), found.shape)
-    return refined, status
+    return refined, np.asarray(status)
 
 
 def _without_missing(bodies: T, found: np.ndarray) -> T:
@@ -270,88 +259,6 @@ def _without_missing(bodies: T, found: np.ndarray) -> T:
         return np.where(found.reshape(*found.shape, *(1,) * (np.ndim(array) - 2)), array, np.nan)
 
     return jax.tree.map(masked, bodies)
-
-
-def _draw(
-    pictures: Pictures,
-    target: Path,
-    model: SMPL,
-    bodies: tuple[Estimate, Refined],
-    camera: Camera,
-    moving: bool,
-) -> list[Path]:
-    """Writes the overlay beside the .npz: a video, a picture, or a folder of pictures."""
-    from scorehmr_jax.output.overlay import save_video
-    from scorehmr_jax.output.pictures import save_png
-
-    frames = _progress(
-        _overlays(pictures, model, bodies, camera, moving), "drawing", bodies[1].pose.shape[1]
-    )
-    if pictures.is_video:
-        path = target.with_suffix(".mp4")
-        save_video(path, frames, pictures.fps or 30)
-        return [path]
-    if len(pictures.files) == 1:
-        path = target.with_suffix(".png")
-        save_png(path, next(iter(frames)))
-        return [path]
-    folder = target.with_suffix("")
-    for file, frame in zip(pictures.files, frames, strict=True):
-        save_png(folder / f"{file.name}.png", frame)
-    return [folder]
-
-
-def _overlays(
-    pictures: Pictures,
-    model: SMPL,
-    bodies: tuple[Estimate, Refined],
-    camera: Camera,
-    moving: bool,
-) -> Iterator[np.ndarray]:
-    from scorehmr_jax.output.overlay import before_and_after
-
-    faces = np.asarray(model.faces)
-    window: dict[str, Any] = {"samples": 1 if moving else 2}
-    if moving:
-        window |= _side_window(bodies)
-    pose = jax.jit(lambda b: model.vertices(b.pose, b.betas, b.translation))
-    frames, start = iter(pictures), 0
-    with ThreadPoolExecutor() as pool:
-        while some := list(islice(frames, _AT_ONCE)):
-            rows = np.minimum(np.arange(start, start + _AT_ONCE), bodies[1].pose.shape[1] - 1)
-            if not moving:
-                rows = rows[: len(some)]
-            before, after = (
-                np.asarray(pose(Estimate(*(np.asarray(a)[:, rows] for a in parts))))
-                for parts in ((b.pose, b.betas, b.translation) for b in bodies)
-            )
-
-            def one(i: int, frame: np.ndarray, start: int = start, before=before, after=after):
-                lens = jax.tree.map(lambda a: np.asarray(a)[0, start + i], camera)
-                return before_and_after(frame, before[:, i], after[:, i], faces, lens, **window)
-
-            yield from pool.map(one, range(len(some)), some)
-            start += len(some)
-
-
-def _side_window(bodies: Sequence[Estimate | Refined]) -> dict[str, Any]:
-    """One window for all frames of a video, so that movement in depth is seen."""
-    places = np.concatenate([np.asarray(b.translation).reshape(-1, 3) for b in bodies])
-    places = places[np.isfinite(places).all(-1)]
-    low, high = np.percentile(places, [2, 98], axis=0)
-    reach = 1.2 + max(float((high - low)[1]) / 2, float((high - low)[2]))
-    return {"middle": (low + high) / 2, "reach": reach}
-
-
-def _progress(frames: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-    """A bar on the terminal, where there is one."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return iter(frames)
-    return iter(
-        tqdm(frames, what, total if (total or 0) > 1 else None, disable=not sys.stderr.isatty())
-    )
 
 
 def _summary(

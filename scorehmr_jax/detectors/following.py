@@ -88,9 +88,11 @@ class Follower:
         for i, region in self.regions():
             for j, other in self.regions():
                 if i < j and overlap(region.box, other.box[None])[0] > _SAME_PERSON:
-                    pair = [(self._places[k].person, k) for k in (i, j)]
-                    if all(person is not None for person, _ in pair):
-                        self.found(min(pair, key=lambda each: each[0].score)[1], None)
+                    self.found(min(i, j, key=self._score), None)
+
+    def _score(self, place: int) -> float:
+        person = self._places[place].person
+        return 0.0 if person is None else person.score
 
     def enters(self, person: Landmarks) -> None:
         """Gives a person who was not followed the place he had before, or a free one."""

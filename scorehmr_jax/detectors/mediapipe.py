@@ -55,7 +55,8 @@ class MediaPipePose:
         self._landmarks = _network(landmarks, threads)
 
     def __call__(self, frames: Iterable[Frame]) -> Detections:
-        rows, sizes = [], []
+        rows: list[list[Landmarks | None]] = []
+        sizes = []
         follower = Follower(self.people) if self.track and self.boxes is None else None
         for index, frame in enumerate(frames):
             sizes.append(frame.shape[1::-1])
@@ -67,7 +68,7 @@ class MediaPipePose:
                 rows.append(self._followed(frame, follower, index % _THOROUGH == 0))
             elif boxes is not None:
                 regions = [self._in_box(frame, np.asarray(box, float)) for box in boxes]
-                rows.append([region and self._look(frame, region) for region in regions])
+                rows.append([None if r is None else self._look(frame, r) for r in regions])
             else:
                 rows.append(self._everyone(frame, [], self.people))
         return _collect(rows, sizes)

@@ -117,8 +117,8 @@ def decode_people(
         same[0] = True  # a box without area overlaps nothing
         group = left[same]
         share = scores[kept[group]] / scores[kept[group]].sum()
-        found.append((share @ boxes[group], np.einsum("n,nkd->kd", share, points[group])))
-        found[-1] = (*found[-1], scores[kept[left[0]]])
+        middle_points = np.einsum("n,nkd->kd", share, points[group])
+        found.append((share @ boxes[group], middle_points, float(scores[kept[left[0]]])))
         left = left[~same]
     return Found(
         np.array([box for box, _, _ in found]).reshape(-1, 4),

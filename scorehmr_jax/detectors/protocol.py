@@ -7,7 +7,10 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-Frame: TypeAlias = UInt8[np.ndarray, "H W 3"]  # red, green, blue, as the picture is shown
+from body_model.joints import OPENPOSE_25
+from scorehmr_jax.types import Keypoints2D
+
+Frame: TypeAlias = UInt8[np.ndarray, "_ _ 3"]  # red, green, blue, as the picture is shown
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,21 @@ class Detections:
     def found(self) -> Bool[np.ndarray, "P T"]:
         """True where a person is in a frame."""
         return self.score > 0
+
+    def as_openpose(self) -> Keypoints2D:
+        """Arranges the points in the order of OpenPose-25; what the detector lacks is not seen.
+
+        Neck and mid-hip are left out even where two points surround them: the means of shoulders
+        and hips lie centimetres beside SMPL's joints.
+        """
+        shape = (*self.score.shape, len(OPENPOSE_25))
+        xy, confidence = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+        for k, name in enumerate(OPENPOSE_25):
+            if name in self.names:
+                i = self.names.index(name)
+                xy[..., k, :], confidence[..., k] = self.xy[..., i, :], self.confidence[..., i]
+        seen = np.asarray(np.isfinite(xy).all(-1))
+        return Keypoints2D(np.where(seen[..., None], xy, 0), np.where(seen, confidence, 0))
 
 
 @runtime_checkable

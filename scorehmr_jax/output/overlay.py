@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 from body_model.files import local_path, writing
 from scorehmr_jax.output.pictures import Picture
@@ -18,7 +18,7 @@ from scorehmr_jax.output.rasterize import draw_patch
 from scorehmr_jax.types import Camera
 
 BEFORE, AFTER = (0.90, 0.50, 0.30), (0.35, 0.62, 0.90)  # colours of estimate and refined body
-OPACITY = 0.85
+OPACITY = 0.75
 _AROUND = 0.15  # room around a body seen from the side, as a part of its height
 _FAR = 10.0  # metres from which bodies are seen from the side
 
@@ -33,7 +33,7 @@ def overlay(
     color: tuple[float, float, float] = AFTER,
     opacity: float = OPACITY,
     samples: int = 2,
-) -> Picture:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draws bodies over a picture, the nearer ones over the others.
 
     Args:
@@ -71,7 +71,7 @@ def side_view(
     reach: float | None = None,
     color: tuple[float, float, float] = AFTER,
     samples: int = 2,
-) -> Picture:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draws bodies as seen from the right-hand side of the picture: what was depth is to the left.
 
     Args:
@@ -112,7 +112,7 @@ def _draw(
     color: tuple[float, float, float],
     opacity: float,
     samples: int,
-) -> Picture:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Blends bodies into a picture of its own, the farthest first."""
     origin, scale, size = window
     good = [body for body in bodies if np.isfinite(body).all()]
@@ -197,7 +197,7 @@ def before_and_after(
     middle: Float[np.ndarray, " 3"] | None = None,
     reach: float | None = None,
     samples: int = 2,
-) -> Picture:
+) -> UInt8[np.ndarray, "h w 3"]:
     """Draws two sets of bodies over a picture, side by side, and each from the side.
 
     Args:

@@ -97,7 +97,8 @@ def draw_patch(
     patch[pixel, :3] = np.minimum(color * light[:, None], 1)
     patch[pixel, 3] = 1
     if samples > 1:
-        patch = patch.reshape(height // samples, samples, width // samples, samples, 4).mean((1, 3))
+        tall, wide = height // samples, width // samples
+        patch = patch.reshape(tall, samples, wide, samples, 4).mean((1, 3))
         # Colour is averaged over the samples that the mesh covers, not over the empty ones.
         patch[..., :3] /= np.maximum(patch[..., 3:], 1e-9)
         patch = np.minimum(patch, 1)
@@ -110,7 +111,7 @@ def _light(vertices: np.ndarray, faces: np.ndarray, area: np.ndarray) -> np.ndar
     normal = np.stack(
         [np.bincount(flat, np.repeat(area[:, axis], 3), len(vertices)) for axis in range(3)], -1
     )
-    normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12
+    normal = normal / (np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12)
     light = np.full(len(vertices), AMBIENT)
     for direction, strength in LIGHTS:
         towards = np.asarray(direction) / np.linalg.norm(direction)
