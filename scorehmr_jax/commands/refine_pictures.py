@@ -204,7 +204,7 @@ def _cameras(focals: np.ndarray, found: Detections) -> Camera:
 
 def _first_estimate(model: SMPL, found: Detections, camera: Camera, moving: bool) -> Estimate:
     """The body that agrees with the detector's 3D points, placed by its 2D points."""
-    from scorehmr_jax.lift import lift
+    from scorehmr_jax.lift import make_lifter
 
     if found.points is None:
         raise ValueError("detector: expected one with 3D points; of 2D points no body can be made")
@@ -212,9 +212,7 @@ def _first_estimate(model: SMPL, found: Detections, camera: Camera, moving: bool
     names = [name if name in known else None for name in found.names]
     xy, points = (np.nan_to_num(a).astype(np.float32) for a in (found.xy, found.points))
     confidence = np.where(found.found[..., None], found.confidence, 0).astype(np.float32)
-    estimate, _ = lift(
-        model,
-        names,
+    estimate, _ = make_lifter(model, names)(
         points,
         confidence,
         keypoints=Keypoints2D(xy, confidence),
