@@ -5,7 +5,9 @@ from scorehmr_jax.example import example
 from scorehmr_jax.formats.estimates import RefineInput, read_estimates, write_estimates
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
 from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.problem import Problem, RefineConfig, Setup
 from scorehmr_jax.refine import make_refiner, refine
@@ -22,7 +24,10 @@ __all__ = [
     "Hypothesis",
     "Info",
     "Keypoints2D",
+    "LiftConfig",
+    "LiftInfo",
     "Never",
+    "PoseGaussian",
     "Prior",
     "Problem",
     "RefineConfig",
@@ -37,7 +42,9 @@ __all__ = [
     "example",
     "guided_step",
     "keypoints_2d",
+    "lift",
     "load_prior",
+    "make_lifter",
     "make_refiner",
     "multiview",
     "pinhole",
