@@ -11,8 +11,10 @@ from scorehmr_jax.formats.keypoints.read import read_keypoints
 from scorehmr_jax.formats.keypoints.result import DetectedPeople
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.motion import foot_contact, smooth_camera
+from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.problem import Problem, RefineConfig, Setup
 from scorehmr_jax.refine import make_refiner, refine
@@ -33,7 +35,10 @@ __all__ = [
     "Info",
     "Keypoints2D",
     "Keypoints3D",
+    "LiftConfig",
+    "LiftInfo",
     "Never",
+    "PoseGaussian",
     "Prior",
     "Problem",
     "RefineConfig",
@@ -54,7 +59,9 @@ __all__ = [
     "keypoints_3d",
     "known_height",
     "levelled",
+    "lift",
     "load_prior",
+    "make_lifter",
     "make_refiner",
     "multiview",
     "pinhole",

@@ -93,6 +93,11 @@ STORY = (
     "problem",
     "sampler",
     "refine",
+    "pose_gaussian",
+    "lift_points",
+    "lift_steps",
+    "lift_start",
+    "lift",
 )
 
 

@@ -167,5 +167,5 @@ def test_a_video_that_breaks_off_gives_what_it_has(tmp_path):
     # The index of this one is at its end, and gone.
     path = film(tmp_path / "b.mp4")
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(ValueError, match="b.mp4: expected a video that FFmpeg reads"):
+    with pytest.raises(ValueError, match=r"b.mp4: expected a video that FFmpeg reads"):
         open_pictures(path)

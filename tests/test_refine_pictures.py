@@ -191,9 +191,9 @@ def test_a_mistake_is_named_before_the_work(tmp_path, flags, message):
 
 
 def test_options_of_pictures_are_none_of_an_npz(tmp_path):
-    with pytest.raises(SystemExit, match="--people, --no-overlay: of pictures only"):
+    with pytest.raises(SystemExit, match=r"--people, --no-overlay: of pictures only"):
         main(["refine", "in.npz", "--out", "out.npz", "--people", "2", "--no-overlay"])
-    with pytest.raises(SystemExit, match="--out: expected the .npz to write"):
+    with pytest.raises(SystemExit, match=r"--out: expected the .npz to write"):
         main(["refine", "in.npz"])
 
 
@@ -206,5 +206,5 @@ def test_pictures_without_people_and_folders_that_cannot_be_written(tmp_path, bo
     locked.mkdir(mode=0o500)
     if os.access(locked, os.W_OK):  # the superuser may write everywhere
         locked = photos(tmp_path / "b", 1) / "0.png"
-    with pytest.raises(OSError, match="locked|0.png"):
+    with pytest.raises(OSError, match=r"locked|0.png"):
         refine_pictures(folder, locked / "out", body=body, detector=Seen())

@@ -61,7 +61,7 @@ def test_frames_and_points_that_are_not_seen_say_nothing():
 
 def test_everything_that_has_a_side_is_put_right():
     points = walk()
-    xy, seen = detected(points, WRONG)
+    xy, _ = detected(points, WRONG)
     confidence = np.where(WRONG[:, None], *np.random.default_rng(0).random((2, 17)))
     nobody = np.full((1, FRAMES, 17), np.nan)
     found = Detections(

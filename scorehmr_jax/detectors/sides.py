@@ -7,6 +7,7 @@ sides are chosen for all frames together such that the points move least.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -57,12 +58,12 @@ def exchanged_sides(
         return np.zeros(len(xy), bool)
     cost = np.array([0.0, _BELIEF])
     came_from = []
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in pairwise(seen):
         same = sum(_movement(p[before], p[after]) for p, _ in both)
         cross = sum(_movement(p[before], q[after]) for p, q in both)
         step = cost[:, None] + np.array([[same, cross], [cross, same]])
         came_from.append(step.argmin(0))
-        cost = step.min(0) + [0.0, _BELIEF]
+        cost = step.min(0) + np.array([0.0, _BELIEF])
     state = int(cost.argmin())
     states = [state]
     for back in reversed(came_from):
