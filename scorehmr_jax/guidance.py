@@ -164,7 +164,8 @@ def keypoints_2d(
             is not positive, or a weight is negative or not finite.
     """
     check_arrays("keypoints", vars(keypoints))
-    check_arrays("camera", vars(camera))
+    given = {field: value for field, value in vars(camera).items() if value is not None}
+    check_arrays("camera", given)
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
@@ -279,7 +280,8 @@ def check_size_in_image(
     batch = seen[0].shape[:-1]
     if not fits(confidence.shape[:-1], batch) or not fits(camera_batch(camera), batch):
         return  # refused where it is used
-    there = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
+    with jax.ensure_compile_time_eval():  # a refiner checks while it is traced
+        there = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
     where = "estimate.translation, keypoints and camera.focal"
     xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
     units.check_person_size(xy, confidence, there, focal, where)
