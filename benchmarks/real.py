@@ -48,7 +48,7 @@ PRIOR = "open-uncond"
 PULLS = (1.0, 3.0, 10.0, 30.0)
 # A shape that is refined, and how strongly it is held near the mean.
 _FREE = sh.RefineConfig(shape_rate=0.02, share_shape=True)
-_USUAL = 0.03
+_USUAL = 0.3
 # The detector's landmarks that are joints of the limbs, in the order of OpenPose-25.
 LIMBS = {
     "right_shoulder": 12,
@@ -217,6 +217,11 @@ def calibrated(video: Video) -> Iterator[dict[str, Any]]:
             "video, one free shape",
             _FREE,
             [*terms, sh.usual_shape(_USUAL)],
+        ),
+        (
+            "same, keypoints' weight x3",
+            _FREE,
+            [sh.weighted(3.0, views), *terms[1:], sh.usual_shape(_USUAL)],
         ),
     ):
         refiner = sh.make_refiner(prior, video.skeleton, config)

@@ -280,8 +280,11 @@ def check_size_in_image(
     batch = seen[0].shape[:-1]
     if not fits(confidence.shape[:-1], batch) or not fits(camera_batch(camera), batch):
         return  # refused where it is used
-    with jax.ensure_compile_time_eval():  # a refiner checks while it is traced
-        there = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
+    there = seen[0]
+    if camera.rotation is not None or camera.translation is not None:
+        # Inside a jit of the caller, even operations on known numbers would be traced.
+        with jax.ensure_compile_time_eval():
+            there = np.asarray(to_camera_frame(there[..., None, :], camera))[..., 0, :]
     where = "estimate.translation, keypoints and camera.focal"
     xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
     units.check_person_size(xy, confidence, there, focal, where)

@@ -206,6 +206,9 @@ def test_keypoints_of_a_camera_with_a_pose():
     far = replace(first, translation=np.array([[0, 0, 1000]], np.float32))
     with pytest.raises(ValueError, match="the keypoints span"):
         term.check_units(far)
+    # Numbers that are known are checked inside a program too.
+    with pytest.raises(ValueError, match="the keypoints span"):
+        jax.jit(lambda: term.check_units(far))()
 
 
 def test_matrices_that_are_no_rotations_are_refused():
