@@ -184,10 +184,11 @@ def _rows(
     still = jnp.zeros_like(moved)
     residuals = _residuals(pose, placed.points, evidence)
     off, weight = residuals[0]
-    columns = [turned, moved] + ([still] if len(residuals) > 1 else [])
+    columns = [turned, moved] if evidence.rays is None else [turned, moved, still]
     parts = [jnp.concatenate([*columns, placed.by_shape, off[:, :, None]], 2)]
     weights = [jnp.repeat(weight, 3, axis=0)]
-    for across, weight in residuals[1:]:
+    if evidence.rays is not None:
+        across, weight = residuals[1]
         seen = jnp.concatenate([turned, still, moved, placed.by_shape], 2)
         seen = seen[:, :2] - evidence.rays[:, :, None] * seen[:, 2:]
         parts.append(jnp.concatenate([seen, across[:, :, None]], 2))
