@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from body_model.joints import JOINT_NAMES, LEVELS, PARENTS
-from body_model.kinematics import multiply, rotate
+from body_model.kinematics import multiply
 from body_model.procrustes import nearest_rotation
 from body_model.pytree import Array
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
@@ -94,34 +94,31 @@ def _swings(
         root, origin: where the root is.
     """
     weight = evidence.weight
-    world, joints, points = usual.rotations[..., 0], usual.joints[..., 0], usual.points[..., 0]
-    # Of each joint, in its own frame and unit: the parent's offset, and the points it carries.
-    bones = jnp.einsum("jyx,jy->jx", world[_PARENTS], joints - joints[_PARENTS])
-    offsets = jnp.einsum("jyx,jky->jkx", world, points - joints[:, None])
-    relative = jnp.einsum("jyx,jyz->jxz", world[_PARENTS], world)
     samples = weight.shape[1]
-    bones = jnp.broadcast_to(bones[..., None], (*bones.shape, samples))
-    relative = jnp.broadcast_to(relative[..., None], (*relative.shape, samples))
+    world, joints, points = usual.rotations[..., 0], usual.joints[..., 0], usual.points[..., 0]
     carried = body.carried * (1 - _OF_TRUNK)[:, None]
     amount = carried @ weight
-    ours = jnp.einsum("jk,jkx,km->jxm", carried, offsets, weight)
-    theirs = jnp.einsum("jk,kxm->jxm", carried, weight[:, None] * evidence.points)
+    # Where a joint is not seen itself, the usual pose has it.
     seen = body.at_joint @ (weight > 0).astype(weight.dtype)
     known = jnp.einsum("jk,kxm->jxm", body.at_joint, evidence.points)
+    guessed = jnp.einsum("xym,jy->jxm", root, joints) + origin
+    center = jnp.where(seen[:, None] > 0, known, guessed)
+    theirs = jnp.einsum("jk,kxm->jxm", carried, weight[:, None] * evidence.points)
+    theirs = theirs - amount[:, None] * center
+    ours = jnp.einsum("jk,jkx,km->jxm", carried, points - joints[:, None], weight)
+    posed = jnp.einsum("xym,jyz->jxzm", root, world)
+    swung = multiply(_swing(jnp.einsum("xym,jym->jxm", root, ours), theirs), posed)
 
-    rotations, places, found = [root[None]], [(joints[0][:, None] + origin)[None]], []
+    relative = jnp.einsum("jyx,jyz->jxz", world[_PARENTS], world)
+    relative = jnp.broadcast_to(relative[..., None], (*relative.shape, samples))
+    rotations, found = root[None], []
     for above, level in pairwise(LEVELS):
         rows = slice(level[0], level[-1] + 1)
-        parents = np.array([PARENTS[joint] - above[0] for joint in level])
-        parent = rotations[-1][parents]
-        place_ = places[-1][parents] + rotate(parent, bones[rows])
-        place_ = jnp.where(seen[rows, None] > 0, known[rows], place_)
-        turn = multiply(parent, relative[rows])
-        swing = _swing(rotate(turn, ours[rows]), theirs[rows] - amount[rows, None] * place_)
-        turn = multiply(swing, turn)
-        rotations.append(turn)
-        places.append(place_)
-        found.append(multiply(jnp.swapaxes(parent, 1, 2), turn))
+        parent = rotations[np.array([PARENTS[joint] - above[0] for joint in level])]
+        carries = (amount[rows] > 0)[:, None, None]
+        # What carries no points keeps the usual pose relative to its parent.
+        rotations = jnp.where(carries, swung[rows], multiply(parent, relative[rows]))
+        found.append(multiply(jnp.swapaxes(parent, 1, 2), rotations))
     return jnp.concatenate(found)
 
 
