@@ -51,6 +51,9 @@ SMOOTH_WEIGHT = 30.0
 # The loss is measured in an image whose longer side has this many pixels.
 _REFERENCE_SIDE = 1000.0
 
+# Its fourth power is still a number in single precision.
+_LARGEST_SIGMA = 1e9
+
 
 @pytree
 class KeypointTerm(Term):
@@ -180,8 +183,11 @@ def keypoints_2d(
         )
     check_observations(keypoints, camera, np.broadcast_shapes(rows, batch))
     known = concrete(sigma)
-    if known is not None and not (known[0] > 0).all():
-        raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
+    if known is not None and not ((known[0] > 0) & (known[0] < _LARGEST_SIGMA)).all():
+        raise ValueError(
+            f"sigma: expected pixels above 0 and below {_LARGEST_SIGMA:g}, which all but turns the "
+            f"robust error into the square, found {sigma}"
+        )
     keypoints, camera = screened(keypoints, camera)
     return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight, 0))
 
@@ -309,7 +315,8 @@ def screened(keypoints: Keypoints2D, camera: Camera) -> tuple[Keypoints2D, Camer
     good = _each(good, rows)[..., None]
     seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good
     confidence = jnp.where(seen, clipped_confidence(confidence), 0)
-    return Keypoints2D(jnp.where(seen[..., None], xy, 0), confidence), camera
+    # What is not seen may be any number, too large for the arithmetic as well.
+    return Keypoints2D(jnp.where((confidence > 0)[..., None], xy, 0), confidence), camera
 
 
 def clipped_confidence(confidence: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -420,19 +420,22 @@ class Prior:
                 return leaf
             return leaf.astype(np.promote_types(single_at_least(leaf.dtype), least))
 
-        return self.network.prepare(jax.tree.map(widen, self.params))
+        with jax.default_matmul_precision("float32"):
+            return self.network.prepare(jax.tree.map(widen, self.params))
 
     def _predictor(
         self, dtype: np.dtype, features: Array | None
     ) -> Callable[[Array, Array], Array]:
         """The network as a function of x and t alone, with weights and features of one type."""
         network = self._prepared(dtype)
-        condition = network.condition(
-            None if features is None else jnp.asarray(features).astype(dtype)
-        )
+        with jax.default_matmul_precision("float32"):
+            condition = network.condition(
+                None if features is None else jnp.asarray(features).astype(dtype)
+            )
 
         def noise(x: Array, t: Array) -> Array:
-            return network(x, network.modulation(t), condition)
+            with jax.default_matmul_precision("float32"):
+                return network(x, network.modulation(t), condition)
 
         return noise
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
-from scorehmr_jax.diffusion import ddim_times
+from scorehmr_jax.diffusion import ddim_times, single_at_least
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.screening import OK, screen
 from scorehmr_jax.stopping import Never, StepStop
@@ -140,6 +140,8 @@ class Problem:
         terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
         check_units(estimate, terms)
         features = prior.features_of(estimate.pose, features)
+        if features is not None:  # a network sums their squares, too many for half precision
+            features = features.astype(single_at_least(estimate.pose.dtype))
         mask = checked_mask(mask, estimate.pose.shape[:-3])
         # Derived from the samples, it is spread over devices as they are.
         everyone = jnp.ones_like(estimate.betas[..., 0], bool)

@@ -128,7 +128,7 @@ def settle(
         The result and the status, in which a sample may have diverged.
     """
     sane = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
-    sane &= jnp.isfinite(refined.betas).all(-1)
+    sane &= jnp.isfinite(refined.betas).all(-1) & _are_rotations(refined.pose)
     # The camera may have walked through the body.
     sane &= _usable(terms, as_hypothesis(skeleton, refined, status == OK, estimate))
     status = jnp.where((status == OK) & ~sane, DIVERGED, status)

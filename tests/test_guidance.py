@@ -593,3 +593,31 @@ def test_lists_of_numbers_are_named(field):
     with pytest.raises(ValueError, match=rf"{name}.{field}: expected an array, found list; np.as"):
         parts[name] = replace(parts[name], **{field: numbers})
         keypoints_2d(**parts)
+
+
+@pytest.mark.parametrize("sentinel", [1e12, 1e19, 3e38, -1e30])
+def test_a_keypoint_that_is_not_seen_may_be_anywhere(sentinel):
+    bodies, seen, camera = people()
+    xy, confidence = seen.xy.copy(), seen.confidence.copy()
+    confidence[1, 2] = 0
+    at_zero, far = xy.copy(), xy.copy()
+    at_zero[1, 2], far[1, 2] = 0, sentinel
+
+    @jax.jit
+    def both(term):
+        return jax.value_and_grad(
+            lambda t: jnp.sum(term(replace(bodies, translation=t))), has_aux=False
+        )(bodies.translation)
+
+    found, wanted = (
+        both(keypoints_2d(Keypoints2D(where, confidence), camera)) for where in (far, at_zero)
+    )
+    close("loss", found[0], wanted[0])
+    close("gradient", found[1], wanted[1])
+
+
+@pytest.mark.parametrize("sigma", [0, -1, np.inf, np.nan, 1e20])
+def test_a_sigma_that_no_arithmetic_stands_is_refused(sigma):
+    _, seen, camera = people()
+    with pytest.raises(ValueError, match="sigma: expected pixels above 0"):
+        keypoints_2d(seen, camera, sigma=sigma)

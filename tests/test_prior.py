@@ -16,6 +16,7 @@ from bodies import (
     compilations,
     dot,
     golden_prior,
+    products,
     quick_jit,
     random_like,
     slope,
@@ -529,3 +530,20 @@ def test_the_example_needs_the_prior():
     )
     before, alone, both = (float(line.split()[-2]) for line in run.stdout.splitlines())
     assert both < 0.8 * alone < 0.8 * before
+
+
+@pytest.mark.parametrize("method", ["noise", "denoise", "score", "energy", "sample", "encode"])
+def test_no_product_is_rounded_to_tf32(small, method):
+    # An accelerator's default; the precision is in the program, so that a CPU can tell.
+    x, c, key = jnp.zeros((2, small.dim)), jnp.zeros((2, 8)), jax.random.key(0)
+    ways = {
+        "noise": lambda x: small.noise(x, 5, c),
+        "denoise": lambda x: small.denoise(x, 5, c),
+        "score": lambda x: small.score(x, 5, c),
+        "energy": lambda x: small.energy(x, key, c),
+        "sample": lambda x: small.sample(key, c),
+        "encode": lambda x: small.encode(x, c),
+    }
+    with jax.default_matmul_precision("bfloat16"):
+        found = products(jax.make_jaxpr(ways[method])(x))
+    assert found and set(found) == {(jax.lax.Precision.HIGHEST,) * 2}
