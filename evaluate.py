@@ -10,6 +10,7 @@ process reads the files, the first one writes.
 """
 
 import argparse
+import re
 import sys
 import time
 import warnings
@@ -135,6 +136,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     # What we know: body, prior, images, first estimates.
     other = None if args.compare is None else read_npz(args.compare)
+    if other is not None:
+        summary.check_comparable(args.compare, other)
     body = load(files.body, dtype=args.precision)
     extra = load_regressor(files.extra_joints, vertices=len(body.template))
     if len(extra) != len(EXTRA_19):
@@ -143,7 +146,10 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             f"OpenPose's {len(OPENPOSE_25)}; found shape {extra.shape}. Give SMPL_to_J19.pkl"
         )
     all_44 = Skeleton.of(body, OPENPOSE_25, regressor=extra)
-    prior = load_prior(files.weights, betas_stats=files.betas_stats, dtype=args.precision)
+    with warnings.catch_warnings():
+        if args.betas_stats is None:  # of --data-root, whether the prior has a use for it or not
+            warnings.filterwarnings("ignore", f"{re.escape(str(files.betas_stats))}: not read")
+        prior = load_prior(files.weights, betas_stats=files.betas_stats, dtype=args.precision)
     groups = read_groups(
         files.data,
         files.estimates,

@@ -1,9 +1,24 @@
 """SMPL bodies in JAX, usable alone: `load` one, or take `open_body()`, which needs no licence."""
 
 from body_model.io import load, load_regressor, save
+from body_model.keypoint_conversion import convert_keypoints, swap_sides
+from body_model.keypoint_sets import KEYPOINT_SETS, KeypointSet, keypoint_set
 from body_model.open.open_body import open_body
 from body_model.open.stand_in import stand_in
 from body_model.skeleton import Skeleton
 from body_model.smpl import SMPL
 
-__all__ = ["SMPL", "Skeleton", "load", "load_regressor", "open_body", "save", "stand_in"]
+__all__ = [
+    "KEYPOINT_SETS",
+    "SMPL",
+    "KeypointSet",
+    "Skeleton",
+    "convert_keypoints",
+    "keypoint_set",
+    "load",
+    "load_regressor",
+    "open_body",
+    "save",
+    "stand_in",
+    "swap_sides",
+]

@@ -17,6 +17,7 @@ except ImportError:  # Windows, where what killed builds left is not cleared up
 
 _LOCK = "lock"
 _REPLACED = ".replaced"
+_MARK = ".replaced-by-a-newer-one"
 
 
 @contextmanager
@@ -75,32 +76,51 @@ def put_folder(built: Path, final: Path) -> None:
     """Moves a folder to its place, where another may be; both on one file system.
 
     Whether an existing one may be replaced is for the caller to decide beforehand. Killed between
-    its two renames, it leaves the old folder as "NAME.replaced"; `folder_exists` puts that right.
+    its two renames, it leaves the old folder hidden beside the place, with a mark in it that tells
+    it from a user's own; `folder_exists` puts that right and `standing` reads it.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         if folder_exists(final):
+            (final / _MARK).touch()
             os.replace(final, _beside(final))
         os.replace(built, final)
     finally:
-        folder_exists(final)
+        if folder_exists(final):
+            (final / _MARK).unlink(missing_ok=True)
 
 
 def folder_exists(final: Path) -> bool:
-    """Returns whether the folder is there, after putting right what a killed `put_folder` left."""
+    """Returns whether the folder is there, after putting right what a killed `put_folder` left.
+
+    For those who are about to write it; readers ask `standing`, which changes nothing.
+    """
     old = _beside(final)
-    if old.exists():
+    if (old / _MARK).exists():
         if final.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(old, final)
+            (final / _MARK).unlink(missing_ok=True)
     return final.exists()
 
 
+def standing(final: Path) -> Path:
+    """Returns where to read the folder: its place, or where a kill has left the old one."""
+    old = _beside(final)
+    return old if not final.exists() and (old / _MARK).exists() else final
+
+
+def is_left_over(folder: Path) -> bool:
+    """Returns whether a folder is the old one that a killed `put_folder` has left."""
+    return folder.name.endswith(_REPLACED) and (folder / _MARK).exists()
+
+
 def is_superseded(folder: Path) -> bool:
-    """Returns whether a folder is the old one of two, as a killed `put_folder` leaves them."""
-    return folder.suffix == _REPLACED and folder.with_suffix("").exists()
+    """Returns whether a folder is such an old one whose new one is at its place."""
+    new = folder.name.removeprefix(".").removesuffix(_REPLACED)
+    return is_left_over(folder) and folder.with_name(new).exists()
 
 
 def _beside(final: Path) -> Path:
-    return final.with_name(final.name + _REPLACED)
+    return final.with_name(f".{final.name}{_REPLACED}")

@@ -56,6 +56,7 @@ _NOT_READ = frozenset(
     ]
 )
 _TALLEST = 20.0  # metres; no body is, but one in centimetres or millimetres
+_SUM_TOLERANCE = 0.02  # of rows in half precision
 
 # SMPL-X has its own mesh: where the landmarks of SMPL_LANDMARKS lie on it.
 SMPLX_LANDMARKS = {
@@ -100,6 +101,7 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
     model = {key: _array(path, data, key) for key in KEYS}
     parents = _parents(path, model["kintree_table"])
     _check_shapes(path, model, len(parents))
+    _check_sums(path, model)
     if len(parents) == NUM_JOINTS:
         shapes = min(model["shapedirs"].shape[-1], _MAX_SHAPES)
     else:
@@ -316,8 +318,25 @@ def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, .
     return shapes
 
 
+def _check_sums(path: Path, model: dict[str, np.ndarray]) -> None:
+    """Refuses weights in percent and the like: those of a vertex, or of a joint, sum to 1."""
+    for key in ("weights", "J_regressor"):
+        sums = model[key].sum(axis=1, dtype=np.float64)
+        off = np.flatnonzero(~(np.abs(sums - 1) <= _SUM_TOLERANCE))
+        if len(off):
+            raise ValueError(
+                f"{path}: key '{key}': expected rows that sum to 1, found {sums[off[0]]:.4g} in "
+                f"row {off[0]} ({len(off)} such in all)"
+            )
+
+
 def _landmarks(path: Path, data: Mapping, vertices: int) -> tuple[tuple[str, int], ...]:
     if "landmark_names" not in data:
+        if "landmark_vertices" in data:
+            raise ValueError(
+                f"{path}: key 'landmark_vertices': expected 'landmark_names' beside it, found "
+                "none; others would stand in their place"
+            )
         return tuple(_LANDMARKS.get(vertices, {}).items())
     texts = data["landmark_names"]
     if not isinstance(texts, np.ndarray) or texts.dtype.kind != "U":

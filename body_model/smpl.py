@@ -58,6 +58,9 @@ class SMPL:
         Raises:
             ValueError: if an argument has another shape.
         """
+        return _vertices(self, pose, betas, translation)
+
+    def _vertices(self, pose: Array, betas: Array | None, translation: Array | None) -> Array:
         self._check(betas)
         result = result_dtype(self.template, pose, betas, translation)
         dtype = computing_dtype(result)
@@ -85,6 +88,9 @@ class SMPL:
         Returns:
             [..., 24, 3] metres.
         """
+        return _joints(self, pose, betas, translation)
+
+    def _joints(self, pose: Array, betas: Array | None, translation: Array | None) -> Array:
         self._check(betas)
         result = result_dtype(self.template, pose, betas, translation)
         dtype = computing_dtype(result)
@@ -145,6 +151,12 @@ class SMPL:
             )
 
 
+# One program each: outside of a jit, every operation would be compiled by itself, which takes
+# seconds for a mesh.
+_vertices, _joints = (jax.jit(f, inline=True) for f in (SMPL._vertices, SMPL._joints))
+_matrices = jax.jit(axis_angle_to_matrix, inline=True)
+
+
 def pose_matrices(
     pose: Real[Array, "*batch 24 3 3"] | Real[Array, "*batch 24 3"],
 ) -> Real[Array, "*batch 24 3 3"]:
@@ -161,7 +173,7 @@ def pose_matrices(
     if pose.shape[-3:] == (NUM_JOINTS, 3, 3):
         return pose
     if pose.shape[-2:] == (NUM_JOINTS, 3):
-        return axis_angle_to_matrix(pose)
+        return _matrices(pose)
     raise ValueError(
         f"pose: expected [..., {NUM_JOINTS}, 3, 3] matrices or [..., {NUM_JOINTS}, 3] "
         f"axis-angle, found shape {pose.shape}"

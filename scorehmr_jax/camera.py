@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Real
 
-from scorehmr_jax import units
+from scorehmr_jax import lens, units
 from scorehmr_jax.shapes import Shape, concrete, fits, floating, rows_of, same_dtype
 from scorehmr_jax.types import Array, Camera, Number
 
@@ -13,18 +13,53 @@ DEFAULT_FOCAL = 5000.0
 # Nearer to the camera's plane than this, a point is not divided by its depth.
 _NEAR = 1e-6
 
+# The axes of one camera in each field.
+FIELD_AXES: dict[str, Shape] = {
+    "focal": (2,),
+    "center": (2,),
+    "image_size": (2,),
+    "rotation": (3, 3),
+    "translation": (3,),
+    "distortion": (5,),
+    "skew": (),
+}
+_NOT_ZERO = ("focal", "center", "image_size")
+
 
 def project(points: Real[Array, "*batch K 3"], camera: Camera) -> Float[Array, "*batch K 2"]:
-    """Pixels of points in the camera frame.
+    """Projects points into an image, through the camera's pose and lens where it has them.
 
     A point in the camera's plane or behind it has no image; its values are finite and
     meaningless. `in_front` tells which these are.
 
     Args:
-        points: [..., K, 3] metres.
+        points: [..., K, 3] metres, in the frame that the body is in; of a camera without a pose,
+            its own frame.
         camera: one for each [...], or one for all.
     Returns:
         [..., K, 2] pixels.
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    points = to_camera_frame(points, camera)
+    depth = points[..., 2:]
+    depth = jnp.where(jnp.abs(depth) < _NEAR, _NEAR, depth)
+    plane = points[..., :2] / depth
+    if camera.distortion is not None:
+        plane = lens.distort(plane, for_points(camera.distortion, 1, plane))
+    return to_pixels(plane, camera)
+
+
+def to_camera_frame(
+    points: Real[Array, "*batch K 3"], camera: Camera
+) -> Float[Array, "*batch K 3"]:
+    """Moves points into the frame of a camera, R X + t.
+
+    Args:
+        points: [..., K, 3] metres, in the frame that the body is in.
+        camera: one for each [...], or one for all.
+    Returns:
+        [..., K, 3] metres.
     Raises:
         ValueError: if shapes do not fit.
     """
@@ -36,14 +71,13 @@ def project(points: Real[Array, "*batch K 3"], camera: Camera) -> Float[Array, "
         raise ValueError(
             f"camera: expected one for each set of points {points.shape[:-2]}, found {batch}"
         )
-    depth = points[..., 2:]
-    depth = jnp.where(jnp.abs(depth) < _NEAR, _NEAR, depth)
-    pixels = points[..., :2] / depth
-    focal, center = (
-        jnp.broadcast_to(jnp.asarray(side, points.dtype)[..., None, :], pixels.shape)
-        for side in (camera.focal, camera.center)
-    )
-    return pixels * focal + center
+    if camera.rotation is not None:
+        # A sum and no matrix product, whose precision would be the device's choice.
+        rotation = for_points(camera.rotation, 2, points)
+        points = jnp.sum(rotation * points[..., None, :], axis=-1)
+    if camera.translation is not None:
+        points = points + for_points(camera.translation, 1, points)
+    return points
 
 
 def in_front(points: Real[Array, "*batch K 3"]) -> Bool[Array, "*batch"]:
@@ -96,7 +130,8 @@ def crop_to_full(
     Returns:
         [..., 3] metres.
     Raises:
-        ValueError: if shapes do not fit, or boxes are not in pixels.
+        ValueError: if shapes do not fit, or boxes, images or
+            focal lengths are not in pixels.
     """
     weak_camera = floating(weak_camera)
     if weak_camera.shape[-1:] != (3,):
@@ -108,11 +143,12 @@ def crop_to_full(
         rows_of("box_size", box_size, (), batch),
         rows_of("image_size", image_size, (2,), batch),
     )
-    known = concrete(box_center, sides)
-    if known is not None:
-        center, side = known
-        units.check_boxes(center, side, "crop_to_full: the box's ")
     focal = _both_focals(focal, batch).astype(weak_camera.dtype)
+    known = concrete(box_center, sides, image_size, focal)
+    if known is not None:
+        center, side, size, lens = known
+        units.check_camera(lens, size / 2, size, "crop_to_full: camera")
+        units.check_boxes(center, side, "crop_to_full: the box's ", size)
     # The released code adds this; it also keeps a zero scale finite.
     scale = weak_camera[..., :1] * sides[..., None] + 1e-9
     offset = 2 * (box_center - image_size / 2) / scale
@@ -123,21 +159,79 @@ def camera_batch(camera: Camera) -> Shape:
     """The leading axes of a camera.
 
     Raises:
-        ValueError: if its fields do not end with x and y, or disagree on the samples.
+        ValueError: if its fields do not end with their own axes, or disagree on the samples.
     """
-    shapes = [jnp.shape(side) for side in (camera.focal, camera.center, camera.image_size)]
-    for name, shape in zip(("focal", "center", "image_size"), shapes, strict=True):
-        if shape[-1:] != (2,):
-            raise ValueError(f"camera.{name}: expected [..., N, 2], found {shape}")
-    batch = max((shape[:-1] for shape in shapes), key=lambda rows: (len(rows), rows))
+    rows, shapes = {}, {}
+    for name, value in vars(camera).items():
+        if value is None:
+            continue
+        tail, shape = FIELD_AXES[name], jnp.shape(value)
+        rows[name], shapes[name] = shape[: len(shape) - len(tail)], shape
+        if len(shape) < len(tail) or shape[len(rows[name]) :] != tail:
+            wanted = ", ".join(["...", "N", *map(str, tail)])
+            raise ValueError(f"camera.{name}: expected [{wanted}], found {shape}")
+    batch = max(rows.values(), key=lambda row: (len(row), row))
     # A focal length [2] beside two images could be x and y, or one for each.
-    if not all(len(shape) == len(batch) + 1 and fits(shape[:-1], batch) for shape in shapes):
-        raise ValueError(
-            "camera: focal, center and image_size disagree on the samples: {}, {} and {}".format(
-                *shapes
-            )
+    if not all(len(row) == len(batch) and fits(row, batch) for row in rows.values()):
+        names, found = (
+            " and ".join((", ".join(texts[:-1]), texts[-1]))
+            for texts in ([*shapes], [*map(str, shapes.values())])
         )
+        raise ValueError(f"camera: {names} disagree on the samples: {found}")
     return batch
+
+
+def screened_camera(camera: Camera) -> tuple[Camera, Bool[Array, "*batch"]]:
+    """Puts harmless numbers in place of cameras that cannot be used.
+
+    Args:
+        camera: of any leading axes.
+    Returns:
+        The camera, all fields of one batch, and True for those that can be used: numbers are
+        finite, the focal length is not 0 and the image has a size.
+    """
+    batch = camera_batch(camera)
+    fields = {
+        name: jnp.broadcast_to(floating(value), (*batch, *FIELD_AXES[name]))
+        for name, value in vars(camera).items()
+        if value is not None
+    }
+    good: Array = (jnp.max(fields["image_size"], axis=-1) > 0) & (fields["focal"] != 0).all(-1)
+    for name, value in fields.items():
+        good &= jnp.isfinite(value).all(tuple(range(-len(FIELD_AXES[name]), 0)))
+    for name, value in fields.items():
+        tail = FIELD_AXES[name]
+        harmless = jnp.eye(3) if name == "rotation" else 1.0 * (name in _NOT_ZERO)
+        fields[name] = jnp.where(
+            good.reshape(good.shape + (1,) * len(tail)), value, jnp.asarray(harmless, value.dtype)
+        )
+    return Camera(**fields), good
+
+
+def for_points(
+    field: Real[Array, "..."], axes: int, like: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """A field [*batch, *tail] of a camera as it goes with points [*batch, K, ...].
+
+    Args:
+        field: of the camera.
+        axes: of its tail.
+        like: the points, whose precision it takes.
+    """
+    return jnp.expand_dims(jnp.asarray(field, like.dtype), -1 - axes)
+
+
+def to_pixels(plane: Float[Array, "*batch K 2"], camera: Camera) -> Float[Array, "*batch K 2"]:
+    """Pixels of points at depth 1, as K has them."""
+    focal, center = (
+        jnp.broadcast_to(for_points(side, 1, plane), plane.shape)
+        for side in (camera.focal, camera.center)
+    )
+    pixels = plane * focal + center
+    if camera.skew is not None:
+        sheared = pixels[..., 0] + for_points(camera.skew, 0, plane) * plane[..., 1]
+        pixels = jnp.stack([sheared, pixels[..., 1]], axis=-1)
+    return pixels
 
 
 def _both_focals(focal: Number, batch: Shape) -> Array:

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from body_model.files import local_path, read_npz, write_npz
-from body_model.folders import building, folder_exists, put_folder
+from body_model.folders import building, folder_exists, put_folder, standing
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch
@@ -75,7 +75,7 @@ def read(path: str | Path) -> tuple[Params, Config]:
         ValueError: naming the file and the reason, if it is missing, truncated or anything else.
     """
     path = local_path(path)
-    if folder_exists(path) and path.is_dir():
+    if standing(path).is_dir():
         return load(path)
     try:
         with path.open("rb") as file:
@@ -137,7 +137,7 @@ def load(directory: str | Path) -> tuple[Params, Config]:
     """
     import orbax.checkpoint as ocp
 
-    path = local_path(directory).absolute()
+    path = standing(local_path(directory).absolute())
     absent = [n for n in (MARK, "params", "config") if not (path / n).exists()]
     if (path / "checkpoints").is_dir():
         raise ValueError(

@@ -5,9 +5,9 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from scorehmr_jax import units
-from scorehmr_jax.shapes import Shape, concrete, fits, floating
+from scorehmr_jax.shapes import Shape, check_arrays, concrete, fits_plainly, floating, in_one_way
 from scorehmr_jax.terms import Term
-from scorehmr_jax.types import Array, Estimate
+from scorehmr_jax.types import Array, Estimate, Refined
 
 
 def check_units(estimate: Estimate, terms: tuple[Term, ...]) -> None:
@@ -29,7 +29,7 @@ def check_units(estimate: Estimate, terms: tuple[Term, ...]) -> None:
         term.check_units(estimate)
 
 
-def check_shapes(estimate: Estimate, num_betas: int | None = None) -> Shape:
+def check_shapes(estimate: Estimate | Refined, num_betas: int | None = None) -> Shape:
     """The samples' axes of an estimate, which are those of its pose.
 
     Args:
@@ -39,7 +39,15 @@ def check_shapes(estimate: Estimate, num_betas: int | None = None) -> Shape:
     Raises:
         ValueError: if shapes do not fit, or there are no samples.
     """
-    shapes = {name: jnp.shape(array) for name, array in vars(estimate).items()}
+    names = ("pose", "betas", "translation")
+    if not all(hasattr(estimate, name) for name in names):
+        text = "give its field estimate" if hasattr(estimate, "estimate") else "build an Estimate"
+        raise ValueError(
+            f"estimate: expected pose, betas and translation, found {type(estimate).__name__}; "
+            f"{text}"
+        )
+    check_arrays("estimate", {name: getattr(estimate, name) for name in names})
+    shapes = {name: jnp.shape(getattr(estimate, name)) for name in names}
     any_betas = shapes["betas"][-1] if shapes["betas"] else 10
     expected = {
         "pose": (24, 3, 3),
@@ -52,10 +60,11 @@ def check_shapes(estimate: Estimate, num_betas: int | None = None) -> Shape:
             tail_text = ", ".join(map(str, tail))
             raise ValueError(f"estimate.{name}: expected [..., N, {tail_text}], found {shape}")
     batch, betas, translation = (shapes[name][: -len(tail)] for name, tail in expected.items())
-    if not fits(betas, batch) or not fits(translation, batch):
+    if not fits_plainly(betas, batch) or not fits_plainly(translation, batch):
         raise ValueError(
             "estimate: pose, betas and translation disagree on the samples: "
             f"{batch}, {betas} and {translation}"
+            f"{in_one_way(betas, batch) or in_one_way(translation, batch)}"
         )
     if 0 in batch:
         raise ValueError("estimate: no samples (an empty sequence or batch)")
@@ -88,9 +97,14 @@ def checked_mask(mask: Shaped[Array, "..."] | None, batch: Shape) -> Bool[Array,
     """
     if mask is None:
         return None
-    if not fits(jnp.shape(mask), batch):
+    if not hasattr(mask, "dtype"):
+        raise ValueError(
+            f"mask: expected an array, found {type(mask).__name__}; np.asarray makes one"
+        )
+    if not fits_plainly(jnp.shape(mask), batch):
         raise ValueError(
             f"mask: expected one for each estimate {batch}, found shape {jnp.shape(mask)}"
+            f"{in_one_way(jnp.shape(mask), batch)}"
         )
     if mask.dtype == bool:
         return mask

@@ -14,14 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
-from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
+from scorehmr_jax.camera import FIELD_AXES
+from scorehmr_jax.types import Array, Camera, Estimate, Info, Keypoints2D, Keypoints3D
 
 # Axes of a sample of the types that samples are made of: by name, those that are lists of samples
 # are told from one that serves all.
 _SAMPLE_AXES = {
     Estimate: {"pose": 3, "betas": 1, "translation": 1},
     Keypoints2D: {"xy": 2, "confidence": 1},
-    Camera: {"focal": 1, "center": 1, "image_size": 1},
+    Keypoints3D: {"xyz": 2, "confidence": 1},
+    Camera: {name: len(axes) for name, axes in FIELD_AXES.items()},
 }
 
 
@@ -81,20 +83,28 @@ def unstack_groups(
     tree: PyTree[Shaped[Array, "..."]],
     sizes: Sequence[int] | Shaped[Array, "..."],
     *,
-    axis: int = 0,
+    axis: int | None = None,
 ) -> list[PyTree[Shaped[Array, "..."]]]:
     """Takes groups apart and their padding away; undoes `stack_groups`.
 
     Args:
-        tree: leaves [G, N_max, ...], such as a `Refined`.
+        tree: leaves [G, N_max, ...], such as a `Refined`; of an `Info`, each has the axes that it
+            has there.
         sizes: the G sizes, or the mask [G, N_max].
-        axis: where G is; 1 for `Info.losses`, which have the steps before it.
+        axis: where G is; 0 by default, and 1 for the losses of an `Info` given alone, which have
+            the steps before it.
     Returns:
         G pytrees with leaves [N, ...].
     Raises:
-        ValueError: if a leaf has other axes, sizes are none, or a mask has padding before a
-            sample.
+        ValueError: if a leaf has other axes, a single array could have the groups in two places,
+            sizes are none, or a mask has padding before a sample.
     """
+    if isinstance(tree, Info) and axis is None:
+        first = unstack_groups((tree.status, tree.stop_step), sizes, axis=0)
+        losses = unstack_groups(tree.losses, sizes, axis=1)
+        return [
+            Info(status, stop, loss) for (status, stop), loss in zip(first, losses, strict=True)
+        ]
     given = np.asarray(sizes)
     whole = np.issubdtype(given.dtype, np.integer) and (given >= 0).all()
     if not (given.ndim == 2 and (whole or given.dtype == bool)) and not (given.ndim == 1 and whole):
@@ -106,6 +116,15 @@ def unstack_groups(
     if given.ndim == 2 and (given != (np.arange(given.shape[1]) < counts[:, None])).any():
         raise ValueError("sizes: expected a mask with all padding at the end of each group")
     longest = given.shape[1] if given.ndim == 2 else max(counts, default=0)
+    if axis is None:
+        single: tuple[int, ...] = np.shape(tree) if jax.tree_util.all_leaves([tree]) else ()
+        axis, shape = 0, single
+        # Losses [S, G, N] of as many steps as there are groups.
+        if len(shape) == 3 and shape[:2] == (len(counts),) * 2 and shape[2] == longest <= shape[1]:
+            raise ValueError(
+                f"tree: the groups could be the first axis of shape {shape} or the second; give "
+                "axis=0 or axis=1 (for `Info.losses`)"
+            )
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         shape = np.shape(leaf)
         found = shape[axis : axis + 2]
@@ -125,14 +144,20 @@ def _size(group: Any, name: str) -> int:
     """The number of samples of a group."""
     for part in jax.tree.leaves(group, is_leaf=lambda part: type(part) in _SAMPLE_AXES):
         for field, axes in _SAMPLE_AXES.get(type(part), {}).items():
-            shape = np.shape(getattr(part, field))
-            if len(shape) != axes + 1:
+            value = getattr(part, field)
+            shape = np.shape(value)
+            if value is not None and len(shape) != axes + 1:
                 raise ValueError(
                     f"{name}: {type(part).__name__}.{field}: expected one for each sample [N, ...],"
                     f" of {axes + 1} axes, found shape {shape}"
                 )
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(group):
+        if not hasattr(leaf, "shape") and not isinstance(leaf, int | float):
+            raise ValueError(
+                f"{name}{jax.tree_util.keystr(path)}: expected arrays [N, ...], found "
+                f"{type(leaf).__name__}; give its parts as a tuple"
+            )
         if np.ndim(leaf) == 0:
             raise ValueError(
                 f"{name}{jax.tree_util.keystr(path)}: expected [N, ...], found a scalar"

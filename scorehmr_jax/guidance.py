@@ -7,8 +7,22 @@ from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
 from scorehmr_jax import units
-from scorehmr_jax.camera import camera_batch, in_front, project
-from scorehmr_jax.shapes import Shape, concrete, fits, floating
+from scorehmr_jax.camera import (
+    camera_batch,
+    in_front,
+    project,
+    screened_camera,
+    to_camera_frame,
+)
+from scorehmr_jax.shapes import (
+    Shape,
+    check_arrays,
+    concrete,
+    fits,
+    fits_plainly,
+    floating,
+    in_one_way,
+)
 from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Number
 
@@ -49,18 +63,8 @@ class KeypointTerm(Term):
 
     def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         self._check_fit(hypothesis)
-        # The hypothesis decides the precision.
-        dtype, shape = hypothesis.joints.dtype, hypothesis.mask.shape
-        camera, keypoints = jax.tree.map(
-            lambda a: jnp.asarray(a, dtype), (self.camera, self.keypoints)
-        )
-        pixels = project(hypothesis.joints + hypothesis.translation[..., None, :], camera)
-        error = pixels - jnp.broadcast_to(keypoints.xy, pixels.shape)
-        sigma = _each(self.sigma.astype(dtype), shape)[..., None, None]
-        robust = geman_mcclure(error, jnp.broadcast_to(sigma, error.shape)).sum(-1)
-        confidence = jnp.broadcast_to(keypoints.confidence, robust.shape)
-        scale = _each(_REFERENCE_SIDE / jnp.max(camera.image_size, axis=-1), shape)
-        return scale**2 * jnp.sum(confidence**2 * robust, axis=-1)
+        points = hypothesis.joints + hypothesis.translation[..., None, :]
+        return reprojection(points, self.keypoints, self.camera, self.sigma)
 
     def informs(self, first: Hypothesis) -> Bool[Array, "*N"]:
         return _each(jnp.any(self.keypoints.confidence > 0, axis=-1), first.mask.shape)
@@ -68,23 +72,10 @@ class KeypointTerm(Term):
     def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         self._check_fit(first)
         points = first.joints + first.translation[..., None, :]
-        # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
-        seen = jnp.broadcast_to(self.keypoints.confidence > 0, points.shape[:-1])
-        return in_front(jnp.where(seen[..., None], points, 1))
+        return seen_in_front(points, self.keypoints, self.camera)
 
     def check_units(self, estimate: Estimate) -> None:
-        seen = concrete(
-            estimate.translation, self.keypoints.xy, self.keypoints.confidence, self.camera.focal
-        )
-        if seen is None:
-            return
-        translation, xy, confidence, focal = seen
-        batch = translation.shape[:-1]
-        if not fits(confidence.shape[:-1], batch) or not fits(focal.shape[:-1], batch):
-            return  # refused where it is used
-        where = "estimate.translation, keypoints and camera.focal"
-        xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
-        units.check_person_size(xy, confidence, translation, focal, where)
+        check_size_in_image(estimate.translation, self.keypoints, self.camera)
 
     def _check_fit(self, hypothesis: Hypothesis) -> None:
         found, wanted = self.keypoints.xy.shape[:-1], hypothesis.joints.shape[:-1]
@@ -99,10 +90,10 @@ class KeypointTerm(Term):
                 f"keypoints: expected one row and one camera for each estimate {wanted[:-1]}, "
                 f"found {found[:-1]} and {camera}"
             )
-        if not fits(self.sigma.shape, wanted[:-1]):
+        if not fits_plainly(self.sigma.shape, wanted[:-1]):
             raise ValueError(
                 f"sigma: expected one number, or one for each estimate {wanted[:-1]}, found "
-                f"{self.sigma.shape}"
+                f"{self.sigma.shape}{in_one_way(self.sigma.shape, wanted[:-1])}"
             )
 
 
@@ -169,9 +160,12 @@ def keypoints_2d(
     Returns:
         The term, for `refine`.
     Raises:
-        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), or sigma
-            is not positive.
+        ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), a sigma
+            is not positive, or a weight is negative or not finite.
     """
+    check_arrays("keypoints", vars(keypoints))
+    given = {field: value for field, value in vars(camera).items() if value is not None}
+    check_arrays("camera", given)
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
@@ -179,14 +173,17 @@ def keypoints_2d(
             f"found {shape} and {confidence}"
         )
     batch, rows = camera_batch(camera), shape[:-2]
-    if not (fits(batch, rows) or fits(rows, batch)):
-        raise ValueError(f"camera: expected one for each row {rows} of keypoints, found {batch}")
-    _check_units(keypoints, camera, np.broadcast_shapes(rows, batch))
+    if not (fits_plainly(batch, rows) or fits_plainly(rows, batch)):
+        raise ValueError(
+            f"camera: expected one for each row {rows} of keypoints, found {batch}"
+            f"{in_one_way(batch, rows) or in_one_way(rows, batch)}"
+        )
+    check_observations(keypoints, camera, np.broadcast_shapes(rows, batch))
     known = concrete(sigma)
     if known is not None and not (known[0] > 0).all():
         raise ValueError(f"sigma: expected pixels above 0, found {sigma}")
-    keypoints, camera = _screened(keypoints, camera)
-    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight))
+    keypoints, camera = screened(keypoints, camera)
+    return KeypointTerm(keypoints, camera, as_weight(sigma), as_weight(weight, 0))
 
 
 def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> MultiviewTerm:
@@ -197,8 +194,10 @@ def multiview(*, weight: Number | Real[Array, "..."] = MULTIVIEW_WEIGHT) -> Mult
             times the released code's 300^2.
     Returns:
         The term, for `refine`; the samples [..., N] are views of one person.
+    Raises:
+        ValueError: if a weight is negative or not finite.
     """
-    return MultiviewTerm(as_weight(weight))
+    return MultiviewTerm(as_weight(weight, 0))
 
 
 def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm:
@@ -208,8 +207,10 @@ def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm
         weight: the step size, one number or one for each sample; the paper's by default.
     Returns:
         The term, for `refine`; the samples [..., N] are frames in order.
+    Raises:
+        ValueError: if a weight is negative or not finite.
     """
-    return SmoothTerm(as_weight(weight))
+    return SmoothTerm(as_weight(weight, 0))
 
 
 def geman_mcclure(
@@ -227,27 +228,91 @@ def geman_mcclure(
     return sigma**2 * squared / (sigma**2 + squared)
 
 
+def reprojection(
+    points: Float[Array, "*batch K 3"],
+    keypoints: Keypoints2D,
+    camera: Camera,
+    sigma: Real[Array, "..."],
+) -> Float[Array, "*batch"]:
+    """The loss of points whose image is known (paper, Eq. 12), as if the image had 1000 pixels.
+
+    Args:
+        points: [..., K, 3] metres, in the frame that the body is in. They decide the precision.
+        keypoints, camera: [...], or one for all; without useless numbers (`screened`).
+        sigma: pixels; one number, or one for each [...].
+    Returns:
+        [...].
+    """
+    dtype, shape = points.dtype, points.shape[:-2]
+    camera, keypoints = jax.tree.map(lambda a: jnp.asarray(a, dtype), (camera, keypoints))
+    pixels = project(points, camera)
+    error = pixels - jnp.broadcast_to(keypoints.xy, pixels.shape)
+    sigma = _each(jnp.asarray(sigma, dtype), shape)[..., None, None]
+    robust = geman_mcclure(error, jnp.broadcast_to(sigma, error.shape)).sum(-1)
+    confidence = jnp.broadcast_to(keypoints.confidence, robust.shape)
+    scale = _each(_REFERENCE_SIDE / jnp.max(camera.image_size, axis=-1), shape)
+    return scale**2 * jnp.sum(confidence**2 * robust, axis=-1)
+
+
+def seen_in_front(
+    points: Float[Array, "*batch K 3"], keypoints: Keypoints2D, camera: Camera
+) -> Bool[Array, "*batch"]:
+    """True where all points whose image is known lie before the camera.
+
+    Args:
+        points, keypoints, camera: as `reprojection` has them.
+    """
+    points = to_camera_frame(points, camera)
+    # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
+    seen = jnp.broadcast_to(keypoints.confidence > 0, points.shape[:-1])
+    return in_front(jnp.where(seen[..., None], points, 1))
+
+
+def check_size_in_image(
+    translation: Float[Array, "*batch 3"], keypoints: Keypoints2D, camera: Camera
+) -> None:
+    """Raises a ValueError if a person could not be so large; traced numbers cannot be seen."""
+    arrays = translation, keypoints.xy, keypoints.confidence, camera.focal
+    seen = concrete(*arrays, *jax.tree.leaves(camera))
+    if seen is None:
+        return
+    xy, confidence, focal = seen[1:4]
+    batch = seen[0].shape[:-1]
+    if not fits(confidence.shape[:-1], batch) or not fits(camera_batch(camera), batch):
+        return  # refused where it is used
+    with jax.ensure_compile_time_eval():  # a refiner checks while it is traced
+        there = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
+    where = "estimate.translation, keypoints and camera.focal"
+    xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
+    units.check_person_size(xy, confidence, there, focal, where)
+
+
 # One program: by itself, each of these operations would be compiled alone.
 @jax.jit
-def _screened(keypoints: Keypoints2D, camera: Camera) -> tuple[Keypoints2D, Camera]:
-    """Harmless numbers in place of useless ones, which count as not seen."""
+def screened(keypoints: Keypoints2D, camera: Camera) -> tuple[Keypoints2D, Camera]:
+    """Puts harmless numbers in place of useless ones, which count as not seen.
+
+    Args:
+        keypoints, camera: as `keypoints_2d` has them.
+    Returns:
+        Both, of the same leading axes or such that broadcast.
+    """
     xy, confidence = floating(keypoints.xy), floating(keypoints.confidence)
-    camera = jax.tree.map(floating, camera)
-    batch = jnp.broadcast_shapes(*(leaf.shape for leaf in jax.tree.leaves(camera)))
-    camera = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, batch), camera)
-    good: Array = (jnp.max(camera.image_size, axis=-1) > 0) & (camera.focal != 0).all(-1)
-    for leaf in jax.tree.leaves(camera):
-        good &= jnp.isfinite(leaf).all(-1)
-    camera = jax.tree.map(lambda leaf: jnp.where(good[..., None], leaf, 1), camera)
+    camera, good = screened_camera(camera)
     # One row of keypoints may serve several cameras, some of them useless.
     rows = jnp.broadcast_shapes(xy.shape[:-2], good.shape)
     xy = jnp.broadcast_to(xy, (*rows, *xy.shape[-2:]))
     confidence = jnp.broadcast_to(confidence, xy.shape[:-1])
     good = _each(good, rows)[..., None]
     seen = jnp.isfinite(xy).all(-1) & jnp.isfinite(confidence) & good
+    confidence = jnp.where(seen, clipped_confidence(confidence), 0)
+    return Keypoints2D(jnp.where(seen[..., None], xy, 0), confidence), camera
+
+
+def clipped_confidence(confidence: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Confidences held within 0 and 1."""
     # Not jnp.clip, which halves the gradient at a confidence of exactly 1.
-    confidence = jnp.where(confidence > 1, 1, jnp.where(confidence < 0, 0, confidence))
-    return Keypoints2D(jnp.where(seen[..., None], xy, 0), jnp.where(seen, confidence, 0)), camera
+    return jnp.where(confidence > 1, 1, jnp.where(confidence < 0, 0, confidence))
 
 
 def _each(numbers: Array, batch: Shape) -> Array:
@@ -255,8 +320,13 @@ def _each(numbers: Array, batch: Shape) -> Array:
     return jnp.broadcast_to(numbers, batch)
 
 
-def _check_units(keypoints: Keypoints2D, camera: Camera, rows: Shape) -> None:
-    """Raises a ValueError for numbers in other units; those that are traced cannot be seen."""
+def check_observations(keypoints: Keypoints2D, camera: Camera, rows: Shape) -> None:
+    """Raises a ValueError for numbers in other units; those that are traced cannot be seen.
+
+    Args:
+        keypoints, camera: as `keypoints_2d` has them.
+        rows: their leading axes together.
+    """
     seen = concrete(keypoints.xy, keypoints.confidence)
     if seen is None:
         return
@@ -268,3 +338,6 @@ def _check_units(keypoints: Keypoints2D, camera: Camera, rows: Shape) -> None:
         units.check_camera(focal, center, image_size, "camera")
         xy = np.broadcast_to(xy, (*rows, *xy.shape[-2:]))
     units.check_keypoints(xy, confidence, None if lens is None else lens[2], "keypoints")
+    place = None if camera.rotation is None else concrete(camera.rotation)
+    if place is not None:
+        units.check_rotations(place[0].reshape(-1, 3, 3), "camera.rotation")

@@ -1,5 +1,6 @@
 """From files to a `Prior`: shipped weights by name, our checkpoints, the released ones."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from body_model.files import local_path, read_npz
+from body_model.folders import standing
 from scorehmr_jax import checkpoint
 from scorehmr_jax.description import schedule_of
 from scorehmr_jax.diffusion import single_at_least
@@ -50,13 +52,13 @@ def load_prior(
     dtype = _checked_dtype(dtype)
     shipped = str(source) in shipped_priors()
     path = _SHIPPED / f"{source}.npz" if shipped else local_path(source)
-    if not path.exists():
+    if not standing(path).exists():
         names = ", ".join(shipped_priors()) or "none"
         raise ValueError(f"{source}: no such file, and no shipped prior (these are: {names})")
     params, config = checkpoint.read(path)
     network = network_of(config)
     return Prior(
-        params=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params),
+        params=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params),
         schedule=jax.tree.map(jnp.asarray, schedule_of(config)),
         betas_range=_betas_range(path, network, config.get("betas_range"), betas_stats, dtype),
         network=network,
@@ -82,6 +84,9 @@ def _betas_range(
     betas_stats: str | Path | None,
     dtype: np.dtype,
 ) -> jax.Array | None:
+    if betas_stats is not None and (not network.with_shape or own is not None):
+        reason = "carries its own" if network.with_shape else "models no shape"
+        warnings.warn(f"{betas_stats}: not read: {path} {reason}", stacklevel=3)
     if not network.with_shape:
         return None
     least = single_at_least(dtype)
@@ -99,8 +104,9 @@ def _betas_range(
         if arrays[key].shape != (10,) or arrays[key].dtype.kind not in "fiu":
             found = f"{arrays[key].dtype} {arrays[key].shape}"
             raise ValueError(f"{betas_stats}: {key}: expected numbers (10,), found {found}")
-    # An empty range would turn every shape into NaN.
-    span = arrays["betas_max"] - arrays["betas_min"]
+    # An empty range would turn every shape into NaN. Of unsigned numbers a difference wraps.
+    low, high = (arrays[key].astype(np.float64) for key in ("betas_min", "betas_max"))
+    span = high - low
     if not (np.isfinite(span) & (span > 0)).all():
         raise ValueError(f"{betas_stats}: expected betas_min below betas_max, all finite")
-    return jnp.asarray(np.stack([arrays["betas_min"], arrays["betas_max"]]), least)
+    return jnp.asarray(np.stack([low, high]), least)

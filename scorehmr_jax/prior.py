@@ -395,9 +395,9 @@ class Prior:
         level = jnp.asarray(t)
         if not jnp.issubdtype(level.dtype, jnp.integer):
             raise ValueError(f"t: expected integer levels, found {level.dtype}")
-        if not isinstance(level, jax.core.Tracer) and level.size:
-            # By numpy: while a function is traced, jax's own reductions would be traced too.
-            known = np.asarray(level)
+        if not isinstance(t, jax.core.Tracer) and level.size:
+            # What was given, by numpy: while a function is traced, all of jax's own is traced too.
+            known = np.asarray(t)
             least, greatest = known.min(), known.max()
             if least < 0 or greatest >= self.schedule.num_steps:
                 raise ValueError(

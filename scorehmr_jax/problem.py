@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
-from scorehmr_jax.checks import checked_estimate, checked_mask
+from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
 from scorehmr_jax.diffusion import ddim_times
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.screening import OK, screen
@@ -30,6 +30,9 @@ class RefineConfig:
         default_factory=Never
     )  # when a sample is done: Never(), StepStop() or RoundStop()
     camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
+    # Adam's step for the shape numbers; 0 holds them, as the paper does.
+    shape_rate: float = 0.0
+    share_shape: bool = False  # True gives one shape to all samples of a group, from their mean
     # Of the denoiser's products, as jax.default_matmul_precision names them; all else is float32.
     network_precision: str = "float32"
     # True keeps the estimate of a sample that no term has evidence about; False sends it through
@@ -45,6 +48,16 @@ class RefineConfig:
             raise ValueError(
                 "expected iterations >= 1, step >= 1 and start a multiple of step, found "
                 f"iterations={self.iterations}, start={self.start}, step={self.step}"
+            )
+        if self.shape_rate < 0 or (self.share_shape and not self.shape_rate):
+            raise ValueError(
+                "shape_rate: expected 0 or more, and above 0 with share_shape, found "
+                f"{self.shape_rate}"
+            )
+        if self.share_shape and self.stop.stops:
+            raise ValueError(
+                "share_shape: expected stop=Never(), as a sample that stops alone would keep "
+                f"another shape, found {self.stop!r}"
             )
 
     @classmethod
@@ -85,13 +98,16 @@ class Setup:
                 OpenPose-25 skeleton.
             config: the schedule of the loop.
         Raises:
-            ValueError: if the prior has fewer levels than the loop starts at.
+            ValueError: if the prior has fewer levels than the loop starts at, or a shape of its
+                own beside the loop's shape_rate.
         """
         if config.start >= prior.schedule.num_steps:
             raise ValueError(
                 f"start: this prior has levels below {prior.schedule.num_steps}, "
                 f"found {config.start}"
             )
+        if config.shape_rate and prior.network.with_shape:
+            raise ValueError("shape_rate: this prior refines the shape itself; expected 0")
         skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
         with jax.default_matmul_precision("float32"):
             network = prior.prepare()
@@ -122,6 +138,7 @@ class Problem:
         """Checks and screens the samples. Arguments and errors are those of `refine`."""
         prior, skeleton = setup.prior, setup.skeleton
         terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
+        check_units(estimate, terms)
         features = prior.features_of(estimate.pose, features)
         mask = checked_mask(mask, estimate.pose.shape[:-3])
         # Derived from the samples, it is spread over devices as they are.

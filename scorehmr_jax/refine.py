@@ -71,8 +71,7 @@ def refine(
     Raises:
         ValueError: if shapes do not fit.
     """
-    setup = Setup.of(prior, body, config)
-    return _refine(setup, estimate, features, *_checked(setup, estimate, terms, mask))
+    return _refine(Setup.of(prior, body, config), estimate, features, as_terms(terms), mask)
 
 
 def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEFAULTS) -> Refiner:

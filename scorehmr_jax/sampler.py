@@ -29,14 +29,23 @@ from scorehmr_jax.types import Array, Hypothesis, Refined
 
 
 @pytree
+class Moments:
+    """Adam's memory of the slopes of one variable."""
+
+    first: Float[Array, "*N M"]
+    second: Float[Array, "*N M"]
+
+
+@pytree
 class State:
     """The part of a refinement that changes from step to step."""
 
     x: Float[Array, "*N D"]  # the latent
     x_0: Float[Array, "*N D"]  # the last prediction
     translation: Float[Array, "*N 3"]  # of the body, metres
-    first_moment: Float[Array, "*N 3"]  # Adam's, of the translation
-    second_moment: Float[Array, "*N 3"]
+    betas: Float[Array, "*N B"] | None  # None: held as they are, or part of x
+    translation_moments: Moments
+    betas_moments: Moments | None
     taken: Int[Array, ""]  # guided steps so far
     loss: Float[Array, "*N"]  # unweighted, of the step before; infinite at first
     stopped: Bool[Array, "*N"]
@@ -55,13 +64,17 @@ class Move:
 def first_state(problem: Problem) -> State:
     """Makes the state before the first round: the estimate, with nothing moved yet."""
     x, translation = problem.first_x, problem.estimate.translation
-    at_rest = jnp.zeros_like(translation)
+    config = problem.setup.config
+    betas = problem.estimate.betas if config.shape_rate else None
+    if betas is not None and config.share_shape:
+        betas = _mean_of_group(betas, problem.active)
     return State(
         x=x,
         x_0=x,
         translation=translation,
-        first_moment=at_rest,
-        second_moment=at_rest,
+        betas=betas,
+        translation_moments=_at_rest(translation),
+        betas_moments=None if betas is None else _at_rest(betas),
         taken=jnp.zeros((), jnp.int32),
         loss=jnp.full_like(x[..., 0], jnp.inf),
         stopped=jnp.zeros_like(problem.status, bool),
@@ -100,7 +113,7 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
     """Takes one step of DDIM with noise + sqrt(1 - a_t) dL/dx_t (paper, Algorithm 1).
 
     L is the weighted sum of the terms at the predicted x_0; no gradient flows through the network.
-    The translation takes a step of Adam on the same sum.
+    The translation takes a step of Adam on the same sum, and so does the shape where it is free.
 
     Args:
         problem: what is refined and what guides it.
@@ -113,24 +126,39 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
     noise = _noise(problem, state.x, move.modulation)
     x_0 = predict_x_0(here, state.x, noise)
     loss = partial(_loss, problem, here.sqrt_one_minus)
-    slopes, losses = jax.grad(loss, (0, 1), has_aux=True)(x_0, state.translation)
+    free = x_0, state.translation, state.betas
+    slopes, losses = jax.grad(loss, (0, 1, 2), has_aux=True)(*free)
     stopped = state.stopped | config.stop.after_step(state.loss, losses)
     # A sample that stops takes this step unguided, and its result is frozen after it.
-    slope, translation_slope = (jnp.where(stopped[..., None], 0, slope) for slope in slopes)
+    slope, translation_slope, betas_slope = jax.tree.map(
+        lambda slope: jnp.where(stopped[..., None], 0, slope), slopes
+    )
     # The noise counts as a constant: dL/dx_t is sqrt(1 / a_t) dL/dx_0.
     guided = noise + here.sqrt_one_minus * here.sqrt_recip * slope
     x_0 = predict_x_0(here, state.x, guided)
     frozen = state.stopped[..., None]
-    moved = _move_camera(state, translation_slope, config.camera_rate)
+    taken = state.taken + 1
+    translation, translation_moments = _adam(
+        state.translation, state.translation_moments, translation_slope, taken, config.camera_rate
+    )
     after = replace(
-        moved,
+        state,
+        taken=taken,
+        translation_moments=translation_moments,
         x=ddim_step(move.there, x_0, guided),
         x_0=jnp.where(frozen, state.x_0, x_0),
-        translation=jnp.where(frozen, state.translation, moved.translation),
+        translation=jnp.where(frozen, state.translation, translation),
         loss=losses,
         stopped=stopped,
         stop_step=jnp.where(stopped & ~state.stopped, state.taken, state.stop_step),
     )
+    if state.betas is not None and state.betas_moments is not None:
+        if config.share_shape:
+            betas_slope = _mean_of_group(betas_slope, problem.active)
+        betas, moments = _adam(
+            state.betas, state.betas_moments, betas_slope, taken, config.shape_rate
+        )
+        after = replace(after, betas=jnp.where(frozen, state.betas, betas), betas_moments=moments)
     return after, losses
 
 
@@ -183,9 +211,10 @@ def run(problem: Problem) -> tuple[State, Float[Array, " S *N"]]:
 
 def result(problem: Problem, state: State) -> Refined:
     """Reads the body of a state."""
+    betas = problem.estimate.betas if state.betas is None else state.betas
     return Refined(
         pose=x_to_rotations(state.x_0),
-        betas=problem.setup.prior.betas_of(state.x_0, problem.estimate.betas),
+        betas=problem.setup.prior.betas_of(state.x_0, betas),
         translation=state.translation,
         pose_6d=state.x_0[..., :POSE_DIM],
     )
@@ -198,14 +227,19 @@ def _noise(problem: Problem, x: Array, modulation: Any) -> Array:
 
 
 def _loss(
-    problem: Problem, noise_std: Array, x_0: Array, translation: Array
+    problem: Problem, noise_std: Array, x_0: Array, translation: Array, betas: Array | None
 ) -> tuple[Array, Array]:
     """The weighted sum of the terms, and the unweighted loss of each sample."""
     estimate, setup = problem.estimate, problem.setup
     # A sample that has diverged is taken out of its group, or its neighbours would follow.
     sane = jnp.isfinite(x_0).all(-1) & jnp.isfinite(translation).all(-1)
+    if betas is None:
+        betas = estimate.betas
+    else:
+        sane &= jnp.isfinite(betas).all(-1)
+        betas = jnp.where(sane[..., None], betas, estimate.betas)
     x_0 = jnp.where(sane[..., None], x_0, problem.first_x)
-    pose, betas = x_to_rotations(x_0), setup.prior.betas_of(x_0, estimate.betas)
+    pose, betas = x_to_rotations(x_0), setup.prior.betas_of(x_0, betas)
     hypothesis = Hypothesis(
         pose_6d=x_0[..., :POSE_DIM],
         pose=pose,
@@ -220,22 +254,29 @@ def _loss(
         return total_loss(problem.terms, hypothesis)
 
 
-def _move_camera(state: State, slope: Array, rate: float) -> State:
-    """One step of Adam (Kingma and Ba, 2015) on the translation."""
-    taken = state.taken + 1
+def _at_rest(variable: Array) -> Moments:
+    return Moments(jnp.zeros_like(variable), jnp.zeros_like(variable))
+
+
+def _adam(
+    variable: Array, moments: Moments, slope: Array, taken: Array, rate: float
+) -> tuple[Array, Moments]:
+    """One step of Adam (Kingma and Ba, 2015), the `taken`-th."""
     count = taken.astype(slope.dtype)
     # 1 - decay**count, which in float32 would lose most of its digits at first.
     first_bias, second_bias = (-jnp.expm1(count * math.log(decay)) for decay in (0.9, 0.999))
-    first = 0.9 * state.first_moment + 0.1 * slope
-    second = 0.999 * state.second_moment + 0.001 * slope**2
+    first = 0.9 * moments.first + 0.1 * slope
+    second = 0.999 * moments.second + 0.001 * slope**2
     # Where nothing has pulled yet, the root's gradient would be infinite.
     unmoved = second == 0
     size = jnp.sqrt(jnp.where(unmoved, 1, second) / second_bias)
     size = jnp.where(unmoved, 0, size) + 1e-8
-    return replace(
-        state,
-        translation=state.translation - rate * first / first_bias / size,
-        first_moment=first,
-        second_moment=second,
-        taken=taken,
-    )
+    return variable - rate * first / first_bias / size, Moments(first, second)
+
+
+def _mean_of_group(numbers: Array, among: Array) -> Array:
+    """The mean [..., N, M] over the samples of a group that are refined, for each of them."""
+    share = among[..., None].astype(numbers.dtype)
+    total = (share * numbers).sum(-2, keepdims=True)
+    mean = total / jnp.maximum(share.sum(-2, keepdims=True), 1)
+    return jnp.where(among[..., None], mean, numbers)

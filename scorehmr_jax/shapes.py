@@ -1,5 +1,6 @@
 """Checks of shapes and dtypes that several parts share."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,6 +25,54 @@ def fits(rows: Shape, batch: Shape) -> bool:
     return len(rows) <= len(batch) and all(n in (1, wanted) for n, wanted in pairs)
 
 
+def fits_plainly(rows: Shape, batch: Shape) -> bool:
+    """True if an array with these leading axes can be repeated to the batch in one way only.
+
+    One number for each of G groups looks like one for each of their N samples where G and N are
+    the same: what has fewer axes than the batch, and matches its first axes as well, does not fit.
+
+    Args:
+        rows: leading axes of the array.
+        batch: leading axes of what it goes with.
+    """
+    return fits(rows, batch) and not is_ambiguous(rows, batch)
+
+
+def is_ambiguous(rows: Shape, batch: Shape) -> bool:
+    """True if fewer axes than the batch has match both its last and its first ones."""
+    if not 0 < len(rows) < len(batch) or rows == (1,) * len(rows):
+        return False
+    return fits(rows, batch) and fits(rows, batch[: len(rows)])
+
+
+def in_one_way(rows: Shape, batch: Shape) -> str:
+    """What to do about an array that fits in two ways; empty for one that does not."""
+    if not is_ambiguous(rows, batch):
+        return ""
+    groups, samples = (*rows, *(1,) * (len(batch) - len(rows))), (1,) * (len(batch) - len(rows))
+    return (
+        f"; {rows} could be one for each sample or one for each group: give shape "
+        f"{(*samples, *rows)} or {groups}"
+    )
+
+
+def check_arrays(name: str, fields: Mapping[str, Any]) -> None:
+    """Refuses what is no array, such as a list of numbers.
+
+    Args:
+        name: begins the message, before that of the field.
+        fields: what should be arrays, by name.
+    Raises:
+        ValueError: naming the field and what it is.
+    """
+    for field, value in fields.items():
+        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+            raise ValueError(
+                f"{name}.{field}: expected an array, found {type(value).__name__}; "
+                "np.asarray makes one"
+            )
+
+
 def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
     """An array of one row for each element of a batch, or for all of them.
 
@@ -39,9 +88,10 @@ def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
     """
     array = floating(array)
     rows = array.shape[: array.ndim - len(tail)]
-    if array.ndim < len(tail) or array.shape[len(rows) :] != tail or not fits(rows, batch):
+    if array.ndim < len(tail) or array.shape[len(rows) :] != tail or not fits_plainly(rows, batch):
         raise ValueError(
             f"{name}: expected {(*batch, *tail)}, or {tail} for all, found {array.shape}"
+            f"{in_one_way(rows, batch)}"
         )
     return jnp.broadcast_to(array, (*batch, *tail))
 

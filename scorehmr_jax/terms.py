@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
-from scorehmr_jax.shapes import fits, same_dtype
+from scorehmr_jax.shapes import concrete, fits_plainly, in_one_way, same_dtype
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Number
 
 
@@ -158,17 +158,28 @@ def total_loss(
     for term in terms:
         each = jnp.where(hypothesis.mask, term(hypothesis), 0).astype(dtype)
         weight = jnp.asarray(term.weight, dtype)
-        if not fits(weight.shape, shape):
+        if not fits_plainly(weight.shape, shape):
             raise ValueError(
                 f"term {name_of(term)}: weight: expected one number, or one for each estimate "
-                f"{shape}, found {weight.shape}"
+                f"{shape}, found {weight.shape}{in_one_way(weight.shape, shape)}"
             )
         total, losses = total + jnp.sum(jnp.broadcast_to(weight, shape) * each), losses + each
     return total, losses
 
 
-def as_weight(weight: Number) -> Float[Array, "..."]:
-    """A weight in the one dtype that all have; another dtype would compile anew."""
+def as_weight(weight: Number, least: float = -np.inf) -> Float[Array, "..."]:
+    """A weight in the one dtype that all have; another dtype would compile anew.
+
+    Args:
+        weight: one number, or one for each sample; traced ones are not checked.
+        least: that it may be. A negative one leads away from what the term asks for.
+    Raises:
+        ValueError: if a weight is not finite, or is less.
+    """
+    known = concrete(weight)
+    if known is not None and not (np.isfinite(known[0]) & (known[0] >= least)).all():
+        text = "finite numbers" if least == -np.inf else f"finite numbers of at least {least:g}"
+        raise ValueError(f"weight: expected {text}, found {weight}")
     dtype = jnp.result_type(float)
     if isinstance(weight, jax.Array):
         return weight.astype(dtype)

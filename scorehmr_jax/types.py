@@ -8,7 +8,17 @@ from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from body_model.pytree import Array, Number, pytree
 
-__all__ = ["Array", "Camera", "Estimate", "Hypothesis", "Info", "Keypoints2D", "Number", "Refined"]
+__all__ = [
+    "Array",
+    "Camera",
+    "Estimate",
+    "Hypothesis",
+    "Info",
+    "Keypoints2D",
+    "Keypoints3D",
+    "Number",
+    "Refined",
+]
 
 
 @pytree
@@ -29,12 +39,27 @@ class Keypoints2D:
 
 
 @pytree
+class Keypoints3D:
+    """3D detections or markers, in the frame that the body is in or about a centre of their own."""
+
+    xyz: Real[Array, "*N K 3"]  # metres
+    confidence: Shaped[Array, "*N K"]  # in [0, 1]; 0 means: not seen
+
+
+@pytree
 class Camera:
-    """A pinhole camera without distortion."""
+    """A pinhole camera; its pose and the faults of its lens, where they are known.
+
+    A point X of the frame that the body is in lies at R X + t in the frame of the camera.
+    """
 
     focal: Real[Array, "*#N 2"]  # pixels
     center: Real[Array, "*#N 2"]  # principal point, pixels
     image_size: Real[Array, "*#N 2"]  # width and height, pixels
+    rotation: Real[Array, "*#N 3 3"] | None = None  # R; None: the identity
+    translation: Real[Array, "*#N 3"] | None = None  # t, metres; None: 0
+    distortion: Real[Array, "*#N 5"] | None = None  # OpenCV's k1, k2, p1, p2, k3; None: none
+    skew: Real[Array, "*#N"] | None = None  # K[0, 1], pixels; None: 0
 
 
 @pytree

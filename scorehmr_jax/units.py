@@ -17,10 +17,12 @@ nothing is seen, have no say.
                         side and of centers outside the image
     check_translation   warns of more than 1000 m (millimetres)
     check_person_size   refuses bodies of more than 20 m or less than 2 cm in the image (depth in
-                        mm, cm; focal length not in pixels); warns of more than 5 m
+                        mm, cm; focal length not in pixels); warns of more than 5 m, and of less
+                        than 0.5 m where most keypoints are seen (keypoints in percent)
     check_betas         refuses more than 50, warns of more than 10
-    check_boxes         refuses sides of at most 12 pixels (sides over 200) and centers within 2
-                        pixels of the corner (normalised)
+    check_boxes         refuses sides of at most 12 pixels, or more in images above 2400 (sides
+                        over 200), or below 0; and centers within 2 pixels of the corner
+                        (normalised)
     check_joints        refuses joints that are more than 20 m apart (mm, cm)
 
 All take numpy arrays with any leading axes and a text `where` that begins the message: file and
@@ -38,6 +40,8 @@ _MAX_CONFIDENCE = 2.0  # detectors that interpolate heat maps overshoot 1 (OpenP
 _ROTATION_TOLERANCE = 0.02
 _NORMALISED = 2.0  # pixels; a box's own coordinates reach a little beyond 1
 _OVER_200 = 12.0  # the largest side of a box in an image of 2400 pixels, divided by 200
+_LARGEST_OVER_200 = 30.0  # the same in one of 6000
+_SMALL_PERSON = 0.5  # metres
 _MARGIN = 0.1  # of the image, in which a keypoint does not count as outside
 _LEAST_SEEN = 3  # keypoints without which a row has no say
 
@@ -287,6 +291,10 @@ def check_person_size(
         raise ValueError(f"{message}, found millimetres, or a focal length in other units")
     if median > 5:
         _warn(f"{message}. Were the translations made for another focal length?")
+    # Of a few keypoints, as of a face, the span may be as small.
+    whole = rows & (seen.sum(-1) > seen.shape[-1] / 2)
+    if whole.any() and np.median(size[whole]) < _SMALL_PERSON:
+        _warn(f"{message}. Are the keypoints in percent, or in pixels of a smaller image?")
 
 
 def check_betas(betas: Real[np.ndarray, "... B"], where: str) -> None:
@@ -305,7 +313,10 @@ def check_betas(betas: Real[np.ndarray, "... B"], where: str) -> None:
 
 
 def check_boxes(
-    center: Real[np.ndarray, "... 2"], side: Real[np.ndarray, "..."], where: str
+    center: Real[np.ndarray, "... 2"],
+    side: Real[np.ndarray, "..."],
+    where: str,
+    image_size: Real[np.ndarray, "... 2"] | None = None,
 ) -> None:
     """Refuses boxes whose sides are divided by 200, as some data sets have them, or normalised.
 
@@ -313,13 +324,20 @@ def check_boxes(
         center: of square boxes, pixels.
         side: pixels.
         where: begins the message, before `center` or `scale`.
+        image_size: width and height, pixels; broadcasts against the boxes.
     Raises:
-        ValueError: if sides are at most 12 pixels, or centers within 2 pixels of the corner.
+        ValueError: if sides are at most 12 pixels or, in images of 2400 to 6000 pixels, a 200th of
+            them; or if centers lie within 2 pixels of the corner.
     """
     sides = np.asarray(side, float).ravel()
-    rows = np.isfinite(sides) & (sides > 0)
+    least = np.full(sides.shape, _OVER_200)
+    if image_size is not None:
+        sizes = np.broadcast_to(np.asarray(image_size, float), (*np.shape(side), 2))
+        least = np.clip(sizes.reshape(-1, 2).max(-1) / 200, _OVER_200, _LARGEST_OVER_200)
+    # A side of 0 stands for no box.
+    rows = np.isfinite(sides) & (sides != 0)
     _refuse(
-        rows & (sides <= _OVER_200),
+        rows & ~(sides > least) & np.isfinite(least),
         rows,
         f"{where}scale: expected the box's side in pixels, found {_first(sides, rows)}; multiply "
         "sides over 200 by 200, normalised ones by the image's size",

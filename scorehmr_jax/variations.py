@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 
-from scorehmr_jax.checks import checked_estimate
+from scorehmr_jax.checks import check_units, checked_estimate
 from scorehmr_jax.diffusion import add_noise
 from scorehmr_jax.prior import Prior, x_to_rotations
 from scorehmr_jax.screening import OK
@@ -39,11 +39,13 @@ def varied_estimates(
     Returns:
         [count, ..., N]; the first is the estimate. Shape and translation are the estimate's.
     Raises:
-        ValueError: if count is not positive, start and step do not fit, or shapes do not.
+        ValueError: if count is not positive, start and step do not fit, shapes do not, or
+            the estimate is in other units.
     """
     if count < 1:
         raise ValueError(f"count: expected at least 1, found {count}")
     estimate = checked_estimate(estimate)
+    check_units(estimate, ())
     features = prior.features_of(estimate.pose, features)
     poses = estimate.pose[None]
     if count > 1:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ pytest.importorskip("array_record", reason="needs the extra `data`")
 
 from training_files import change, everything, names_in, released_layout
 
-from body_model.folders import building
+from body_model.folders import _MARK, _beside, building
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
+from scorehmr_jax.datasets.image_sets import ImageFiles, ImageSet
 from scorehmr_jax.datasets.records import RecordSet
 from scorehmr_jax.datasets.samples import axis_angle_to_x
 from scorehmr_jax.datasets.statistics import read_statistics
@@ -145,6 +147,7 @@ def test_estimates_can_come_along(data, tmp_path):
         ("data/datasets", {"body_pose": np.zeros((40, 69))}, r"body_pose has shape \(40, 69\)"),
         ("data/datasets", {"has_betas": None}, r"betas, but no has_betas; .*has_betas \[40\]"),
         ("data/datasets", {"imgname": None}, r"the key 'imgname' is missing"),
+        ("data/datasets", {"betas": None}, r"has_betas is above 0 in 40 rows, but the key 'betas'"),
     ],
 )
 def test_bad_files_are_named_and_leave_nothing_behind(data, tmp_path, file, changes, message):
@@ -366,12 +369,15 @@ def test_a_build_that_is_stopped_leaves_nothing_behind(data, tmp_path):
 def test_a_set_is_in_sight_while_it_is_replaced(data, tmp_path, monkeypatch):
     folder = build("coco", data, tmp_path / "sets", quiet=True)
     whole = describe(folder)
-    old = folder.rename(folder.with_name("1.0.0.replaced"))  # as a kill between two renames leaves
+    # As a kill between two renames leaves it.
+    (folder / _MARK).touch()
+    old = folder.rename(_beside(folder))
     assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
     with pytest.raises(ValueError, match="there is a set already"):
         build("coco", data, tmp_path / "sets", quiet=True)
     assert describe(folder) == whole and not old.exists()
     shutil.copytree(folder, old)  # as a kill after both
+    (old / _MARK).touch()
     assert len(RecordSet.open(tmp_path / "sets/coco")) == 36
     build("coco", data, tmp_path / "sets", overwrite=True, quiet=True)
     assert describe(folder) == whole and not old.exists()
@@ -426,6 +432,30 @@ def test_an_address_is_no_folder(data, tmp_path, monkeypatch, option):
             ["build-data", "coco", "--quiet", *(word for each in options.items() for word in each)]
         )
     assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["annotations", "features", "statistics", "estimates"])
+def test_keys_that_nothing_is_made_of_are_named(data, tmp_path, name):
+    files = {
+        "annotations": data / "datasets/coco_train_eft.npz",
+        "features": tmp_path / "cache/pare/coco_train_eft.npz",
+        "statistics": data / "stats/pare_feat_stats.npz",
+        "estimates": tmp_path / "cache/hmr2b/coco_train_eft.npz",
+    }
+    reader = ImageSet(ImageFiles(**files))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert reader.total == 40 and reader.widths and reader.statistics
+    change(files[name], Extra_key=np.zeros(40))
+    reader = ImageSet(ImageFiles(**files))
+    with pytest.warns(UserWarning, match=rf"{files[name]}: not read: Extra_key"):
+        assert reader.total and reader.widths and reader.statistics
+
+
+def test_a_set_without_any_shape_says_so(data, tmp_path):
+    change(data / "datasets/coco_train_eft.npz", betas=None, has_betas=None)
+    built = build("coco", data, tmp_path / "sets", Given(backbone="none"), quiet=True)
+    assert "without a shape fit, which is zeros there: 36" in describe(built)
 
 
 def test_what_a_set_says_of_itself(data, tmp_path):

@@ -73,7 +73,7 @@ def test_crop_to_full_keeps_the_precision_of_the_camera():
         one = np.ones(3, np.float32)
         found = crop_to_full(one, np.array([420, 250]), np.array(300), np.array([1280, 720]), 5e3)
         assert found.dtype == np.float32
-        double = crop_to_full(one.astype(float), 90 * one[:2], 90 * one[0], one[:2], 5e3)
+        double = crop_to_full(one.astype(float), 90 * one[:2], 90 * one[0], 900 * one[:2], 5e3)
         assert double.dtype == np.float64
 
 
@@ -161,6 +161,21 @@ def test_sides_over_200_are_refused():
     with pytest.raises(ValueError, match="scale: expected the box's side in pixels"):
         crop_to_full(**FULL | {"box_size": FULL["box_size"] / 200})
     jax.jit(crop_to_full)(**FULL | {"box_size": FULL["box_size"] / 200})  # it cannot be seen there
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"focal": 35.0}, "camera.focal: expected pixels, found 35 x 35"),
+        ({"focal": 0.9}, "camera.focal: expected pixels, found 0.9"),
+        ({"image_size": np.ones(2)}, "camera.image_size: expected .* found 1 x 1"),
+        ({"box_size": -400.0}, "box's scale: expected the box's side in pixels, found -400"),
+        ({"box_size": 15.0, "image_size": np.array([6000, 4000])}, "over 200 by 200"),
+    ],
+)
+def test_other_units_of_a_crop_are_refused(changes, message):
+    with pytest.raises(ValueError, match=f"^crop_to_full: .*{message}"):
+        crop_to_full(**FULL | changes)
 
 
 def test_one_of_each_for_all():

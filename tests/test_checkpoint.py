@@ -135,6 +135,19 @@ def test_save_never_deletes_other_peoples_files(tmp_path, params):
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_reading_changes_nothing_on_disk(tmp_path, params):
+    checkpoint.save(tmp_path / "prior", params, CONFIG)
+    for name in ("prior", "other"):
+        for kept in (f"{name}.replaced", f".{name}.replaced"):
+            (tmp_path / kept).mkdir()
+            (tmp_path / kept / "mine").touch()
+    before = sorted(map(str, tmp_path.rglob("*")))
+    checkpoint.read(tmp_path / "prior")
+    with pytest.raises(ValueError, match="other: cannot be read"):
+        checkpoint.read(tmp_path / "other")
+    assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
 def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, params, monkeypatch):
     target = tmp_path / "prior"
     checkpoint.save(target, params, CONFIG)

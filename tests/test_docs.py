@@ -53,6 +53,12 @@ def test_the_guide_to_extending_runs(tables, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_page_on_terms_runs(tmp_path, monkeypatch):
+    names = run("docs/terms.md", blocks("docs/terms.md"), tmp_path, monkeypatch)
+    assert (names["info"].status == 0).all()
+
+
+@pytest.mark.slow
 def test_the_first_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     try:
         body_model.open_body()

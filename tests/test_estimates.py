@@ -235,3 +235,58 @@ def test_one_odd_row_is_named_and_touches_no_other(tmp_path, arrays, whole, key,
         **{n: jax.tree.map(lambda a: np.delete(a, 2, 0), getattr(found, n)) for n in vars(found)},
     )
     equal(rest, jax.tree.map(lambda a: np.delete(a, 2, 0), whole))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: {"keypoints": jax.tree.map(lambda a: a[:, :17], w["keypoints"])}, "keypoints: "),
+        (lambda w: {"keypoints": jax.tree.map(lambda a: a[:3], w["keypoints"])}, "keypoints: "),
+        (
+            lambda w: {"keypoints": sh.Keypoints2D(w["keypoints"].xy, np.ones(25))},
+            r"keypoints: .* and \(25,\)",
+        ),
+        (lambda w: {"features": w["features"][:3]}, r"features: .* estimate \(5,\), .*found \(3,"),
+        (lambda w: {"features": np.zeros(())}, "features: "),
+        (lambda w: {"status": w["status"][:3]}, r"status: .* estimate \(5,\), found shape \(3,\)"),
+        (
+            lambda w: {"estimate": sh.Estimate(np.zeros((5, 24, 3)), w["estimate"].betas, 0)},
+            r"estimate.(pose|translation): ",
+        ),
+        (
+            lambda w: jax.tree.map(lambda a: a[0], w),
+            r"estimate.pose: expected \[..., N, 24, 3, 3\]",
+        ),
+        (lambda w: jax.tree.map(lambda a: a[:0], w), "estimate: no samples"),
+        (
+            lambda w: {"camera": dataclasses.replace(w["camera"], focal=w["camera"].focal[:, 0])},
+            "camera.focal: expected",
+        ),
+        (
+            lambda w: (
+                jax.tree.map(lambda a: a[:2], w)
+                | {"camera": sh.Camera(np.array([1000.0, 2000.0]), *(np.full((2, 2), 900.0),) * 2)}
+            ),
+            "camera: focal, center and image_size disagree",
+        ),
+    ],
+)
+def test_what_would_not_be_read_back_is_not_written(tmp_path, whole, change, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        sh.write_estimates(tmp_path / "a.npz", **whole | change(whole))
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_one_row_for_all_is_written_for_each(tmp_path, whole):
+    one = {key: jax.tree.map(lambda a: a[:1], whole[key]) for key in ("keypoints", "features")}
+    sh.write_estimates(tmp_path / "a.npz", **whole | one)
+    each = jax.tree.map(lambda a: np.repeat(a, N, 0), one)
+    equal(silent(tmp_path / "a.npz"), whole | each)
+
+
+def test_a_file_without_images_or_without_a_center_says_so(tmp_path, arrays):
+    empty = {k: v[:0] for k, v in arrays.items() if k != "joint_names"}
+    with pytest.raises(ValueError, match=r"in\.npz: betas: no images"):
+        sh.read_estimates(written(tmp_path, arrays, **empty))
+    with pytest.raises(ValueError, match=r"in\.npz: center: .* nothing finite"):
+        sh.read_estimates(written(tmp_path, arrays, center=np.full((N, 2), np.nan)))

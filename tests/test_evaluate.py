@@ -163,6 +163,10 @@ def test_a_regressor_with_other_rows_and_a_damaged_comparison_are_refused(golden
     argv = flags(golden, "3dpw_test", "npz", compare=tmp_path / "other.npz")
     with pytest.raises(ValueError, match=r"other.npz: cut short or damaged"):
         evaluate.main(["keypoints", *argv, "--out", str(tmp_path / "out")])
+    for held in ({"opt_mpjpe": np.array(["a"])}, {"mpjpe": np.ones(3)}):
+        np.savez(tmp_path / "other.npz", **held)
+        with pytest.raises(ValueError, match=r"other.npz: expected numbers reg_mpjpe, .*; found"):
+            evaluate.main(["keypoints", *argv, "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 

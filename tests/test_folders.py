@@ -6,7 +6,14 @@ import sys
 
 import pytest
 
-from body_model.folders import building, folder_exists, put_folder
+from body_model.folders import (
+    building,
+    folder_exists,
+    is_left_over,
+    is_superseded,
+    put_folder,
+    standing,
+)
 
 
 def put(target, text, error=None):
@@ -31,12 +38,45 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         put(tmp_path / "file" / "set", "text")
 
 
-def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path):
-    (tmp_path / "set.replaced").mkdir()
-    (tmp_path / "set.replaced" / "a").touch()
-    assert folder_exists(tmp_path / "set") and (tmp_path / "set" / "a").exists()
-    assert not (tmp_path / "set.replaced").exists()
+def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path, monkeypatch):
+    target = tmp_path / "set"
+    put(target, "old")
+    rename = os.replace
+
+    def killed(source, place):
+        if place == target:
+            raise KeyboardInterrupt
+        rename(source, place)
+
+    # Between its two renames, and in what would put that right.
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        put(target, "new")
+    monkeypatch.undo()
+    assert not target.exists()
+    left = standing(target)
+    assert (left / "a").read_text() == "old" and not target.exists()
+    assert is_left_over(left) and not is_superseded(left)
+    assert folder_exists(target) and os.listdir(target) == ["a"] and not left.exists()
     assert not folder_exists(tmp_path / "other")
+
+
+def test_what_a_user_keeps_beside_a_folder_stays(tmp_path):
+    target = tmp_path / "set"
+    put(target, "first")
+    kept = ("set.replaced", ".set.replaced", "gone.replaced", ".gone.replaced")
+    for name in kept:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    assert standing(target) == target and folder_exists(target)
+    assert standing(tmp_path / "gone") == tmp_path / "gone"
+    assert not folder_exists(tmp_path / "gone")
+    (tmp_path / ".set.replaced" / "mine").unlink()
+    (tmp_path / ".set.replaced").rmdir()
+    put(target, "second")
+    assert (target / "a").read_text() == "second"
+    assert sorted(os.listdir(tmp_path)) == sorted({"set", *kept} - {".set.replaced"})
+    assert all((tmp_path / name / "mine").exists() for name in kept if name != ".set.replaced")
 
 
 def test_what_a_killed_build_left_goes_and_a_living_one_stays(tmp_path):

@@ -1,12 +1,14 @@
 """Groups of unequal size in one padded call."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from scorehmr_jax.groups import stack_groups, unstack_groups
-from scorehmr_jax.types import Camera, Estimate, Keypoints2D
+from scorehmr_jax.types import Camera, Estimate, Info, Keypoints2D
 
 
 def groups_of(*sizes):
@@ -54,6 +56,10 @@ def test_gradients_pass_through():
     ("groups", "message"),
     [
         ([], "groups: expected at least one, found none"),
+        (
+            [SimpleNamespace(a=np.ones(2))],
+            r"groups\[0\]: .* found SimpleNamespace; give its parts as a tuple",
+        ),
         (groups_of(2, 0), r"groups\[1\]: expected at least one sample"),
         ([*groups_of(2), (np.ones((2, 2)),)], r"groups\[1\]: expected the structure"),
         ([{"a": np.ones((2, 3))}, {"a": np.ones((2, 4))}], r"groups\[1\]\['a'\]: .*\(3,\).*\(4,\)"),
@@ -107,3 +113,18 @@ def test_other_wrong_arguments_are_named():
         unstack_groups(tree, [2, 3, 3])
     with pytest.raises(ValueError, match=r"tree\['a'\]: expected 2 groups of 4 samples"):
         unstack_groups(tree, [2, 4])
+
+
+def test_losses_of_as_many_steps_as_groups_are_never_taken_for_groups():
+    losses = np.arange(8.0).reshape(2, 2, 2)  # [S, G, N]
+    each = [losses[:, 0], losses[:, 1]]
+    with pytest.raises(ValueError, match=r"tree: .* first axis of .* or the second; give axis=0"):
+        unstack_groups(losses, [2, 2])
+    assert_same(unstack_groups(losses, [2, 2], axis=1), each)
+    assert_same(unstack_groups(losses, [2, 2], axis=0), [*losses])
+    status, stop = np.arange(4).reshape(2, 2), -np.ones((2, 2), int)
+    expected = [Info(status[i], stop[i], each[i]) for i in range(2)]
+    assert_same(unstack_groups(Info(status, stop, losses), np.ones((2, 2), bool)), expected)
+    # In a pytree of a known kind, an axis of two numbers says nothing of two samples.
+    cameras = Camera(losses, losses + 1, losses + 2)
+    assert_same(unstack_groups(cameras, [2, 2])[1], jax.tree.map(lambda a: a[1], cameras))

@@ -541,3 +541,55 @@ def test_rows_that_match_no_estimate_are_refused():
         keypoints_2d(seen, camera)(body),
         rtol=1e-6,
     )
+
+
+@pytest.mark.parametrize("weight", [-0.003, np.nan, np.inf, np.array([1.0, -1.0])])
+@pytest.mark.parametrize("kind", ["keypoints", "views", "frames", "a function of your own"])
+def test_a_weight_is_finite_and_the_papers_terms_have_none_below_0(weight, kind):
+    _, seen, camera = people()
+    terms = {
+        "keypoints": lambda w: keypoints_2d(seen, camera, weight=w),
+        "views": lambda w: multiview(weight=w),
+        "frames": lambda w: smooth(weight=w),
+        "a function of your own": lambda w: weighted(w, broken),
+    }
+    if kind == "a function of your own" and np.isfinite(weight).all():
+        terms[kind](weight)  # a reward
+    else:
+        with pytest.raises(ValueError, match=r"^weight: expected finite numbers"):
+            terms[kind](weight)
+    terms[kind](0.0)
+    terms[kind](jnp.zeros(N))
+
+
+def test_one_for_each_group_is_not_taken_for_one_for_each_sample():
+    # As many groups as samples.
+    one, two = (
+        jax.tree.map(lambda a: jnp.stack([a] * N) if a.ndim else a, people()[i]) for i in (0, 1)
+    )
+    camera = jax.tree.map(lambda a: jnp.stack([a] * N), people()[2])
+    each = np.arange(1.0, N + 1)
+    with pytest.raises(ValueError, match=r"camera: .*\(4,\) could be one for each sample or one"):
+        keypoints_2d(two, people()[2])
+    with pytest.raises(ValueError, match=r"sigma: .* give shape \(1, 4\) or \(4, 1\)"):
+        keypoints_2d(two, camera, sigma=each)(one)
+    with pytest.raises(ValueError, match=r"weight: .* give shape \(1, 4\) or \(4, 1\)"):
+        total_loss([keypoints_2d(two, camera, weight=each)], one)
+    for shape in ((1, N), (N, 1)):
+        total, losses = total_loss([keypoints_2d(two, camera, weight=each.reshape(shape))], one)
+        close("total", total, np.sum(each.reshape(shape) * losses), rtol=1e-6)
+    # Of fewer groups there is no doubt, nor of one row for every group.
+    few = jax.tree.map(lambda a: a[:2] if a.ndim else a, (one, two, camera))
+    total_loss([keypoints_2d(*few[1:], weight=each, sigma=100 * each)], few[0])
+    keypoints_2d(*people()[1:])(one)
+
+
+@pytest.mark.parametrize("field", ["xy", "confidence", "focal", "center", "image_size"])
+def test_lists_of_numbers_are_named(field):
+    _, seen, camera = people()
+    parts = {"keypoints": seen, "camera": camera}
+    name = "keypoints" if hasattr(seen, field) else "camera"
+    numbers = np.asarray(getattr(parts[name], field)).tolist()
+    with pytest.raises(ValueError, match=rf"{name}.{field}: expected an array, found list; np.as"):
+        parts[name] = replace(parts[name], **{field: numbers})
+        keypoints_2d(**parts)

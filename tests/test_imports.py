@@ -13,7 +13,21 @@ ROOT = Path(__file__).resolve().parents[1]
 
 HEAVY = {
     *("torch", "tensorflow", "tensorflow_datasets", "chumpy", "scipy", "orbax", "matplotlib"),
-    *("anny", "smplx", "pygltflib", "trimesh", "jinja2", "tqdm", "pandas", "cv2", "PIL", "pytest"),
+    *(
+        "anny",
+        "smplx",
+        "av",
+        "ai_edge_litert",
+        "mediapipe",
+        "pygltflib",
+        "trimesh",
+        "jinja2",
+        "tqdm",
+        "pandas",
+        "cv2",
+        "PIL",
+        "pytest",
+    ),
 }
 SCRIPT = """
 import json, sys, time
@@ -56,18 +70,23 @@ def test_nothing_heavy_is_imported_and_no_device_is_woken():
 
 # Each room may import those before it, and the plain modules of the package's top.
 ROOMS = (
-    *("networks", "convert", "formats", "simulation", "datasets"),
+    *("networks", "convert", "formats", "detectors", "simulation", "datasets"),
     *("evaluation", "baselines", "output", "training", "commands"),
 )
 STORY = (
     "types",
     "shapes",
     "units",
+    "lens",
     "camera",
+    "calibration",
     "diffusion",
     "prior",
     "terms",
     "guidance",
+    "evidence",
+    "motion",
+    "restraints",
     "stopping",
     "checks",
     "screening",

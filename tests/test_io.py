@@ -160,6 +160,7 @@ def test_smplx_has_its_own_landmarks(tmp_path):
         key: np.zeros([10475 if n == 60 else n for n in array.shape], array.dtype)
         for key, array in small.items()
     }
+    model["weights"][:, 0] = model["J_regressor"][:, 0] = 1
     np.savez(tmp_path / "x.npz", **model | {"kintree_table": small["kintree_table"]})
     with pytest.warns(UserWarning, match="SMPL-X"):
         body = load(tmp_path / "x.npz")
@@ -382,6 +383,23 @@ def test_a_body_in_other_units_than_metres_is_refused(tmp_path, factor):
     model = _model()
     np.savez(tmp_path / "b.npz", **(model | {"v_template": factor * model["v_template"]}))
     with pytest.raises(ValueError, match=r"b.npz: key 'v_template': expected metres"):
+        load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("key", ["weights", "J_regressor"])
+@pytest.mark.parametrize("factor", [100, 0])
+def test_weights_that_do_not_sum_to_1_are_refused(tmp_path, key, factor):
+    model = _model()
+    changed = model[key].copy()
+    changed[3:] *= factor
+    np.savez(tmp_path / "b.npz", **model | {key: changed})
+    with pytest.raises(ValueError, match=rf"b.npz: key '{key}': expected rows that sum to 1"):
+        load(tmp_path / "b.npz")
+
+
+def test_landmarks_without_names_are_refused(tmp_path):
+    np.savez(tmp_path / "b.npz", **_model(), landmark_vertices=np.arange(3))
+    with pytest.raises(ValueError, match=r"key 'landmark_vertices': expected 'landmark_names'"):
         load(tmp_path / "b.npz")
 
 

@@ -1,5 +1,6 @@
 """From files to a prior: shipped ones by name, and the range of the shape numbers."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_prior_with_shape_needs_its_statistics(golden, tmp_path):
         ValueError, match=r"betas_max: expected numbers \(10,\), found float64 \(9,\)"
     ):
         load_prior(path, betas_stats=wrong)
+    for dtype in (np.uint8, np.float32):  # unsigned, the difference is 254
+        np.savez(wrong, betas_min=np.full(10, 5, dtype), betas_max=np.full(10, 3, dtype))
+        with pytest.raises(ValueError, match=r"stats\.npz: expected betas_min below betas_max"):
+            load_prior(path, betas_stats=wrong)
+    np.savez(wrong, betas_min=np.full(10, 3, np.uint8), betas_max=np.full(10, 5, np.uint8))
+    found = load_prior(path, betas_stats=wrong).betas_range
+    np.testing.assert_array_equal(found, np.repeat([[3.0], [5.0]], 10, 1))
+
+
+def test_statistics_that_are_not_read_are_named():
+    with pytest.warns(UserWarning, match=r"nowhere\.npz: not read: .* models no shape"):
+        load_prior("open-uncond", betas_stats="nowhere.npz")
 
 
 def test_a_range_that_a_prior_carries_comes_first(golden, tmp_path):
@@ -109,7 +122,8 @@ def test_a_range_that_a_prior_carries_comes_first(golden, tmp_path):
     checkpoint.save_npz(tmp_path / "a.npz", params, config | {"betas_range": carried})
     stats = golden / "pack" / "betas_stats_eft_fits.npz"
     for given in (None, stats):
-        prior = load_prior(tmp_path / "a.npz", betas_stats=given)
+        with contextlib.nullcontext() if given is None else pytest.warns(match="carries its own"):
+            prior = load_prior(tmp_path / "a.npz", betas_stats=given)
         np.testing.assert_array_equal(prior.betas_range, np.float32(carried))
     for wrong in (carried[::-1], [[0.0] * 9] * 2, [[-np.inf] * 10, [1.0] * 10], "wide"):
         with pytest.raises(ValueError, match=r"b\.npz: config: betas_range: expected \[2, 10\]"):

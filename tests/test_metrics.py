@@ -186,7 +186,7 @@ def test_a_point_that_is_nan_and_does_not_count_is_aligned_to_nan_alone():
         (lambda x: metrics.jitter(x, 30, valid=np.ones((5, 14))), r"\(5, 14\)"),
         (lambda x: metrics.pelvis_error(x[:, 0], x[:1, 0], np.ones((5, 1))), r"\(5, 1\)"),
         (lambda x: metrics.pelvis_error(x[0, 0], x[0, 0], np.ones(3)), r"\(3,\)"),
-        (lambda x: metrics.keypoint_error(x[..., :2], x, np.ones(14)), r"\(5, 14, 2\)"),
+        (lambda x: metrics.keypoint_error(x[..., :2], x, np.ones(14)), r"\(5, 14, 3\)"),
     ],
 )
 def test_shapes_that_could_mean_two_things_are_refused(call, found):
@@ -306,3 +306,44 @@ def test_keypoints_that_were_not_seen_do_not_count():
     projected = jnp.array([[3.0, 4.0], [jnp.nan, 0.0], [0.0, 1.0]])
     assert metrics.keypoint_error(projected, detected, jnp.array([0.2, 0.0, 0.9])) == 3.0
     assert np.isnan(metrics.keypoint_error(projected, detected, jnp.zeros(3)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "shape", "width"),
+    [
+        (metrics.mpjpe, (5, 14, 4), 3),  # a confidence beside the coordinates
+        (metrics.mpjpe, (5, 72), 3),  # flattened
+        (metrics.mpjpe, (3,), 3),
+        (metrics.pa_mpjpe, (5, 14, 2), 3),
+        (metrics.similarity_align, (14, 2), 3),
+        (metrics.pve, (5, 6890, 4), 3),
+        (metrics.pelvis_error, (5, 4), 3),
+        (metrics.acceleration_error, (5, 14, 2), 3),
+        (metrics.acceleration_error, (14, 3), 3),
+        (lambda x, y: metrics.jitter(x, 30), (14, 3), 3),
+        (lambda x, y: metrics.jitter(x, 30), (9, 14, 4), 3),
+        (lambda x, y: metrics.keypoint_error(x, y, np.ones(14)), (5, 14, 3), 2),
+    ],
+)
+def test_an_axis_that_is_no_coordinate_never_counts_as_one(metric, shape, width):
+    with pytest.raises(ValueError, match=rf"expected points \[..., .*{width}\], found shape"):
+        metric(np.zeros(shape), np.ones(shape))
+
+
+@pytest.mark.parametrize(
+    ("fps", "message"),
+    [
+        (np.full(5, 30.0), "one number for all sequences"),
+        (0, "above 0"),
+        (-30.0, "above 0"),
+        (np.nan, "above 0"),
+    ],
+)
+def test_a_frame_rate_is_one_number_above_0(fps, message):
+    motion = normal(0, 5, 7, 24, 3)
+    for name, metric in (
+        ("acceleration_error", lambda: metrics.acceleration_error(motion, motion, fps=fps)),
+        ("jitter", lambda: metrics.jitter(motion, fps)),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: fps: expected .*{message}"):
+            metric()

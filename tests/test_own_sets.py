@@ -182,6 +182,9 @@ def test_amass_has_more_or_fewer_shape_numbers(tmp_path, shape):
     ("changes", "message"),
     [
         ({"betas": np.zeros((3, 8))}, r"clip.npz: betas has shape \(3, 8\); expected \[B\] or"),
+        ({"betas": np.zeros((12, 1))}, r"clip.npz: betas has shape \(12, 1\); expected \[B\] or"),
+        ({"trans": np.zeros((11, 3))}, r"clip.npz: expected keys of one number of frames, found"),
+        ({"root_orient": np.zeros((9, 3))}, r"of frames, found {'poses': 12, 'root_orient': 9}"),
         ({"mocap_framerate": np.nan}, r"clip.npz: mocap_framerate is nan"),
         ({"mocap_framerate": 1 / 120}, r"clip.npz: mocap_framerate is 0.008.* 1 to 10000"),
         ({"mocap_framerate": [10.0, 20.0]}, r"clip.npz: mocap_framerate is .*expected one number"),
@@ -236,6 +239,16 @@ def test_a_frame_rate_that_is_not_there_is_never_assumed_in_silence(tmp_path):
     (tmp_path / "a_poses.npz").unlink()
     with pytest.raises(ValueError, match=r"b_poses.npz: no frame rate; .* --clip-fps"):
         taken(tmp_path)
+
+
+def test_a_video_of_body_poses_needs_a_rate_too_and_single_poses_none(tmp_path):
+    poses = np.random.default_rng(0).normal(size=(240, 69))
+    np.savez(tmp_path / "a.npz", body_pose=poses, transl=np.zeros((240, 3)))
+    with pytest.raises(ValueError, match=r"a.npz: no frame rate; .* --clip-fps"):
+        taken(tmp_path)
+    assert len(taken(tmp_path, clip_fps=30.0)[0]) == 80
+    np.savez(tmp_path / "a.npz", body_pose=poses)
+    assert len(taken(tmp_path)[0]) == len(taken(tmp_path, clip_fps=30.0)[0]) == 240
 
 
 def test_an_odd_file_is_left_out_by_name(tmp_path):
@@ -390,3 +403,18 @@ def test_a_shape_that_is_no_fit_is_zeros_and_counted(tmp_path):
     found = everything(built, "betas")["betas"]
     np.testing.assert_array_equal(found, betas * known[:, None])
     assert "without a shape fit, which is zeros there: 5" in describe(built)
+
+
+@pytest.mark.parametrize(("key", "width"), [("body_pose", 72), ("betas", 10)])
+def test_what_stands_where_there_is_no_fit_may_be_anything(tmp_path, key, width):
+    known = np.arange(20) < 5
+    values = np.where(known[:, None], 0.1, np.full((20, width), -999.0))
+    own_file(tmp_path / "a.npz", features=None, **{key: values, f"has_{key}": known})
+    built = build("own", tmp_path, tmp_path / "sets", quiet=True)
+    assert f"{5 if key == 'body_pose' else 20} of 20 samples" in describe(built)
+
+
+def test_a_shape_that_is_marked_as_a_fit_must_be_there(tmp_path):
+    own_file(tmp_path / "a.npz", features=None, has_betas=np.ones(20))
+    with pytest.raises(ValueError, match=r"a.npz: has_betas is above 0 in 20 rows, but .*'betas'"):
+        build("own", tmp_path, tmp_path / "sets", quiet=True)

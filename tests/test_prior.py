@@ -434,8 +434,9 @@ def test_levels_known_to_a_traced_function_are_checked(small):
     x, c = jnp.zeros((2, 144)), jnp.zeros((2, 8))
     for t in (jnp.array([5, 50]), np.array([5, 50]), 5, np.int64(5), jnp.uint8(5)):
         assert jax.eval_shape(lambda x, c, t=t: small.score(x, t, c), x, c).shape == (2, 144)
-    with pytest.raises(ValueError, match="found 5 to 1000"):
-        jax.eval_shape(lambda x, c: small.score(x, jnp.array([5, 1000]), c), x, c)
+    for t in (jnp.array([5, 1000]), np.array([5, 1000])):
+        with pytest.raises(ValueError, match="found 5 to 1000"):
+            jax.eval_shape(lambda x, c, t=t: small.score(x, t, c), x, c)
 
 
 @pytest.mark.parametrize(("start", "step"), [(50, 0), (49, 2), (0, 2), (1000, 2), (2, 4), (50, -2)])

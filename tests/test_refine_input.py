@@ -13,7 +13,9 @@ from bodies import products, small_prior
 from refining import CONFIG, N, double, evidence, tree
 
 from body_model import stand_in
+from scorehmr_jax.formats.estimates import RefineInput
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
+from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine import RefineConfig, make_refiner, refine
 from scorehmr_jax.screening import (
     DIVERGED,
@@ -25,7 +27,8 @@ from scorehmr_jax.screening import (
     PADDING,
     STATUS,
 )
-from scorehmr_jax.types import Keypoints2D
+from scorehmr_jax.types import Estimate, Keypoints2D
+from scorehmr_jax.variations import varied_estimates
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,51 @@ def test_features_that_do_not_fit_are_refused(prior, skeleton, people, features,
 def test_a_mask_that_does_not_fit_is_refused(prior, skeleton, people, shape):
     with pytest.raises(ValueError, match=r"mask: expected one for each estimate \(6,\), found"):
         shapes_of(prior, skeleton, people, mask=np.ones(shape, bool))
+
+
+@pytest.mark.parametrize("name", ["betas", "translation", "mask"])
+def test_one_for_each_group_is_not_taken_for_one_for_each_sample(prior, skeleton, people, name):
+    pose = jnp.stack([people.estimate.pose] * N)  # as many groups as samples
+    whole = Estimate(pose, jnp.zeros((N, N, 10)), jnp.ones((N, N, 3)))
+    fields = {"betas": (10,), "translation": (3,), "mask": ()}
+    for rows, fine in (((N,), False), ((N, 1), True), ((1, N), True)):
+        array = jnp.ones((*rows, *fields[name]), bool if name == "mask" else jnp.float32)
+        changes = {name: array} if name == "mask" else {}
+        estimate = whole if changes else replace(whole, **{name: array})
+        terms = smooth()
+        if fine:
+            shapes_of(prior, skeleton, people, estimate=estimate, terms=terms, **changes)
+            continue
+        with pytest.raises(ValueError, match=r"\(6,\) could be .* give shape \(1, 6\) or \(6, 1\)"):
+            shapes_of(prior, skeleton, people, estimate=estimate, terms=terms, **changes)
+
+
+def test_what_is_no_estimate_or_no_array_is_named(prior, skeleton, people):
+    estimate = people.estimate
+    for wrong, message in (
+        (RefineInput(estimate, people.keypoints, people.camera, None), "give its field estimate"),
+        (dict(vars(estimate)), "found dict; build an Estimate"),
+        ((estimate.pose, estimate.betas, estimate.translation), "found tuple; build an Estimate"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            refine(prior, skeleton, wrong, None, smooth())
+    with pytest.raises(ValueError, match=r"estimate.betas: expected an array, found list"):
+        wrong = replace(estimate, betas=np.zeros((N, 10)).tolist())
+        refine(prior, skeleton, wrong, None, smooth())
+    with pytest.raises(ValueError, match="mask: expected an array, found list"):
+        refine(prior, skeleton, estimate, people.features, smooth(), mask=[True] * N)
+
+
+@pytest.mark.parametrize("door", ["refine", "Problem", "varied_estimates"])
+def test_units_are_checked_at_every_door(prior, skeleton, people, door):
+    wrong = replace(people.estimate, betas=people.estimate.betas + 100)
+    with pytest.raises(ValueError, match=r"estimate.betas: expected SMPL's shape numbers"):
+        if door == "refine":
+            refine(prior, skeleton, wrong, None, smooth())
+        elif door == "Problem":
+            Problem.of(Setup.of(prior, skeleton), wrong, None, smooth())
+        else:
+            varied_estimates(jax.random.key(0), prior, wrong, None, 2)
 
 
 def test_features_for_a_prior_without_are_refused(skeleton, people):

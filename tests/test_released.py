@@ -167,6 +167,7 @@ def test_a_box_with_two_sides_counts_by_the_larger(tmp_path):
         ({"body_keypoints_2d": np.full((3, 25, 3), 87.0)}, {}, "found 87 at .*Divide by"),
         ({"center": np.array([["a", "b"]] * 3)}, {}, "expected numbers"),
         ({"imgname": np.array([], str)}, {}, "imgname is empty"),
+        ({"scale": np.ones((3, 4))}, {}, r"data.npz: scale has shape \(3, 4\); expected the box's"),
     ],
 )
 def test_wrong_columns_are_named(tmp_path, data, preds, message):
@@ -259,6 +260,7 @@ def test_confidences_a_little_above_one_are_taken_as_one(tmp_path):
 )
 def test_another_unit_is_refused_by_name(tmp_path, data, preds, message):
     known = {"has_body_pose": np.ones(3), "has_betas": np.ones(3)}
+    known |= {"body_pose": np.zeros((3, 72)), "betas": np.zeros((3, 10))}
     (tmp_path / "size.json").write_text("[200, 200]")
     with pytest.raises(ValueError, match=message):
         read(
@@ -328,3 +330,26 @@ def test_truths_that_nothing_marks_as_known_are_named(tmp_path):
     with pytest.warns(UserWarning, match=r"data.npz: body_pose without has_body_pose: taken as"):
         (group,) = read(tmp_path, data)
     assert not group.has_body.any()
+
+
+@pytest.mark.parametrize("missing", ["body_pose", "betas"])
+def test_a_truth_that_is_marked_as_known_must_be_there(tmp_path, missing):
+    truth = {"body_pose": np.zeros((3, 72)), "betas": np.zeros((3, 10)), missing: None}
+    known = {"has_body_pose": np.ones(3), "has_betas": np.ones(3)}
+    with pytest.raises(ValueError, match=rf"data.npz: has_{missing} .* in 3 rows, but .*missing"):
+        read(tmp_path, annotations(**truth, **known))
+    known[f"has_{missing}"] = np.zeros(3)  # as data sets of keypoints alone have it
+    (group,) = read(tmp_path, annotations(**truth, **known))
+    assert not group.has_body.any()
+
+
+def test_a_focal_length_in_other_units_is_refused_with_any_predictions(tmp_path):
+    (tmp_path / "size.json").write_text("[2000, 1000]")
+    for preds in (predictions(), predictions(pred_cam_t=None)):
+        with pytest.raises(
+            ValueError, match=r"size.json, .* length of 35: camera.focal: .* pixels"
+        ):
+            read(tmp_path, None, preds, image_sizes=tmp_path / "size.json", focal=35)
+    (tmp_path / "size.json").write_text("[1, 1]")
+    with pytest.raises(ValueError, match=r"size.json, .*camera.image_size: .* found 1 x 1"):
+        read(tmp_path, image_sizes=tmp_path / "size.json")

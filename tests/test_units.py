@@ -1,6 +1,7 @@
 """Units and conventions: what is refused, what is warned of, and what must pass in silence."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -57,6 +58,13 @@ def one_odd(array, value):
         (units.check_betas, (np.zeros((N, 0)),)),
         (units.check_boxes, (SIZE[:5] / 3, np.array([20, 300, 9, np.nan, 0]))),
         (units.check_boxes, (one_odd(SIZE, 0), np.full(N, 30))),
+        (units.check_boxes, (SIZE, np.full(N, 20))),
+        (partial(units.check_boxes, image_size=SIZE), (SIZE / 2, np.full(N, 20))),
+        (partial(units.check_boxes, image_size=SIZE * np.nan), (SIZE / 2, np.full(N, 20))),
+        (partial(units.check_boxes, image_size=SIZE * 13), (SIZE / 2, np.full(N, 40))),
+        # A face alone, and a child.
+        (units.check_person_size, (XY, SEEN * (np.arange(K) < 5), TRANSLATION / 8, FOCAL)),
+        (units.check_person_size, (XY, SEEN, TRANSLATION * 0.5, FOCAL)),
         (units.check_joints, (np.concatenate([BODY, BODY[..., :1]], -1), SEEN)),
         (units.check_joints, (np.zeros((N, K, 3)), SEEN * 0)),
     ],
@@ -101,6 +109,12 @@ def test_what_is_sound_passes_in_silence(check, arguments):
             "scale: .* multiply sides over 200 by 200",
         ),
         (units.check_boxes, (SIZE / 2, np.full(N, 0.4)), r"found 0.4.*\(8 of 8 rows\)"),
+        (units.check_boxes, (SIZE / 2, np.full(N, -400)), r"found -400.*\(8 of 8 rows\)"),
+        (
+            partial(units.check_boxes, image_size=np.array([6000, 4000])),
+            (SIZE / 2, np.full(N, 15)),
+            r"found 15.*over 200 by 200",
+        ),
         (units.check_boxes, (SIZE / SIZE / 2, np.full(N, 90)), "center: expected the box's center"),
         (
             units.check_joints,
@@ -128,6 +142,11 @@ def test_another_unit_is_refused_by_name(check, arguments, message):
         (units.check_camera, (FOCAL, SIZE * 2, SIZE), "point 3840 x 2160 lies outside the image"),
         (units.check_translation, (TRANSLATION * 1000,), "4006 m from the camera.*millimetres"),
         (units.check_person_size, (XY, SEEN, TRANSLATION * 5, FOCAL), "for another focal length"),
+        (
+            units.check_person_size,
+            (XY / SIZE[:, None] * 100, SEEN, TRANSLATION, FOCAL),
+            "in percent",
+        ),
         (units.check_betas, (np.full((N, 10), -17.0),), "found up to 17"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`scorehmr refine`: first estimates in one file, refined bodies in another."""
+"""`scorehmr refine`: from pictures, or from first estimates in a file, to refined bodies."""
 
 import argparse
 from pathlib import Path
@@ -9,9 +9,14 @@ import numpy as np
 from scorehmr_jax import cluster
 
 _HELP = """\
-Refine first estimates from one .npz into another, with a shipped prior or your own.
+Find people in a photo, a folder of photos or a video and refine their bodies; or
+refine first estimates from an .npz. With a shipped prior or your own.
 
-The input holds, for N images (with --video: N frames of one video)
+Of pictures, the results are an .npz and an overlay, a picture or an .mp4: the body
+over the person before and after, and from the side. People are found by MediaPipe's
+pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
+
+An .npz of estimates holds, for N images (with --video: N frames of one video)
   pose [N,24,3,3] rotation matrices or [N,24,3] axis-angle in radians, or
   pose_axis_angle [N,72]; the root's is in the camera frame
   betas [N,10]    translation [N,3] body to camera, metres
@@ -23,8 +28,8 @@ and, for a prior that needs image features, features [N,F], already standardised
 The output holds the same keys with the refined bodies, and status [N]: 0 is
 refined, others are listed. It can be refined again.
 
-All devices are used; of several processes each reads the input and the first
-writes the output.
+Of an .npz all devices are used; of several processes each reads the input and the
+first writes the output.
 """
 
 
@@ -32,22 +37,57 @@ def add_parser(commands: Any) -> None:
     """Adds the subcommand to those of a parser."""
     parser = commands.add_parser(
         "refine",
-        help="refine estimates in an .npz",
+        help="from a photo, a video or estimates to refined bodies",
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("input", type=Path, help="a photo, folder of photos, video or .npz")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the .npz to write; of pictures also a folder, INPUT_refined by default",
+    )
     parser.add_argument("--video", action="store_true", help="the images are frames in order")
     parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     parser.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
+    pictures = parser.add_argument_group("of pictures")
+    pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
+    pictures.add_argument("--focal", type=float, help="focal length, pixels")
+    pictures.add_argument("--fov", type=float, help="degrees seen across the picture's width")
+    pictures.add_argument("--no-overlay", action="store_true", help="write the .npz alone")
+    pictures.add_argument("--models", type=Path, help="folder with MediaPipe's .tflite files")
     cluster.add_arguments(parser)
+    parser.set_defaults(run=_run)
 
-    def run(args: argparse.Namespace) -> None:
+
+# Options of pictures, with the values that they have when they are not given.
+_OF_PICTURES = {"people": 1, "focal": None, "fov": None, "no_overlay": False, "models": None}
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.input.suffix.lower() == ".npz":
+        given = [name for name, value in _OF_PICTURES.items() if getattr(args, name) != value]
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ValueError(f"{args.input}: {names}: of pictures only; the .npz says it itself")
+        if args.out is None:
+            raise ValueError("--out: expected the .npz to write")
         cluster.start(args.coordinator, args.processes, args.process_id)
         refine_file(args.input, args.out, args.prior, args.body, args.video)
+        return
+    from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
 
-    parser.set_defaults(run=run)
+    refine_pictures(
+        args.input,
+        args.out,
+        prior=args.prior,
+        body=args.body,
+        people=args.people,
+        lens=Lens(args.focal, args.fov),
+        video=args.video,
+        draw=not args.no_overlay,
+        models=args.models,
+    )
 
 
 def refine_file(

@@ -24,6 +24,8 @@ from scorehmr_jax.formats.tables import Table, read_tables
 from scorehmr_jax.units import check_axis_angle, check_betas
 
 _POSES = ("poses", "pose_body", "body_pose")  # the first two are of a clip, with a frame rate
+# That a file of poses holds one for each frame of a clip.
+_OF_CLIPS = ("trans", "transl", "root_orient", "global_orient", "pose_hand")
 _RATES = {"fps", "framerate", "mocapfps", "mocapframerate"}  # without case, _ and -
 _LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
@@ -108,7 +110,9 @@ class Amass(SampleReader):
         _check_width(path, key, rows)
         if not len(rows):
             raise OddFile("clips without frames", f"{path}: {key} has no frames")
-        rate = self._rate(table, key, rate_keys)
+        _check_frames(path, key, shapes)
+        clip = any(name in shapes for name in _OF_CLIPS)
+        rate = self._rate(table, key, rate_keys, clip)
         taken = np.arange(0, len(rows), 1 if rate is None else max(1, round(rate / self.fps)))
         pose = _body_pose(rows[taken].astype(np.float32))
         betas = _betas(table, len(rows))[taken]
@@ -129,14 +133,14 @@ class Amass(SampleReader):
         names = np.array([f"{name}/{row}" for row in good], str)
         return Samples(names, axis_angle_to_x(pose), betas)
 
-    def _rate(self, table: Table, key: str, rate_keys: list[str]) -> float | None:
+    def _rate(self, table: Table, key: str, rate_keys: list[str], clip: bool) -> float | None:
         """Frames per second of a file; None for poses that are no clip."""
         rates = {name: _rate_of(table, name) for name in rate_keys}
         if len({*rates.values()}) > 1:
             raise ValueError(f"{table.where}: its frame rates differ: {rates}; correct them")
         if rates:
             return next(iter(rates.values()))
-        if key == "body_pose":
+        if key == "body_pose" and not clip:
             return None
         if self.clip_fps is None:
             raise OddFile(
@@ -232,6 +236,17 @@ def _check_width(path: Path, key: str, rows: np.ndarray) -> None:
         )
 
 
+def _check_frames(path: Path, key: str, shapes: Table) -> None:
+    """Refuses a clip whose keys are of different numbers of frames."""
+    lengths = {name: len(shapes[name]) for name in (key, *_OF_CLIPS) if _is_list(shapes, name)}
+    if len({*lengths.values()}) > 1:
+        raise ValueError(f"{path}: expected keys of one number of frames, found {lengths}")
+
+
+def _is_list(shapes: Table, name: str) -> bool:
+    return name in shapes and shapes[name].ndim == 2
+
+
 def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
     """SMPL's ten shape numbers of a clip; AMASS has 16 or 8 of them, once for all frames.
 
@@ -241,7 +256,8 @@ def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
     betas = np.zeros((count, 10), np.float32)
     if "betas" in table:
         found = table.numbers("betas")
-        if found.ndim not in (1, 2) or (found.ndim == 2 and len(found) not in (1, count)):
+        column = found.ndim == 2 and found.shape[1] == 1 < len(found)
+        if found.ndim not in (1, 2) or column or (found.ndim == 2 and len(found) not in (1, count)):
             raise ValueError(
                 f"{table.where}: betas has shape {found.shape}; expected [B] or [{count}, B]"
             )

@@ -230,6 +230,6 @@ def describe(folder: str | Path) -> str:
         lines.append(f"  and {len(left_out) - _NAMED} more files; metadata.json names them all")
     if "assumed" in notes:
         lines.append(f"  taken without knowing: {notes['assumed']}")
-    if 0 < notes.get("without_shape", 0) < len(records):
+    if notes.get("without_shape", 0):
         lines.append(f"  without a shape fit, which is zeros there: {notes['without_shape']:,}")
     return "\n".join(lines)

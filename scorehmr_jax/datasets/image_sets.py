@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped
 
+from body_model.files import npz_keys, warn_of_unread
 from scorehmr_jax.datasets.samples import (
     SampleReader,
     Samples,
@@ -30,8 +31,13 @@ from scorehmr_jax.datasets.statistics import (
     read_statistics,
     shapes_of,
 )
-from scorehmr_jax.formats.backbones import BACKBONES
+from scorehmr_jax.formats.backbones import BACKBONES, all_keys
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
+from scorehmr_jax.formats.released import (
+    ANNOTATION_KEYS,
+    OTHER_ANNOTATIONS,
+    PREDICTION_KEYS,
+)
 from scorehmr_jax.formats.released_layout import ReleasedLayout
 from scorehmr_jax.formats.tables import Table, read_tables
 from scorehmr_jax.units import check_axis_angle, check_betas, not_rotations
@@ -44,6 +50,7 @@ FILES = {
     "mpii": {"eft": "mpii_train_eft.npz", "spin": "mpii_train_spin.npz"},
 }
 _FITS = ("imgname", "body_pose", "has_body_pose", "betas", "has_betas")
+_FEATURES = all_keys()
 _EARLY = 2048  # images after which features are judged for the first time, long before the last
 
 
@@ -96,7 +103,8 @@ class ImageSet(SampleReader):
     @cached_property
     def fits(self) -> Table:
         """Columns of the annotations that training reads."""
-        tables = read_tables(self.files.annotations, _FITS)
+        beside = [key for key in (*ANNOTATION_KEYS, *OTHER_ANNOTATIONS) if key not in _FITS]
+        tables = read_tables(self.files.annotations, _FITS, beside)
         if len(tables) > 1:
             raise ValueError(
                 f"{self.files.annotations}: {len(tables)} groups; expected one .npz or one group, "
@@ -114,6 +122,8 @@ class ImageSet(SampleReader):
         if self.files.features is None:
             return {}
         shapes = shapes_of(self.files.features, BACKBONES[self.files.backbone].width)
+        held = npz_keys(self.files.features)
+        warn_of_unread(str(self.files.features), held, _FEATURES, PREDICTION_KEYS)
         for key, shape in shapes.items():
             self._check_rows(self.files.features, key, shape)
         return shapes
@@ -136,6 +146,9 @@ class ImageSet(SampleReader):
             widths["features"] = BACKBONES[self.files.backbone].width
         if self.files.estimates is not None:
             self._check_rows(self.files.estimates, "pred_pose", (24, 3, 3))
+            held = npz_keys(self.files.estimates)
+            others = (*PREDICTION_KEYS, *_FEATURES)
+            warn_of_unread(str(self.files.estimates), held, ("pred_pose",), others)
             widths["estimate"] = 144
         return widths
 
@@ -194,7 +207,7 @@ class ImageSet(SampleReader):
                 "betas is a fit"
             )
         pose = self.fits.unchecked("body_pose", (n, 72), np.float32)
-        has_pose, has_betas = self._mask("has_body_pose"), self._mask("has_betas")
+        has_pose, has_betas = (self.fits.known(key, n) for key in ("body_pose", "betas"))
         betas = np.zeros((n, 10), np.float32)
         if "betas" in self.fits:
             betas = self.fits.unchecked("betas", (n, 10), np.float32)
@@ -250,9 +263,6 @@ class ImageSet(SampleReader):
                 flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1),
                 as_float32(estimated[0]).reshape(len(estimated[0]), -1),
             )
-
-    def _mask(self, key: str) -> np.ndarray:
-        return self.fits.optional(key, (self.total,), np.float32) > 0
 
     def _drop(self, rows: np.ndarray, reason: str) -> None:
         if rows.any():

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from body_model.files import open_npz, read_npz
 from scorehmr_jax.datasets.npz_folders import OddFile
 from scorehmr_jax.datasets.samples import as_float32
@@ -112,12 +114,20 @@ def check_units(path: Path, table: Table) -> None:
     Raises:
         ValueError: naming it and the key.
     """
-    far = rows = 0
+    n = len(table["body_pose"])
+    marks = [key for key in ("has_body_pose", "has_betas") if key in table]
+    given = Table(str(path), {**table.columns, **read_npz(path, marks)})
+    fitted = given.known("body_pose", n) if "has_body_pose" in marks else np.ones(n, bool)
+    shaped = given.known("betas", n) if "has_betas" in marks else np.ones(n, bool)
+    far = rows = start = 0
     for (pose,) in iterate(path, ["body_pose"]):
+        # What stands in the place of a fit that there is not may be anything.
+        pose = pose[fitted[start : (start := start + len(pose))]]
         far, rows = far + int(turned_far(as_float32(pose)).sum()), rows + len(pose)
     refuse_degrees(far, rows, f"{path}, body_pose")
     if "betas" in table:
-        check_betas(as_float32(read_npz(path, ["betas"])["betas"]), f"{path}, betas")
+        betas = as_float32(read_npz(path, ["betas"])["betas"])
+        check_betas(betas[fitted & shaped], f"{path}, betas")
 
 
 def warn_of_unread(folder: Path, tables: Mapping[Path, Table]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from body_model.files import local_path
-from body_model.folders import is_superseded
+from body_model.folders import is_left_over, is_superseded
 from scorehmr_jax.datasets.statistics import Statistics, read_statistics
 
 _READER = "readahead_buffer_size:0,max_parallelism:0"  # records are read in any order
@@ -138,7 +138,11 @@ def _find(folder: Path) -> Path:
     if (folder / "dataset_info.json").is_file():
         return folder
     below = [path.relative_to(folder) for path in sorted(folder.rglob("dataset_info.json"))]
-    below = [path for path in below if not path.parts[0].startswith(".")]  # being built
+    below = [
+        path
+        for path in below
+        if is_left_over((folder / path).parent) or not path.parts[0].startswith(".")  # being built
+    ]
     below = [path for path in below if not is_superseded((folder / path).parent)]
     if len(below) != 1:
         found = ", ".join(str(path.parent) for path in below) or "none"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Num
 
 from body_model.files import local_path, write_npz
-from scorehmr_jax.formats.backbones import BACKBONES, OWN, statistics_keys
+from scorehmr_jax.formats.backbones import BACKBONES, OWN, all_statistics_keys, statistics_keys
 from scorehmr_jax.formats.features import feature_keys, feature_statistics
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
 from scorehmr_jax.formats.tables import read_tables
@@ -89,7 +89,7 @@ def read_statistics(path: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
     Raises:
         ValueError: naming file and key, if they are missing or of another shape.
     """
-    table = read_tables(path)[0]
+    table = read_tables(path, all_statistics_keys(), ())[0]
     parts = [feature_statistics(table, key, shape) for key, shape in shapes.items()]
     mean, std = (np.concatenate([np.ravel(p[i]) for p in parts]) for i in range(2))
     return Statistics(mean, std, str(path))

@@ -19,11 +19,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Real, Shaped
 
 from body_model.joints import EMDB_15, JOINT_NAMES
 from body_model.procrustes import nearest_rotation
 from body_model.pytree import Array, Number
+from scorehmr_jax.shapes import concrete
 
 MM_PER_M = 1000.0
 
@@ -159,7 +161,7 @@ def acceleration_error(
     moved = jnp.diff(_emptied(predicted, frames, 2) - _emptied(target, frames, 2), n=2, axis=-3)
     error = MM_PER_M * _norm(moved).mean(-1)
     if fps is not None:
-        error = error * (jnp.asarray(fps, error.dtype) ** 2 / MM_PER_M)
+        error = error * (_frame_rate("acceleration_error", fps, error.dtype) ** 2 / MM_PER_M)
     return _where_all_count(error, frames, 2)
 
 
@@ -188,6 +190,7 @@ def jitter(
             not fit.
     """
     (joints,) = _floats(joints)
+    _check_points("jitter", joints, 3)
     frames = _counting("jitter", valid, joints.shape[:-2])
     among = joints.shape[-2]
     if convention == "emdb":
@@ -197,7 +200,7 @@ def jitter(
     elif convention != "wham":
         raise ValueError(f"jitter: convention is 'wham' or 'emdb', found {convention!r}")
     jerk = _norm(jnp.diff(_emptied(joints, frames, 2), n=3, axis=-3)).sum(-1) / among
-    return _where_all_count(jerk * (jnp.asarray(fps, jerk.dtype) ** 3 / 10), frames, 3)
+    return _where_all_count(jerk * (_frame_rate("jitter", fps, jerk.dtype) ** 3 / 10), frames, 3)
 
 
 def pelvis_error(
@@ -238,7 +241,7 @@ def keypoint_error(
     Raises:
         ValueError: if the shapes do not fit.
     """
-    projected, detected = _pair("keypoint_error", projected, detected, 2)
+    projected, detected = _pair("keypoint_error", projected, detected, 2, width=2)
     seen = _counting("keypoint_error", confidence, projected.shape[:-1])
     return _mean_distance(projected, detected, seen)
 
@@ -250,11 +253,13 @@ def _floats(*arrays: Any) -> list[jax.Array]:
     return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
 
 
-def _pair(name: str, first: Any, second: Any, axes: int) -> list[jax.Array]:
-    """Two arrays in one shape, of which the last axes must be equal."""
+def _pair(name: str, first: Any, second: Any, axes: int, width: int = 3) -> list[jax.Array]:
+    """Two arrays of points in one shape, of which the last axes must be equal."""
     first, second = _floats(first, second)
     ends = first.shape[-axes:], second.shape[-axes:]
-    if min(first.ndim, second.ndim) < axes or ends[0] != ends[1]:
+    for array in (first, second):
+        _check_points(name, array, axes, width)
+    if ends[0] != ends[1]:
         raise ValueError(
             f"{name}: expected two arrays that end in the same {axes} axes, found {first.shape} "
             f"and {second.shape}"
@@ -264,6 +269,29 @@ def _pair(name: str, first: Any, second: Any, axes: int) -> list[jax.Array]:
         pairs = zip(first.shape, second.shape, strict=True)
         shape = tuple(b if a == 1 else a for a, b in pairs)
     return [_stretch(name, array, shape, axes) for array in (first, second)]
+
+
+def _check_points(name: str, array: jax.Array, axes: int, width: int = 3) -> None:
+    """Refuses what are no points: a confidence or a flattened axis would count as a coordinate."""
+    if array.ndim < axes or array.shape[-1] != width:
+        expected = ", ".join(["...", *("T", "J")[3 - axes :], str(width)])
+        raise ValueError(
+            f"{name}: expected points [{expected}], found shape {array.shape}; take what is no "
+            "coordinate off, and put each point into a row of its own"
+        )
+
+
+def _frame_rate(name: str, fps: Any, dtype: Any) -> jax.Array:
+    """Frames per second as a number of this type."""
+    if jnp.ndim(fps) != 0:
+        raise ValueError(
+            f"{name}: fps: expected one number for all sequences, found shape {jnp.shape(fps)}; "
+            "measure sequences of other rates one by one"
+        )
+    known = concrete(fps)
+    if known is not None and not 0 < known[0] < np.inf:
+        raise ValueError(f"{name}: fps: expected frames per second above 0, found {known[0]}")
+    return jnp.asarray(fps, dtype)
 
 
 def _stretch(name: str, array: jax.Array, shape: tuple[int, ...], axes: int) -> jax.Array:

@@ -105,6 +105,23 @@ def table(summary: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
     return "\n".join(lines)
 
 
+def check_comparable(path: str | Path, other: Mapping[str, np.ndarray]) -> None:
+    """Refuses a file to compare with that is no run's, before anything is evaluated.
+
+    Args:
+        path: of the file.
+        other: what it holds.
+    Raises:
+        ValueError: naming the figures that are no numbers, or if there are none.
+    """
+    held = ", ".join(f"{k} {v.dtype} {v.shape}" for k, v in other.items()) or "nothing"
+    figures = {k: v for k, v in other.items() if k.startswith(("reg_", "opt_"))}
+    if not figures or any(v.dtype.kind not in "fiub" for v in figures.values()):
+        raise ValueError(
+            f"{path}: expected numbers reg_mpjpe, opt_re, ... to compare with; found {held}"
+        )
+
+
 def difference_from(
     results: Results,
     path: str | Path,

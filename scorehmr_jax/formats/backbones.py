@@ -75,6 +75,11 @@ def statistics_keys(key: str) -> tuple[str, str]:
     return f"{prefix}mean", f"{prefix}std"
 
 
+def all_statistics_keys() -> tuple[str, ...]:
+    """Returns every key under which a file may hold statistics of features."""
+    return tuple(dict.fromkeys(each for key in all_keys() for each in statistics_keys(key)))
+
+
 def known_backbones() -> str:
     """Lists the backbones with the keys and widths of their features."""
     return "; ".join(

@@ -18,7 +18,9 @@ from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
 from body_model.smpl import pose_matrices
 from scorehmr_jax import units
-from scorehmr_jax.camera import DEFAULT_FOCAL
+from scorehmr_jax.camera import DEFAULT_FOCAL, camera_batch, to_camera_frame
+from scorehmr_jax.checks import check_shapes
+from scorehmr_jax.shapes import fits_plainly, in_one_way
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
 READ = (
@@ -30,9 +32,20 @@ READ = (
     "image_size",
     "focal",
     "center",
+    "camera_rotation",
+    "camera_translation",
+    "distortion",
+    "skew",
     "features",
     "joint_names",
 )
+# Fields that a camera may have or not, by their keys, and the axes of one camera in them.
+_OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
+    "camera_rotation": ("rotation", (3, 3)),
+    "camera_translation": ("translation", (3,)),
+    "distortion": ("distortion", (5,)),
+    "skew": ("skew", ()),
+}
 # Written about a result, and no part of the next input.
 _WRITTEN_ONLY = ("status",)
 
@@ -60,6 +73,8 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     - `focal` [N, 2], [N] or one number, pixels; 5000 is assumed without it, with a warning
     - `center` [N, 2] or [2] principal point, pixels; the image's middle is assumed without it, with
       a warning
+    - `camera_rotation` [N, 3, 3] and `camera_translation` [N, 3], `distortion` [N, 5], `skew` [N],
+      as `Camera` has them; or one for all
     - `features` [N, F] standardised, for a prior that needs them
     - `joint_names` [24], if given, must be SMPL's; `status` is not read
 
@@ -78,17 +93,28 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     if betas.ndim < 2:
         raise ValueError(f"{path}: betas: expected shape (N, B), found {betas.shape}")
     lead = betas.shape[:-1]
+    if 0 in lead:
+        raise ValueError(
+            f"{path}: betas: no images, found shape {betas.shape}; expected at least one"
+        )
     pose = _pose(arrays, lead)
     translation = _key(arrays, "translation", (*lead, 3))
     keypoints = _key(arrays, "keypoints", (*lead, len(OPENPOSE_25), 3))
     xy = keypoints[..., :2]
     confidence = units.checked_confidence(keypoints[..., 2], f"{path}: keypoints")
     focal, center, image_size = _camera(arrays, lead)
+    optional = {
+        field: jnp.broadcast_to(_key(arrays, key, (*lead, *axes), axes), (*lead, *axes))
+        for key, (field, axes) in _OPTIONAL.items()
+        if key in arrays
+    }
+    camera = Camera(*map(jnp.asarray, (focal, center, image_size)), **optional)
+    before_camera = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
     units.check_betas(betas, f"{path}: betas")
     units.check_camera(focal, center, image_size, f"{path}: camera")
     units.check_keypoints(xy, confidence, image_size, f"{path}: keypoints")
     units.check_person_size(
-        xy, confidence, translation, focal, f"{path}: keypoints, translation, focal"
+        xy, confidence, before_camera, focal, f"{path}: keypoints, translation, focal"
     )
     units.check_translation(translation, f"{path}: translation")
     features = None
@@ -97,7 +123,7 @@ def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
     return RefineInput(
         Estimate(pose_matrices(jnp.asarray(pose)), jnp.asarray(betas), jnp.asarray(translation)),
         Keypoints2D(jnp.asarray(xy), jnp.asarray(confidence)),
-        Camera(*map(jnp.asarray, (focal, center, image_size))),
+        camera,
         None if features is None else jnp.asarray(features),
     )
 
@@ -107,8 +133,8 @@ def write_estimates(
     estimate: Estimate | Refined,
     camera: Camera | None = None,
     keypoints: Keypoints2D | None = None,
-    features: Float[Array, "*N F"] | None = None,
-    status: Int[Array, "*N"] | None = None,
+    features: Float[Array, "... F"] | None = None,
+    status: Int[Array, "..."] | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -123,10 +149,11 @@ def write_estimates(
         features: standardised image features.
         status: what became of each sample, as `Info.status`.
     Raises:
-        ValueError: if the path is an address or a folder.
+        ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
+            refuse its shape; or if the path is an address or a folder.
     """
+    lead = check_shapes(estimate)
     pose, betas = _plain(estimate.pose), _plain(estimate.betas)
-    lead = pose.shape[:-3]
     precision = np.promote_types(pose.dtype, np.float32)
     angles = np.asarray(matrix_to_axis_angle(jnp.asarray(pose.astype(precision))))
     arrays: dict[str, Any] = {
@@ -137,16 +164,50 @@ def write_estimates(
         "joint_names": np.array(JOINT_NAMES),
     }
     if camera is not None:
-        for key, value in vars(camera).items():
-            arrays[key] = np.broadcast_to(_plain(value), (*lead, 2))
+        _check_rows("camera", camera_batch(camera), lead)
+        for key in ("focal", "center", "image_size"):
+            arrays[key] = np.broadcast_to(_plain(getattr(camera, key)), (*lead, 2))
+        for key, (field, axes) in _OPTIONAL.items():
+            if (value := getattr(camera, field)) is not None:
+                arrays[key] = np.broadcast_to(_plain(value), (*lead, *axes))
     if keypoints is not None:
-        xy, confidence = _plain(keypoints.xy), _plain(keypoints.confidence)
-        arrays["keypoints"] = np.concatenate([xy, confidence[..., None]], axis=-1)
+        arrays["keypoints"] = _detections(keypoints, lead)
     if features is not None:
-        arrays["features"] = features
+        array = _plain(features)
+        if array.ndim < 1:
+            raise ValueError(f"features: expected [..., N, F], found shape {array.shape}")
+        _check_rows("features", array.shape[:-1], lead)
+        arrays["features"] = np.broadcast_to(array, (*lead, array.shape[-1]))
     if status is not None:
-        arrays["status"] = status
+        array = _plain(status)
+        if array.shape != lead:
+            raise ValueError(
+                f"status: expected one for each estimate {lead}, found shape {array.shape}"
+            )
+        arrays["status"] = array
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
+
+
+def _detections(keypoints: Keypoints2D, lead: tuple[int, ...]) -> np.ndarray:
+    """Keypoints as [*lead, 25, 3], of one row for each estimate or one for all."""
+    xy, confidence = _plain(keypoints.xy), _plain(keypoints.confidence)
+    wanted = len(OPENPOSE_25)
+    if xy.ndim < 2 or xy.shape[-2:] != (wanted, 2) or confidence.shape != xy.shape[:-1]:
+        raise ValueError(
+            f"keypoints: expected xy [..., N, {wanted}, 2] of OpenPose-25 and confidence [..., N, "
+            f"{wanted}], found {xy.shape} and {confidence.shape}; leave others out"
+        )
+    _check_rows("keypoints", xy.shape[:-2], lead)
+    both = np.concatenate([xy, confidence[..., None]], axis=-1)
+    return np.broadcast_to(both, (*lead, wanted, 3))
+
+
+def _check_rows(name: str, rows: tuple[int, ...], lead: tuple[int, ...]) -> None:
+    if not fits_plainly(rows, lead):
+        raise ValueError(
+            f"{name}: expected one for each estimate {lead}, or one for all, found {rows}"
+            f"{in_one_way(rows, lead)}"
+        )
 
 
 def _plain(array: Any) -> np.ndarray:
@@ -196,6 +257,11 @@ def _camera(arrays: Npz, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray,
         focal = np.broadcast_to(found[..., None] if found.shape == lead else found, (*lead, 2))
     if "center" in arrays:
         center = np.broadcast_to(_key(arrays, "center", (*lead, 2), (2,)), (*lead, 2))
+        if not np.isfinite(center).any():
+            raise ValueError(
+                f"{path}: center: expected pixels, found nothing finite; without the key the "
+                "image's middle is assumed"
+            )
     assumed = {"focal": f"{DEFAULT_FOCAL:g} pixels", "center": "the image's middle"}
     absent = [key for key in assumed if key not in arrays]
     if absent:

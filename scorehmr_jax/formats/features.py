@@ -13,6 +13,7 @@ from scorehmr_jax.formats.backbones import (
     BACKBONES,
     OWN,
     all_keys,
+    all_statistics_keys,
     known_backbones,
     statistics_keys,
 )
@@ -90,8 +91,7 @@ def read_features(
     keys = feature_keys(tables[0], width)
     standardise: dict[str, tuple[Any, Any]] = dict.fromkeys(keys, (0.0, 1.0))
     if statistics is not None:
-        known = [each for key in all_keys() for each in statistics_keys(key)]
-        table = read_tables(statistics, dict.fromkeys(known), ())[0]
+        table = read_tables(statistics, all_statistics_keys(), ())[0]
         standardise = {
             key: feature_statistics(table, key, tables[0][key].shape[1:]) for key in keys
         }

@@ -79,8 +79,8 @@ def read_groups(
     Raises:
         ValueError: naming file, key, expected and found shape, and the fix.
     """
-    tables = read_tables(annotations, _ANNOTATION_KEYS, _OTHER_ANNOTATIONS)
-    estimates = read_tables(predictions, _PREDICTION_KEYS, _FEATURE_KEYS)
+    tables = read_tables(annotations, ANNOTATION_KEYS, OTHER_ANNOTATIONS)
+    estimates = read_tables(predictions, PREDICTION_KEYS, all_keys())
     if len(tables) != len(estimates):
         raise ValueError(
             f"{predictions}: {len(estimates)} group(s), but {annotations} has {len(tables)}; both "
@@ -92,6 +92,11 @@ def read_groups(
         sizes = [*image_size.from_file(image_sizes, names)]
     elif image_folder is not None:
         sizes = [image_size.from_headers(image_folder, group) for group in names]
+    known = [size for size in sizes if size is not None]
+    if known:
+        every = np.concatenate(known).astype(float)
+        where = f"{image_sizes or image_folder}, with a focal length of {focal:g}: camera"
+        units.check_camera(np.full_like(every, focal), every / 2, every, where)
     return [
         _group(table, estimate, group, size, share_betas, focal, dtype)
         for table, estimate, group, size in zip(tables, estimates, names, sizes, strict=True)
@@ -123,17 +128,16 @@ def concatenate(groups: Sequence[Group]) -> Group:
 
 _KEYPOINTS_2D = (("body_keypoints_2d", 25), ("extra_keypoints_2d", 19))
 _KEYPOINTS_3D = (("body_keypoints_3d", 25), ("extra_keypoints_3d", 19))
-_ANNOTATION_KEYS = (
+ANNOTATION_KEYS = (
     *("imgname", "center", "scale", "body_pose", "has_body_pose", "betas", "has_betas"),
     *(key for key, _ in (*_KEYPOINTS_2D, *_KEYPOINTS_3D)),
 )
 # Of persons and hands, in files of this format that other code reads.
-_OTHER_ANNOTATIONS = (
+OTHER_ANNOTATIONS = (
     *("personid", "person_id", "extra_info", "gender", "genders", "hand_pose", "has_hand_pose"),
     *(f"{side}_hand_keypoints_{axes}d" for side in ("left", "right") for axes in (2, 3)),
 )
-_PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
-_FEATURE_KEYS = all_keys()
+PREDICTION_KEYS = ("pred_pose", "pred_betas", "pred_cam", "pred_cam_t")
 
 
 def _names(table: Table) -> tuple[str, ...]:
@@ -200,7 +204,7 @@ def _known(table: Table, key: str, n: int) -> Bool[np.ndarray, " N"]:
             f"above 0 where {key} is true",
             stacklevel=4,
         )
-    return table.optional(f"has_{key}", (n,), np.float32) > 0
+    return table.known(key, n)
 
 
 def _keypoints_2d(
@@ -237,9 +241,14 @@ def _estimate(
     dtype: DTypeLike,
 ) -> Estimate:
     center = table.array("center", (n, 2), dtype)
-    scale = table["scale"]
+    shape = table["scale"].shape
+    if shape[1:] not in ((), (1,), (2,)):
+        raise ValueError(
+            f"{table.where}: scale has shape {shape}; expected the box's side [{n}] or its width "
+            f"and height [{n}, 2] in pixels"
+        )
     # Some data sets have the box's width and height; the released code takes the larger.
-    side = table.array("scale", (n, *scale.shape[1:]), dtype).reshape(n, -1).max(axis=1)
+    side = table.array("scale", (n, *shape[1:]), dtype).reshape(n, -1).max(axis=1)
     pose = predictions.array("pred_pose", (n, 24, 3, 3), dtype)
     units.check_rotations(pose, f"{predictions.where}: pred_pose")
     betas = predictions.array("pred_betas", (n, 10), dtype)
@@ -256,7 +265,7 @@ def _estimate(
             "work it out from pred_cam"
         )
     else:
-        units.check_boxes(center, side, f"{table.where}: ")
+        units.check_boxes(center, side, f"{table.where}: ", np.asarray(camera.image_size))
         weak = predictions.array("pred_cam", (n, 3), dtype)
         # A box without a side says nothing of the distance.
         side = np.where(side > 0, side, np.nan)

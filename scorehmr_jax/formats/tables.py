@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from numpy.typing import DTypeLike
 
 from body_model.files import Npz, is_npz, local_path, npz_keys, read_npz, warn_of_unread
@@ -89,6 +90,21 @@ class Table:
     def optional(self, key: str, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Returns the same as `array`, or zeros where the column is missing."""
         return self.array(key, shape, dtype) if key in self else np.zeros(shape, dtype)
+
+    def known(self, key: str, n: int) -> Bool[np.ndarray, " N"]:
+        """Returns which of n rows of a column hold a fit or a truth, as `has_<key>` says.
+
+        Raises:
+            ValueError: if it says so of some, and the column is missing.
+        """
+        known = self.optional(f"has_{key}", (n,), np.float32) > 0
+        if known.any() and key not in self:
+            raise ValueError(
+                f"{self.where}: has_{key} is above 0 in {np.count_nonzero(known)} rows, but the "
+                f"key {key!r} is missing; found {sorted(self.columns)}. Name it so, or take "
+                f"has_{key} out"
+            )
+        return known
 
 
 def _some(rows: np.ndarray) -> str:

@@ -4,6 +4,8 @@ Keypoints are drawn by matplotlib (the extra `viz`), imported on first use. Poin
 frame (x right, y down, z forward, metres), pictures are [H, W, 3] uint8.
 """
 
+import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +15,7 @@ from jaxtyping import Int, Real, Shaped
 
 from body_model.joints import OPENPOSE_25
 from body_model.pytree import Array
+from scorehmr_jax.camera import FIELD_AXES, to_camera_frame
 from scorehmr_jax.output.pictures import Picture
 from scorehmr_jax.output.rasterize import draw_mesh
 from scorehmr_jax.types import Camera, Keypoints2D
@@ -50,7 +53,8 @@ def render(
     """Draws a shaded mesh as the camera sees it, with 2D keypoints over it.
 
     Args:
-        vertices: [V, 3] in the camera frame, metres. What is behind the camera is not drawn.
+        vertices: [V, 3] metres, in the camera frame; of a camera with a pose, in the frame from
+            which that leads to the camera's. What is behind the camera is not drawn.
         faces: [F, 3] vertex indices, counter-clockwise seen from outside.
         camera: one camera, without leading axes.
         keypoints: detections [K], drawn as a skeleton if they are OpenPose-25, else as dots. Those
@@ -69,6 +73,9 @@ def render(
     """
     points, indices = _mesh(vertices, faces)
     camera = _one_camera(camera)
+    if camera.rotation is not None or camera.translation is not None:
+        points = np.asarray(to_camera_frame(points, camera), float)
+        camera = replace(camera, rotation=None, translation=None)
     width, height = camera.image_size
     left, top, right, bottom = crop or (0.0, 0.0, width, height)
     size = _picture_size(left, top, right, bottom, scale)
@@ -142,12 +149,16 @@ def _one_camera(camera: Camera) -> Camera:
     """The camera in numpy's numbers, checked."""
     camera = jax.tree.map(lambda number: np.asarray(number, float), camera)
     for name, value in vars(camera).items():
-        if value.shape != (2,):
+        if value is None:
+            continue
+        if value.shape != FIELD_AXES[name]:
             raise ValueError(
-                f"camera.{name}: expected the 2 numbers of one camera, found shape "
-                f"{list(value.shape)}; pick a frame: jax.tree.map(lambda a: a[i], camera)"
+                f"camera.{name}: expected the {math.prod(FIELD_AXES[name])} numbers of one camera, "
+                f"found shape {list(value.shape)}; pick a frame: "
+                "jax.tree.map(lambda a: a[i], camera)"
             )
-        if not np.isfinite(value).all() or (name != "center" and not (value > 0).all()):
+        sized = name in ("focal", "image_size")
+        if not np.isfinite(value).all() or (sized and not (value > 0).all()):
             raise ValueError(f"camera.{name}: expected pixels above 0, found {value.tolist()}")
     return camera
 

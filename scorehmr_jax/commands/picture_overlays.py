@@ -1,0 +1,111 @@
+"""Overlays of refined bodies beside the .npz: a picture, a folder of pictures or a video."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from body_model import SMPL
+from scorehmr_jax.formats.pictures import Pictures
+from scorehmr_jax.types import Camera, Estimate, Refined
+
+T = TypeVar("T")
+
+_AT_ONCE = 16  # frames whose meshes are made together
+
+
+def draw_overlays(
+    pictures: Pictures,
+    target: Path,
+    model: SMPL,
+    bodies: tuple[Estimate, Refined],
+    camera: Camera,
+    moving: bool,
+) -> list[Path]:
+    """Writes the overlay beside the .npz: a video, a picture, or a folder of pictures."""
+    from scorehmr_jax.output.overlay import save_video
+    from scorehmr_jax.output.pictures import save_png
+
+    frames = progress(
+        _overlays(pictures, model, bodies, camera, moving), "drawing", bodies[1].pose.shape[1]
+    )
+    if pictures.is_video:
+        path = target.with_suffix(".mp4")
+        save_video(path, frames, pictures.fps or 30)
+        return [path]
+    if len(pictures.files) == 1:
+        path = target.with_suffix(".png")
+        save_png(path, next(iter(frames)))
+        return [path]
+    folder = target.with_suffix("")
+    for file, frame in zip(pictures.files, frames, strict=True):
+        save_png(folder / f"{file.name}.png", frame)
+    return [folder]
+
+
+def _overlays(
+    pictures: Pictures,
+    model: SMPL,
+    bodies: tuple[Estimate, Refined],
+    camera: Camera,
+    moving: bool,
+) -> Iterator[np.ndarray]:
+    faces = np.asarray(model.faces)
+    window: dict[str, Any] = {"samples": 1 if moving else 2}
+    if moving:
+        window |= _side_window(bodies)
+    pose = jax.jit(model.vertices)
+    frames, start, count = iter(pictures), 0, bodies[1].pose.shape[1]
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(frames, _AT_ONCE)):
+            rows = np.arange(start, start + (_AT_ONCE if moving else len(some)))
+            rows = np.minimum(rows, count - 1)  # of a video one program serves the last part too
+            before, after = (
+                np.asarray(
+                    pose(*(np.asarray(a)[:, rows] for a in (b.pose, b.betas, b.translation)))
+                )
+                for b in bodies
+            )
+            lenses = [jax.tree.map(lambda a, t=t: np.asarray(a)[0, t], camera) for t in rows]
+            draw = partial(_one, faces, window)
+            yield from pool.map(draw, some, before.swapaxes(0, 1), after.swapaxes(0, 1), lenses)
+            start += len(some)
+
+
+def _one(
+    faces: np.ndarray,
+    window: dict[str, Any],
+    frame: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    camera: Camera,
+) -> np.ndarray:
+    from scorehmr_jax.output.overlay import before_and_after
+
+    return before_and_after(frame, [*before], [*after], faces, camera, **window)
+
+
+def _side_window(bodies: Sequence[Estimate | Refined]) -> dict[str, Any]:
+    """One window for all frames of a video, so that movement in depth is seen."""
+    places = np.concatenate([np.asarray(b.translation).reshape(-1, 3) for b in bodies])
+    places = places[np.isfinite(places).all(-1)]
+    low, high = np.percentile(places, [2, 98], axis=0)
+    reach = 1.2 + max(float((high - low)[1]) / 2, float((high - low)[2]))
+    return {"middle": (low + high) / 2, "reach": reach}
+
+
+def progress(frames: Iterable[T], what: str, total: int | None) -> Iterator[T]:
+    """A bar on the terminal, where there is one."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return iter(frames)
+    return iter(
+        tqdm(frames, what, total if (total or 0) > 1 else None, disable=not sys.stderr.isatty())
+    )
