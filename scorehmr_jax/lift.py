@@ -26,6 +26,7 @@ from scorehmr_jax.units import check_joints
 
 _LEAST_POINTS = 3  # without which nothing is known of the root's rotation
 _LEAST_RAYS = 2  # without which nothing is known of the depth
+_PINHOLE = ("focal", "center", "image_size")
 _HEIGHT_ERROR = 0.01  # metres, of a height that is known
 _PLAUSIBLE_HEIGHT = (0.4, 2.8)  # metres
 
@@ -108,7 +109,7 @@ def lift(
         keypoints: [..., N, K] the same points in the image. With them the points' origin is of no
             meaning (hip-centred points), the place before the camera is found, and they hold the
             body across the rays. Needs the camera.
-        camera: of the keypoints.
+        camera: of the keypoints, without a pose, distortion or skew.
         height: of the person, metres; one for all or one for each [...]. NaN where not known.
         shared_shape: True if the N samples of a group show one person.
         prior: from `PoseGaussian.fit`; the package's own without.
@@ -198,6 +199,12 @@ def _check(
             raise ValueError(
                 f"keypoints: expected one for each point, {(*shape[:-1], 2)} and {shape[:-1]}, "
                 f"found {found[0]} and {found[1]}"
+            )
+        beyond = [n for n, value in vars(camera).items() if value is not None and n not in _PINHOLE]
+        if beyond:
+            raise ValueError(
+                f"camera: expected focal, center and image_size alone, found {', '.join(beyond)}; "
+                "undistort the keypoints, and move the body to the camera's pose afterwards"
             )
         if not fits(camera_batch(camera), shape[:-2]):
             raise ValueError(

@@ -248,6 +248,13 @@ def test_arms_are_the_derivatives_of_the_points():
         ({"points": 1000 * np.random.default_rng(0).normal(size=(N, 24, 3))}, "metres"),
         ({"confidence": np.ones((N, 23))}, "confidence"),
         ({"keypoints": Keypoints2D(np.zeros((N, 24, 2)), np.ones((N, 24)))}, "camera"),
+        (
+            {
+                "keypoints": Keypoints2D(np.zeros((N, 24, 2)), np.ones((N, 24))),
+                "camera": replace(pinhole(np.ones((N, 2))), distortion=np.zeros((N, 5))),
+            },
+            "undistort",
+        ),
         ({"height": 175.0}, "height: expected metres"),
     ],
 )
