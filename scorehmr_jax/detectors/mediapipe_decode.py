@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Real, UInt8
 
+from body_model.keypoint_sets import KEYPOINT_SETS
+
 DETECTOR_SIDE = 224  # pixels of the first network's picture
 LANDMARK_SIDE = 256  # of the second's
 NUM_LANDMARKS = 33
@@ -22,21 +24,7 @@ _MARGIN = 1.25  # side of the crop over twice the distance from the hips to the 
 _HEATMAP_REACH = 4  # cells to each side of a landmark that refine it
 
 # The names of SMPL's keypoints where there are such; hands have knuckles here, no finger tips.
-MEDIAPIPE_33 = (
-    "nose",
-    *("left_eye_inner", "left_eye", "left_eye_outer"),
-    *("right_eye_inner", "right_eye", "right_eye_outer"),
-    *(
-        f"{side}_{part}"
-        for part in ("ear", "mouth", "shoulder", "elbow", "wrist", "pinky_1", "index_1", "thumb_2")
-        for side in ("left", "right")
-    ),
-    *(
-        f"{side}_{part}"
-        for part in ("hip", "knee", "ankle", "heel", "big_toe")
-        for side in ("left", "right")
-    ),
-)
+MEDIAPIPE_33 = KEYPOINT_SETS["mediapipe-33"].names
 
 
 @dataclass(frozen=True)
