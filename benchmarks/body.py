@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import report
+from benchmarks import machine
 from body_model import SMPL, Skeleton, load
 from body_model.cache import cache_folder
 from body_model.joints import SMPL_LANDMARKS
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{1e3 * row['ours_constant']:10.3f}{peers}{1e3 * row['products']:11.3f}", end="")
         print(f"{row['ratio']:8.2f}{row['ratio_to_products']:10.2f}", flush=True)
     print("milliseconds; the last two columns: ours over the better package, over the products")
-    report.write(rows, options.json)
+    machine.write(rows, options.json)
     return 0
 
 
@@ -126,7 +126,7 @@ def measure(path: Path, poses: list[int]) -> Iterator[dict[str, Any]]:
                 "ratio_to_products": times["ours"] / times["products"],
                 "difference": difference,
                 "versions": PEERS | {"numpy": np.__version__},
-                **report.machine(),
+                **machine.describe(),
             }
 
 
