@@ -9,6 +9,8 @@ from evaluations import evaluate, folder_by_name, quick_refiner
 
 import body_model
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/golden/README.md")
 

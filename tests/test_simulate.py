@@ -318,6 +318,9 @@ def test_the_shipped_example_is_what_its_recipe_makes():
     for made, shipped in zip(simulated_example(), sh.example(), strict=True):
         for name, array in vars(made).items():
             wanted = getattr(shipped, name)
+            if array is None:  # a camera without a pose and a lens
+                assert wanted is None
+                continue
             limit = 0.02 if name == "xy" else 1e-3  # pixels; metres, radians, no unit
             np.testing.assert_allclose(array, wanted, rtol=0, atol=limit, err_msg=name)
 
