@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Real
 
 from scorehmr_jax import lens
-from scorehmr_jax.camera import FIELD_AXES, camera_batch, for_points, to_pixels
-from scorehmr_jax.shapes import concrete, fits, floating, rows_of
+from scorehmr_jax.camera import FIELD_AXES, camera_batch, check_points, for_points, to_pixels
+from scorehmr_jax.shapes import concrete, floating, rows_of
 from scorehmr_jax.types import Array, Camera
 
 
@@ -125,13 +125,7 @@ def undistort(xy: Real[Array, "*batch K 2"], camera: Camera) -> Float[Array, "*b
         ValueError: if shapes do not fit.
     """
     xy = floating(xy)
-    if xy.ndim < 2 or xy.shape[-1] != 2:
-        raise ValueError(f"xy: expected [..., K, 2], found {xy.shape}")
-    batch = camera_batch(camera)
-    if not fits(batch, xy.shape[:-2]):
-        raise ValueError(
-            f"camera: expected one for each set of points {xy.shape[:-2]}, found {batch}"
-        )
+    check_points("xy", xy, 2, camera)
     if camera.distortion is None:
         return xy
     plane = _from_pixels(xy, camera)

@@ -64,13 +64,7 @@ def to_camera_frame(
         ValueError: if shapes do not fit.
     """
     points = floating(points)
-    if points.ndim < 2 or points.shape[-1] != 3:
-        raise ValueError(f"points: expected [..., K, 3], found {points.shape}")
-    batch = camera_batch(camera)
-    if not fits(batch, points.shape[:-2]):
-        raise ValueError(
-            f"camera: expected one for each set of points {points.shape[:-2]}, found {batch}"
-        )
+    check_points("points", points, 3, camera)
     if camera.rotation is not None:
         # A sum and no matrix product, whose precision would be the device's choice.
         rotation = for_points(camera.rotation, 2, points)
@@ -153,6 +147,26 @@ def crop_to_full(
     scale = weak_camera[..., :1] * sides[..., None] + 1e-9
     offset = 2 * (box_center - image_size / 2) / scale
     return jnp.concatenate([weak_camera[..., 1:] + offset, 2 * focal[..., :1] / scale], axis=-1)
+
+
+def check_points(name: str, points: Array, width: int, camera: Camera) -> None:
+    """Refuses points that do not go with a camera.
+
+    Args:
+        name: of the points, for the message.
+        points: expected [..., K, width].
+        width: 3 in space, 2 in the image.
+        camera: one for each [...], or one for all.
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    if points.ndim < 2 or points.shape[-1] != width:
+        raise ValueError(f"{name}: expected [..., K, {width}], found {points.shape}")
+    batch = camera_batch(camera)
+    if not fits(batch, points.shape[:-2]):
+        raise ValueError(
+            f"camera: expected one for each set of points {points.shape[:-2]}, found {batch}"
+        )
 
 
 def camera_batch(camera: Camera) -> Shape:

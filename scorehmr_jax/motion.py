@@ -16,14 +16,7 @@ SMOOTH_CAMERA_WEIGHT = 1000.0
 CONTACT_WEIGHT = 1000.0
 
 # Keypoints that rest on the floor while a foot does.
-FEET = (
-    "left_big_toe",
-    "left_small_toe",
-    "left_heel",
-    "right_big_toe",
-    "right_small_toe",
-    "right_heel",
-)
+FEET = tuple(name for name in OPENPOSE_25 if name.endswith(("toe", "heel")))
 
 
 @pytree

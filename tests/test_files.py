@@ -23,7 +23,7 @@ from body_model.files import (
 )
 from body_model.pickles import load_pickle
 
-ADDRESSES = ("gs://bucket/a.npz", "s3://b/c", "http://host/a", "file:///tmp/a", Path("gs://b/c"))
+ADDRESSES = ("gs://bucket/a.npz", "s3://b/c", "http://host/a", "file:///a/b", Path("gs://b/c"))
 DTYPES = ("?", "i1", "u2", "<i8", ">i4", "f2", "<f4", ">f8", "c16", "U3", "S2", "m8[s]")
 
 

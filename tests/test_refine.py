@@ -403,6 +403,15 @@ def test_a_camera_that_walks_through_the_body_keeps_the_estimate(people, skeleto
     same(found, video[0], among=np.array([0, 1, 4, 5]))
 
 
+def test_a_result_that_is_no_rotation_keeps_the_estimate(people, skeleton, video):
+    refined = tree(jnp.asarray, video[0])
+    stretched = replace(refined, pose=refined.pose.at[2, 5].multiply(1.5))
+    status = jnp.zeros(N, int)
+    found, status = settle(skeleton, people.estimate, stretched, evidence(people), status)
+    assert status.tolist() == [OK, OK, DIVERGED, OK, OK, OK]
+    is_estimate(found, people.estimate, 2)
+
+
 @pytest.fixture(scope="module")
 def four(people, prior, skeleton):
     """The first four frames by themselves."""

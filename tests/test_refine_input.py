@@ -276,3 +276,16 @@ def test_float32_under_x64_stays_float32(skeleton, people, prior, what):
         )
     assert {leaf.dtype for leaf in jax.tree.leaves(refined)} == {np.dtype(np.float32)}
     assert info.losses.dtype == np.float32
+
+
+def test_features_in_half_precision_are_those_numbers_in_single(prior, skeleton, people):
+    features = (100 * people.features).astype(np.float16)  # their squares add up to infinity
+    setup = Setup.of(prior, skeleton, CONFIG)
+
+    def condition(features):
+        return Problem.of(setup, people.estimate, features, evidence(people)).condition
+
+    found, wanted = condition(features), condition(features.astype(np.float32))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.isfinite(a).all()

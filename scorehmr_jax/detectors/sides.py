@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float
 
+from body_model.keypoint_sets import mirrored_name
 from scorehmr_jax.detectors.protocol import Detections
 
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -20,14 +21,9 @@ _BELIEF = 0.01  # what it costs to doubt the detector in a frame, in sizes of th
 
 
 def mirrored(names: Sequence[str]) -> tuple[int, ...]:
-    """The index of each name's other side; its own for names without a side."""
+    """The index of each name's other side; its own for names that have none among them."""
     index = {name: i for i, name in enumerate(names)}
-    other = {"left_": "right_", "right_": "left_"}
-    result = []
-    for name in names:
-        side = next((s for s in other if name.startswith(s)), "")
-        result.append(index.get(other.get(side, "") + name[len(side) :], index[name]))
-    return tuple(result)
+    return tuple(index.get(mirrored_name(name), i) for name, i in index.items())
 
 
 def exchanged_sides(
