@@ -34,7 +34,9 @@ def test_an_unknown_name_is_refused():
 
 @pytest.mark.parametrize("dtype", ["int8", "bool", np.int32, "complex64"])
 def test_a_type_that_holds_no_weights_is_refused(dtype):
-    with pytest.raises(ValueError, match="dtype: expected a floating-point type, found"):
+    with pytest.raises(
+        ValueError, match="dtype: expected a floating-point type such as float32, found"
+    ):
         load_prior("open-uncond", dtype=dtype)
 
 
