@@ -34,9 +34,7 @@ def test_an_unknown_name_is_refused():
 
 @pytest.mark.parametrize("dtype", ["int8", "bool", np.int32, "complex64"])
 def test_a_type_that_holds_no_weights_is_refused(dtype):
-    with pytest.raises(
-        ValueError, match="dtype: expected a floating-point type such as float32, found"
-    ):
+    with pytest.raises(ValueError, match="dtype: expected a floating-point type such as"):
         load_prior("open-uncond", dtype=dtype)
 
 
