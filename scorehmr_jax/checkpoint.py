@@ -20,7 +20,7 @@ from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.write_released import CONFIG_KEY
-from scorehmr_jax.description import Config, checked, description, signed
+from scorehmr_jax.description import COSINE, Config, checked, description, signed
 from scorehmr_jax.networks.parameters import flatten, unflatten
 from scorehmr_jax.networks.registry import network_of
 
@@ -217,7 +217,9 @@ def _from_released(
     """Weights under the released names, with the description that our own export adds."""
     params, sizes = released_denoiser(weights, str(path))
     config = {} if own is None else _json(path, own)
-    return _checked(path, flatten(params), {**sizes, **config})
+    # Earlier exports name the network, and nothing that the released code has no other of.
+    released = {"schedule": COSINE, "condition_on": None}
+    return _checked(path, flatten(params), {**released, **sizes, **config})
 
 
 def _json(path: Path, text: Any) -> Config:

@@ -222,6 +222,44 @@ def test_safetensors_hold_every_weight(run, tmp_path):
         np.testing.assert_array_equal(array, expected[name])
 
 
+def _with_shape(path, low):
+    network = ResidualMLP(0, 4, 1, 2, 1)
+    shapes = network.parameter_shapes()
+    params = unflatten({k: np.ones(s, np.float32) for k, s in shapes.items()})
+    betas_range = [[low] * 10, [2] * 10]
+    checkpoint.write(path, params, checkpoint.description(network, betas_range=betas_range))
+    return path
+
+
+def test_statistics_of_another_prior_stay(tmp_path):
+    one, other = _with_shape(tmp_path / "one.npz", -3), _with_shape(tmp_path / "other.npz", -2)
+    out = tmp_path / "out"
+    export(one, out / "model-1.pt")
+    export(one, out / "model-2.pt")  # of the same run, say
+    before = (out / "betas_stats.npz").read_bytes()
+    with pytest.raises(ValueError, match=r"betas_stats\.npz: expected .* of this prior .* found"):
+        export(other, out / "model-3.pt")
+    assert (out / "betas_stats.npz").read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {"model-1.pt", "model-2.pt", "betas_stats.npz"}
+
+
+def test_a_released_prior_is_written_with_its_statistics_or_not_at_all(tmp_path, monkeypatch):
+    source, out = _with_shape(tmp_path / "one.npz", -3), tmp_path / "out"
+    (out / "betas_stats.npz").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"betas_stats\.npz: is a folder"):
+        export(source, out / "model-1.pt")
+    assert [path.name for path in out.iterdir()] == ["betas_stats.npz"]
+    (out / "betas_stats.npz").rmdir()
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("scorehmr_jax.training.export.save_torch", full)
+    with pytest.raises(OSError, match="disk full"):
+        export(source, out / "model-1.pt")
+    assert not list(out.iterdir())
+
+
 def test_what_cannot_be_exported_is_told(run, tmp_path):
     with pytest.raises(ValueError, match=r"a\.h5: expected \.pt, \.npz"):
         export(run[0], tmp_path / "a.h5")
