@@ -28,7 +28,9 @@ _GROWTH = 32
 _FREE = 256 * 2**20
 
 # pathlib makes one slash of two; a single letter is a drive of Windows.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+._-]+):/+")
+_OF_WINDOWS = re.compile(r"\s*([A-Za-z]):[\\/]|\s*\\\\")
+_OF_SSH = re.compile(r"\s*[^\s/@:]+@[^\s/@:]+:")
 _NPY = b"\x93NUMPY"  # how an .npy begins
 
 
@@ -36,10 +38,26 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     """Makes a path of what a user gave; "~" is their home.
 
     Raises:
-        ValueError: if it is the address of an object store or a server, such as gs://bucket/file,
-            which would otherwise become a local folder of the name "gs:".
+        ValueError: if it is the address of an object store or a server, such as gs://bucket/file or
+            me@host:file, or a path of another system, such as C:/file: these would otherwise become
+            local folders of the name "gs:", "me@host:" or "C:".
     """
     text = os.fspath(path)
+    if isinstance(text, bytes):
+        raise ValueError(f"{text!r}: expected a path as text, found bytes; os.fsdecode makes one")
+    if "\0" in text:
+        raise ValueError(f"{text!r}: holds a zero byte; expected a path on this machine")
+    if _OF_SSH.match(text):
+        raise ValueError(
+            f"{text}: is an address of another machine; expected a path on this one: copy it with "
+            "scp or rsync, or begin the path with ./ if it is a file of that name"
+        )
+    if os.name != "nt" and (of_windows := _OF_WINDOWS.match(text)):
+        drive = (of_windows[1] or "c").lower()
+        raise ValueError(
+            f"{text}: is a path of Windows; expected one of this system, with /, such as "
+            f"/mnt/{drive}/Users under WSL; begin it with ./ if it is a file of that name"
+        )
     if address := _SCHEME.match(text):
         scheme, rest = address[1], text[address.end() :]
         advice = "copy it with that store's own tool, or mount the store as a folder"
@@ -54,6 +72,37 @@ def local_path(path: str | os.PathLike[str]) -> Path:
         return Path(text)
 
 
+def make_folder(path: str | os.PathLike[str]) -> Path:
+    """Makes a folder, and those above it, where they are not there yet.
+
+    Raises:
+        ValueError: if the path is an address, or a file is in the place of one of them.
+        OSError: naming the folder, if it cannot be made.
+    """
+    folder = local_path(path)
+    for each in (folder, *folder.parents):
+        if each.is_dir():
+            break
+        if each.exists():
+            raise ValueError(f"{each}: is a file; expected a folder, in which {folder} would lie")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def followed(path: Path) -> Path:
+    """Returns the place that a path stands for: its own, or where a link leads.
+
+    Raises:
+        ValueError: if the link leads to itself.
+    """
+    if not path.is_symlink():
+        return path
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        raise ValueError(f"{path}: is a link that leads to itself; remove it") from None
+
+
 @contextmanager
 def writing(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[Any]:
     """Opens a file that takes its place when the block ends without error, and is gone otherwise.
@@ -65,19 +114,18 @@ def writing(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[Any]:
         path: of the file.
         mode: "wb", or "w" for text in UTF-8.
     Raises:
-        ValueError: if the path is an address, or a folder or device has that name.
+        ValueError: if the path is an address, a folder or device has that name, or a file is in the
+            place of a folder above it.
         OSError: naming the path, if it cannot be written.
     """
-    target = local_path(path)
-    if target.is_symlink():
-        target = target.resolve()
+    target = followed(local_path(path))
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "a device or pipe"
         raise ValueError(f"{target}: is {kind}; expected the name of a file to write")
     # No suffix of its own: a reader of all "*.npz" in the folder must not find it.
     part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         text = {} if "b" in mode else {"encoding": "utf-8"}
         # "x": made anew, with the permissions that any new file gets.
         with open(part, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]

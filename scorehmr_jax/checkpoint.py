@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from body_model.files import local_path, read_npz, write_npz
+from body_model.files import followed, local_path, read_npz, write_npz
 from body_model.folders import building, folder_exists, put_folder, standing
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
@@ -110,13 +110,12 @@ def save(directory: str | Path, params: Mapping[str, Any], config: Mapping[str, 
     """
     import orbax.checkpoint as ocp
 
-    target = local_path(directory).absolute()
+    target = followed(local_path(directory).absolute())
     flat, complete = _prepared(target, params, config)
     if folder_exists(target) and not (target / MARK).exists():
         if not target.is_dir() or any(target.iterdir()):
             raise ValueError(f"{target}: exists and is no checkpoint; choose another name")
         target.rmdir()
-    target.parent.mkdir(parents=True, exist_ok=True)
     with building(target.parent) as work:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(

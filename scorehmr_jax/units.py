@@ -90,7 +90,7 @@ def not_rotations(
         off = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max((-1, -2))
         mirrored = np.linalg.det(np.where(np.isfinite(matrices), matrices, np.eye(3))) < 0
     wrong = (off > tolerance) | mirrored
-    return wrong.reshape(len(matrices), -1).any(axis=1)
+    return wrong.any(axis=tuple(range(1, wrong.ndim)))
 
 
 def check_rotations(matrices: Real[np.ndarray, "N ..."], where: str) -> None:

@@ -105,6 +105,16 @@ def test_an_address_is_refused(tmp_path, params, name, scheme, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
+def test_saving_through_a_link_writes_where_it_leads(tmp_path, params):
+    (tmp_path / "latest").symlink_to("store/real")
+    for note in ("first", "second"):
+        checkpoint.save(tmp_path / "latest", params, CONFIG | {"note": note})
+        assert checkpoint.read(tmp_path / "store/real")[1]["note"] == note
+        assert checkpoint.read(tmp_path / "latest")[1]["note"] == note
+    assert (tmp_path / "latest").is_symlink() and os.listdir(tmp_path / "store") == ["real"]
+    assert sorted(os.listdir(tmp_path)) == ["latest", "store"]
+
+
 def test_another_suffix_is_refused(tmp_path, params):
     with pytest.raises(ValueError, match=r"a\.h5: expected \.npz, \.safetensors or no suffix"):
         checkpoint.write(tmp_path / "a.h5", params, CONFIG)

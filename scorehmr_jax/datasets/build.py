@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from body_model.files import local_path
+from body_model.files import local_path, make_folder
 from body_model.folders import building, folder_exists, put_folder
 from scorehmr_jax.datasets.amass import Amass
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
@@ -126,8 +126,7 @@ def build(
         raise ValueError(
             f"{new.final}: there is a set already; choose another --out, or --overwrite"
         )
-    out = local_path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out)
     options: dict[str, Any] = {"config": new.config} if new.config else {}
     with building(out) as aside, _bar(new.reader, name, quiet) as bar:
         builder = BUILDERS[new.base](
