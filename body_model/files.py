@@ -50,13 +50,13 @@ def local_path(path: str | os.PathLike[str]) -> Path:
     if _OF_SSH.match(text):
         raise ValueError(
             f"{text}: is an address of another machine; expected a path on this one: copy it with "
-            "scp or rsync, or begin the path with ./ if it is a file of that name"
+            "scp or rsync, or give the whole path, from /, of a file of that name"
         )
     if os.name != "nt" and (of_windows := _OF_WINDOWS.match(text)):
         drive = (of_windows[1] or "c").lower()
         raise ValueError(
             f"{text}: is a path of Windows; expected one of this system, with /, such as "
-            f"/mnt/{drive}/Users under WSL; begin it with ./ if it is a file of that name"
+            f"/mnt/{drive}/Users under WSL, or the whole path, from /, of a file of that name"
         )
     if address := _SCHEME.match(text):
         scheme, rest = address[1], text[address.end() :]

@@ -1,9 +1,11 @@
 """A prior on disk: what is written comes back, and only whole."""
 
+import errno
 import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +107,15 @@ def test_an_address_is_refused(tmp_path, params, name, scheme, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-def test_saving_through_a_link_writes_where_it_leads(tmp_path, params):
+def test_saving_through_a_link_writes_where_it_leads(tmp_path, params, monkeypatch):
+    rename = os.replace
+
+    def on_two_disks(source, place):
+        if ("store" in Path(source).parts) != ("store" in Path(place).parts):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "replace", on_two_disks)
     (tmp_path / "latest").symlink_to("store/real")
     for note in ("first", "second"):
         checkpoint.save(tmp_path / "latest", params, CONFIG | {"note": note})

@@ -50,10 +50,13 @@ def test_an_address_is_refused_and_never_becomes_a_folder(door, address, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
-def test_ordinary_paths_with_colons_and_a_home_are_paths(monkeypatch):
+def test_ordinary_paths_with_colons_and_a_home_are_paths(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/somebody")
     for path in ("a:b", "12:30/take", "./C:/data", "./me@host:x", "me@host/x", "/abs/gs:/x"):
         assert local_path(path) == Path(path)
+    for name in ("me@host:x.npz", "C:/x.npz", "gs:/x.npz"):
+        write_npz(local_path(tmp_path / name), {"a": np.ones(1)})
+        assert read_npz(tmp_path / name)["a"] == 1
     assert local_path("~/prior") == Path("/home/somebody/prior")
     assert local_path("a/~/b") == Path("a/~/b")
 

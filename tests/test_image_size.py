@@ -157,6 +157,7 @@ def test_keys_beside_the_sizes_are_named(tmp_path):
         ("gone.json", "no such file"),
         ("gone.npz", "no such file"),
         ("odd.json", "not valid JSON"),
+        ("odd.JSON", "not valid JSON"),
         ("odd.npz", "begins with b'<html>', so it is no .npz"),
         ("odd.npy", "is no .npy"),
         ("folder.npz", "is a folder"),

@@ -95,7 +95,7 @@ class Moments:
             ValueError: if there are fewer than two rows, or all rows are the same: nothing says
                 then how far features spread.
         """
-        if self.count < 2 or not (self.std > _CONSTANT).any():
+        if not (self.std > _CONSTANT).any():
             found = "all alike" if self.count > 1 else self.count or "none"
             raise ValueError(
                 f"{where}: expected features of two or more different images, found {found}; take "
