@@ -15,13 +15,10 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype:
             weights would be cut off.
     """
     try:
-        found = jnp.dtype(dtype)
+        found = None if dtype is None else jnp.dtype(dtype)  # numpy takes None for float64
     except TypeError:
-        raise ValueError(
-            f"dtype: expected a floating-point type such as float32, found {dtype!r}"
-        ) from None
-    if not jnp.issubdtype(found, jnp.floating):
-        raise ValueError(
-            f"dtype: expected a floating-point type such as float32, found {found.name}"
-        )
+        found = None
+    if found is None or not jnp.issubdtype(found, jnp.floating):
+        name = repr(dtype) if found is None else found.name
+        raise ValueError(f"dtype: expected a floating-point type such as float32, found {name}")
     return found
