@@ -30,7 +30,7 @@ import optax
 
 import body_model
 import configs
-from body_model.files import local_path, make_folder
+from body_model.paths import local_path, make_folder
 from scorehmr_jax import checkpoint, cluster
 from scorehmr_jax.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from body_model.files import followed, make_folder
+from body_model.paths import followed, make_folder
 
 try:
     import fcntl

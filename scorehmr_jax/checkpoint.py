@@ -14,8 +14,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from body_model.files import followed, local_path, read_npz, write_npz
+from body_model.files import read_npz, write_npz
 from body_model.folders import building, folder_exists, put_folder, standing
+from body_model.paths import followed, local_path
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch

@@ -12,8 +12,6 @@ import pytest
 
 from body_model import files
 from body_model.files import (
-    local_path,
-    make_folder,
     open_npz,
     read_npy,
     read_npz,
@@ -23,6 +21,7 @@ from body_model.files import (
     writing,
 )
 from body_model.folders import building
+from body_model.paths import local_path, make_folder
 from body_model.pickles import load_pickle
 
 ADDRESSES = ("gs://bucket/a.npz", "s3://b/c", "http://host/a", "file:///a/b", Path("gs://b/c"))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from body_model.files import local_path, make_folder
 from body_model.folders import building, folder_exists, put_folder
+from body_model.paths import local_path, make_folder
 from scorehmr_jax.datasets.amass import Amass, holds_poses
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
