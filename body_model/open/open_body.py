@@ -103,5 +103,5 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Keeps the arrays for the next time; a cache that cannot be written is no failure."""
     try:
         write_npz(path, arrays)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # or a file is in the folder's place
         warnings.warn(f"the open body could not be cached: {error}", stacklevel=3)
