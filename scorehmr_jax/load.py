@@ -67,7 +67,7 @@ def load_prior(
 
 
 def _checked_dtype(dtype: DTypeLike) -> np.dtype:
-    found = jnp.dtype(dtype)
+    found = jnp.dtype(dtype).newbyteorder("=")
     if not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"dtype: expected a floating-point type, found {found.name}")
     if jax.dtypes.canonicalize_dtype(found) != found:
