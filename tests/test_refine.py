@@ -522,7 +522,7 @@ def test_the_loop_ends_once_every_sample_has_stopped(prior, skeleton, people):
     with jax.debug_nans(True):  # steps that are not taken are no fault
         _, info = run(people.estimate, people.features, evidence(people), mask)
     assert info.losses.shape == (12, N)
-    assert (info.losses[0] != info.losses[2]).all()
+    assert (info.losses[0] != info.losses[2])[:5].all()
     np.testing.assert_array_equal(info.losses[3:], np.stack([info.losses[2]] * 9))
     np.testing.assert_array_equal(info.stop_step, [1] * 5 + [-1])
 
