@@ -15,7 +15,8 @@ def checked_dtype(dtype: DTypeLike) -> np.dtype:
             weights would be cut off.
     """
     try:
-        found = None if dtype is None else jnp.dtype(dtype)  # numpy takes None for float64
+        # NumPy takes None for float64, and knows other orders of bytes than the machine's.
+        found = None if dtype is None else jnp.dtype(dtype).newbyteorder("=")
     except TypeError:
         found = None
     if found is None or not jnp.issubdtype(found, jnp.floating):

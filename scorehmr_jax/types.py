@@ -92,4 +92,6 @@ class Info:
 
     status: Int[Array, "*N"]  # index into STATUS, which says what it means; 0: refined
     stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not
-    losses: Float[Array, " S *N"]  # unweighted loss before each guided step; NaN once all stopped
+    losses: Float[
+        Array, " S *N"
+    ]  # unweighted loss before each guided step; once all stopped, the last
