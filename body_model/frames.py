@@ -69,7 +69,7 @@ def _moved(
     with jax.default_matmul_precision("float32"):
         turned = turn @ (root if in_matrices else axis_angle_to_matrix(root))
         placed = jnp.einsum("...rc,...c->...r", turn, pelvis + translation) + shift - pelvis
-    root = turned if in_matrices else matrix_to_axis_angle(turned)
+    new_root = turned if in_matrices else matrix_to_axis_angle(turned)
     rest = joints[(..., slice(1, None), *[slice(None)] * own)]
-    moved_pose = jnp.concatenate([jnp.expand_dims(root, -own - 1), rest], axis=-own - 1)
+    moved_pose = jnp.concatenate([jnp.expand_dims(new_root, -own - 1), rest], axis=-own - 1)
     return moved_pose.astype(result), placed.astype(result)

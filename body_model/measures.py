@@ -49,7 +49,7 @@ def measure(
     vertices, joints = body.shaped(betas), body.rest_joints(betas)
     place = {name: joints[..., index, :] for index, name in enumerate(JOINT_NAMES)}
     low, high = jnp.min(vertices, axis=-2), jnp.max(vertices, axis=-2)
-    found = {
+    found: dict[str, Array] = {
         "height": high[..., 1] - low[..., 1],
         "arm_span": high[..., 0] - low[..., 0],
         "head": high[..., 1] - place["neck"][..., 1],

@@ -94,6 +94,7 @@ STORY = (
     "sampler",
     "refine",
     "pose_gaussian",
+    "ground",
     "lift_points",
     "lift_steps",
     "lift_start",
