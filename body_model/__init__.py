@@ -1,5 +1,6 @@
 """SMPL bodies in JAX, usable alone: `load` one, or take `open_body()`, which needs no licence."""
 
+from body_model.conversion import convert_body, fit_shape, from_smpl_pose, to_smpl_pose
 from body_model.frames import move
 from body_model.io import load, load_regressor, save
 from body_model.keypoint_conversion import convert_keypoints, swap_sides
@@ -15,7 +16,10 @@ __all__ = [
     "SMPL",
     "KeypointSet",
     "Skeleton",
+    "convert_body",
     "convert_keypoints",
+    "fit_shape",
+    "from_smpl_pose",
     "keypoint_set",
     "load",
     "load_regressor",
@@ -25,4 +29,5 @@ __all__ = [
     "save",
     "stand_in",
     "swap_sides",
+    "to_smpl_pose",
 ]

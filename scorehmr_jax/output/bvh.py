@@ -76,7 +76,7 @@ def save_bvh(
         *_joint(0, rest, 0),
         "MOTION",
         f"Frames: {frames}",
-        f"Frame Time: {1 / fps:.8f}",
+        f"Frame Time: {1 / fps:.10f}",
     ]
     rows = (" ".join(f"{x:.6f}" for x in row) for row in numbers)
     write_text(path, "\n".join([*head, *rows, ""]))
