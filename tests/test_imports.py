@@ -22,6 +22,7 @@ HEAVY = {
         "pygltflib",
         "trimesh",
         "jinja2",
+        "viser",
         "tqdm",
         "pandas",
         "cv2",

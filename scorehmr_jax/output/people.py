@@ -32,6 +32,7 @@ class Person:
     betas: Float[np.ndarray, "T B"]
     translation: Float[np.ndarray, "T 3"]  # metres
     present: Bool[np.ndarray, " T"]  # False: no body was found in this frame
+    row: int = 0  # of this person among those in the file
 
     def shape(self) -> Float[np.ndarray, " B"]:
         """Gives the one shape of all frames: their mean, with a warning if they differ."""
@@ -66,7 +67,7 @@ class Person:
             self.pose,
             _between(self.pose[first], self.pose[last], share),
         )
-        return Person(pose, betas, translation, self.present)
+        return dataclasses.replace(self, pose=pose, betas=betas, translation=translation)
 
     def moved(
         self, body: SMPL, rotation: Float[np.ndarray, "3 3"], offset: Float[np.ndarray, " 3"]
@@ -109,13 +110,12 @@ def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | Non
             f"{odd.size} frames, which count as frames without a body",
             stacklevel=2,
         )
+    pose, betas, translation, present = (
+        a.reshape(*rows, *a.shape[len(lead) :]) for a in (pose, betas, translation, present & ~odd)
+    )
     people = [
-        Person(*parts)
-        for parts in zip(
-            *(a.reshape(*rows, *a.shape[len(lead) :]) for a in (pose, betas, translation)),
-            (present & ~odd).reshape(rows),
-            strict=True,
-        )
+        Person(pose[row], betas[row], translation[row], present[row], row)
+        for row in range(len(present))
     ]
     people = [person for person in people if person.present.any()]
     if not people:
