@@ -9,8 +9,10 @@ from scorehmr_jax.types import Array
 
 CAMERA_UP = (0.0, -1.0, 0.0)  # of a level camera
 _START_ERROR = np.radians(10.0)  # how far people lean, and cameras are rolled, as a rule
-_LEAST_NOISE = 0.02  # metres; of feet that a network has placed
-_INDEPENDENT = 20  # frames follow each other: more of them count as no more than so many
+# Feet that a network has placed are off by as much for many frames on end: on real video they are
+# worth no more than a few frames with this noise.
+_LEAST_NOISE = 0.05  # metres
+_INDEPENDENT = 5
 _ROUNDS = 30
 
 
@@ -47,7 +49,7 @@ def fit_ground(
     Args:
         feet: [T, K, 3] points of the soles (heels and toes) in the camera's frame, metres. Rows
             that are not finite have no say.
-        start_up: where up is expected, such as the mean way from pelvis to neck; by default a
+        start_up: where up is expected, such as the mean way from feet to pelvis; by default a
             level camera's, (0, -1, 0).
         up: the direction, if it is known, such as from a calibration.
     Returns:

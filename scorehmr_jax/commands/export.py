@@ -158,13 +158,13 @@ def _upright(people: list[Person], model: SMPL, ground: bool) -> list[Person]:
 
 
 def _feet_and_up(people: list[Person], model: SMPL) -> tuple[np.ndarray, np.ndarray]:
-    """Heels and toes [T, K, 3] of all people, and the way that they stand on the whole."""
+    """Heels and toes [T, K, 3] of all people, and the mean way from them to the pelvis."""
     from body_model import Skeleton
 
     names = [name for name, _ in model.landmarks if name.endswith(("heel", "toe"))]
     if not names:
         raise ValueError("--ground: the body's file names no landmarks of heels and toes")
-    skeleton = Skeleton.of(model, (*names, "pelvis", "neck"), num_betas=300)
+    skeleton = Skeleton.of(model, (*names, "pelvis"), num_betas=300)
     rows = []
     for person in people:
         seen = person.present
@@ -173,7 +173,8 @@ def _feet_and_up(people: list[Person], model: SMPL) -> tuple[np.ndarray, np.ndar
             np.asarray(jax.jit(skeleton.__call__)(*(a.astype(np.float32) for a in at)), float)
         )
     points = np.concatenate(rows)
-    return points[:, :-2], (points[:, -1] - points[:, -2]).mean(0)
+    feet, pelvis = points[:, :-1], points[:, -1]
+    return feet, (pelvis - feet.mean(1)).mean(0)
 
 
 def _tell(path: Path, person: Person, filled: bool) -> None:
