@@ -13,6 +13,8 @@ from scorehmr_jax.commands.main import main
 from scorehmr_jax.output.pictures import save_png
 from scorehmr_jax.output.viewer import residual_colors
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 @pytest.fixture
 def view(tmp_path, monkeypatch):
@@ -28,6 +30,14 @@ def view(tmp_path, monkeypatch):
         return (tmp_path / "page.html").read_text()
 
     return run
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of a picture for each frame, each of its own grey."""
+    for frame in range(FRAMES):
+        save_png(tmp_path / f"pictures/{frame}.png", np.full((200, 200, 3), 20 * frame, np.uint8))
+    return tmp_path / "pictures"
 
 
 def recorded(page):
@@ -86,15 +96,13 @@ def test_a_page_holds_the_motion_and_fetches_nothing(view):
     assert {round(10 * time) for time in hidden} >= {5, 6}
 
 
-def test_pictures_detections_and_the_body_before_are_shown(view, tmp_path):
+def test_pictures_detections_and_the_body_before_are_shown(view, tmp_path, pictures):
     columns = seen()
-    for frame in range(FRAMES):
-        save_png(tmp_path / f"pictures/{frame}.png", np.full((200, 200, 3), 20 * frame, np.uint8))
     np.savez(tmp_path / "first.npz", **one(motion(seed=1)))
     page = view(columns, "--before", "first.npz", "--pictures", "pictures", "--width", "50")
     names = {m.get("name") for _, m in recorded(page)["messages"]}
     assert {"/refined/0", "/before/0", "/joints/0", "/picture"} <= names
-    (tmp_path / "pictures/0.png").unlink()
+    (pictures / "0.png").unlink()
     with pytest.raises(SystemExit, match="pictures: expected 12 pictures, one a frame, found 11"):
         view(columns, "--pictures", "pictures")
 
@@ -126,3 +134,31 @@ def test_what_cannot_be_shown_is_named(view, tmp_path):
         view(columns, "--before", "first.npz")
     with pytest.raises(SystemExit, match="--fps"):
         view(columns, "--fps", "-1")
+
+
+def test_overlays_are_drawn_of_a_result_made_before(tmp_path, pictures, monkeypatch):
+    Image = pytest.importorskip("PIL.Image")
+    save(tmp_path / "body.npz", BODY)
+    monkeypatch.chdir(tmp_path)
+    columns = seen()
+    columns["pose"][2] = np.nan
+    np.savez("result.npz", **columns)
+    command = ["export", "result.npz", "out.png", "--body", "body.npz"]
+    main([*command, "--pictures", "pictures"])
+    files = sorted((tmp_path / "out").iterdir())
+    assert len(files) == FRAMES
+    for frame in (0, 2):
+        picture = np.asarray(Image.open(tmp_path / f"out/{frame}.png.png").convert("RGB"))
+        plain, drawn = (picture[:200, 200 * k : 200 * (k + 1)] for k in range(2))
+        assert (plain == 20 * frame).all()  # no result from before
+        assert (drawn != 20 * frame).any() == (frame != 2)  # nobody is in frame 2
+    main([*command, "--pictures", "pictures", "--before", "result.npz"])
+    picture = np.asarray(Image.open(tmp_path / "out/0.png.png").convert("RGB"))
+    assert (picture[:200, :200] != 0).any()
+    with pytest.raises(SystemExit, match=r"out\.png: .*give them as --pictures"):
+        main(command)
+    with pytest.raises(SystemExit, match=r"pictures: is photos; expected the name of a \.png"):
+        main(["export", "result.npz", "out.mp4", "--body", "body.npz", "--pictures", "pictures"])
+    (pictures / "0.png").unlink()
+    with pytest.raises(SystemExit, match="pictures: expected 12 pictures, one a frame, found 11"):
+        main([*command, "--pictures", "pictures"])

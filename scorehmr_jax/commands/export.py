@@ -3,7 +3,7 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from body_model import SMPL
 from body_model.files import local_path
+from scorehmr_jax.commands.export_overlay import SUFFIXES, export_overlay
 from scorehmr_jax.ground import fit_ground
 from scorehmr_jax.output.people import DEFAULT_FPS, Person
 
@@ -23,9 +24,10 @@ The name of OUT says what is written:
   .bvh        moving skeleton: animation programs
   .npz        AMASS's keys, [T,156] as SMPL-H's, or --joints 24 as SMPL's
   .obj .ply   the mesh of each frame, in a folder of OUT's name; a single one in OUT
+  .mp4 .png   bodies drawn over their --pictures, a video or photos, and from the side
 
 Of several people each gets a file, OUT_1, OUT_2 and so on; --person takes one.
-Everything is in metres, y up (.npz: z up), and the camera is taken as level, unless
+Files of bodies are in metres, y up (.npz: z up), and the camera is taken as level, unless
 --ground finds the ground that the feet stand on. Frames without a body keep their
 time: they are filled in from their neighbours (.obj, .ply: left out).
 """
@@ -47,6 +49,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--person", type=int, help="which one of several, from 1")
     parser.add_argument("--ground", action="store_true", help="put the ground at height 0")
     parser.add_argument(
+        "--up", type=float, nargs=3, help="the way up in the camera's frame, for --ground"
+    )
+    parser.add_argument("--pictures", type=Path, help="what bodies are drawn over")
+    parser.add_argument("--before", type=Path, help="an .npz drawn beside them")
+    parser.add_argument(
         "--joints", type=int, choices=(24, 52), default=52, help="of an AMASS .npz; 52"
     )
     parser.set_defaults(run=_run)
@@ -60,6 +67,9 @@ def _run(args: argparse.Namespace) -> None:
         fps=args.fps,
         person=args.person,
         ground=args.ground,
+        up=args.up,
+        pictures=args.pictures,
+        before=args.before,
         joints=args.joints,
     )
 
@@ -72,17 +82,22 @@ def export_bodies(
     fps: float | None = None,
     person: int | None = None,
     ground: bool = False,
+    up: Sequence[float] | None = None,
+    pictures: str | Path | None = None,
+    before: str | Path | None = None,
     joints: int = 52,
 ) -> list[Path]:
     """Writes the bodies in an .npz in the form that the suffix of a name asks for.
 
     Args:
         source: what `read_people` reads.
-        out: the file to write: .glb, .bvh, .obj, .ply, or .npz for AMASS's keys.
+        out: the file to write: .glb, .bvh, .obj, .ply, .npz for AMASS's keys, .mp4 or .png.
         body: the SMPL file that the bodies are of; the open body by default.
         fps: frames per second; those of the file by default, 30 with a warning if it has none.
         person: which of several people, from 1; all by default.
         ground: True to put the ground that the feet stand on at height 0, level.
+        up: the way up in the camera's frame, [3], if it is known; else it is fitted.
+        pictures, before: as `export_overlay` has them, for .mp4 and .png.
         joints: of an AMASS file, 52 or 24.
     Returns:
         The files written, or the folder of each person's.
@@ -96,8 +111,8 @@ def export_bodies(
 
     out = local_path(out)
     suffix = out.suffix.lower()
-    if suffix not in WRITERS:
-        known = ", ".join(WRITERS)
+    if suffix not in (*WRITERS, *SUFFIXES):
+        known = ", ".join((*WRITERS, *SUFFIXES))
         raise ValueError(f"{out}: expected a name that ends in {known}; found {suffix or 'none'}")
     if fps is not None and not 0 < fps < np.inf:
         raise ValueError(f"--fps: expected frames per second, above 0; found {fps}")
@@ -105,6 +120,12 @@ def export_bodies(
     people, known_fps = read_people(source)
     if person is not None and not 1 <= person <= len(people):
         raise ValueError(f"--person: expected 1 to {len(people)}, found {person}")
+    model = load(body) if body else open_body()
+    if suffix in SUFFIXES:
+        drawn = people if person is None else people[person - 1 : person]
+        written = [export_overlay(local_path(source), out, pictures, model, drawn, before)]
+        print(f"wrote {written[0]}")
+        return written
     frames = len(people[0].present)
     if fps is None and known_fps is None and frames > 1 and suffix not in (".obj", ".ply"):
         warnings.warn(
@@ -112,8 +133,7 @@ def export_bodies(
             "Give --fps",
             stacklevel=2,
         )
-    model = load(body) if body else open_body()
-    people = _upright(people, model, ground)
+    people = _upright(people, model, ground or up is not None, up)
     written = []
     for number, each in enumerate(people, start=1):
         if person in (None, number):
@@ -140,18 +160,19 @@ def _check_source(source: Path, out: Path) -> None:
         raise ValueError(f"{out}: is what is read; expected another name to write")
 
 
-def _upright(people: list[Person], model: SMPL, ground: bool) -> list[Person]:
+def _upright(
+    people: list[Person], model: SMPL, ground: bool, up: Sequence[float] | None
+) -> list[Person]:
     """Turns people from the camera's frame, y down, to y up; with the ground at 0 if asked for."""
     from scorehmr_jax.output.amass import Y_UP_TO_Z_UP
     from scorehmr_jax.output.gltf import CAMERA_TO_GLTF
 
     if not ground:
         return [person.moved(model, CAMERA_TO_GLTF, np.zeros(3)) for person in people]
-    found = fit_ground(*_feet_and_up(people, model))
-    print(
-        f"ground: feet within {1000 * found.residual:.0f} mm of it; its tilt is known to "
-        f"{found.up_error:.1f} degrees"
-    )
+    known = None if up is None else np.asarray(up, float)
+    found = fit_ground(*_feet_and_up(people, model), up=known)
+    tilt = "as given" if found.up_error == 0 else f"known to {found.up_error:.1f} degrees"
+    print(f"ground: feet within {1000 * found.residual:.0f} mm of it; its tilt is {tilt}")
     to_y_up = Y_UP_TO_Z_UP.T
     turn, shift = to_y_up @ found.rotation, to_y_up @ found.translation
     return [person.moved(model, turn, shift) for person in people]

@@ -114,7 +114,11 @@ def evidence(source: Path, body: SMPL, people: list[Person]) -> tuple[Camera | N
         return None, []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*not read:")  # fps and the like
-        given = read_estimates(source)
+        try:
+            given = read_estimates(source)
+        except ValueError as error:
+            warnings.warn(f"{error}; so joints are left out", stacklevel=2)
+            return None, []
     frames, lead = len(people[0].present), given.estimate.translation.shape[:-1]
 
     def rows(tree: Any, row: int) -> Any:
