@@ -181,8 +181,7 @@ def save_page(path: str | os.PathLike[str], shown: Shown, fps: float) -> None:
     server = new_server()
     try:
         scene = Scene(server, shown)
-        # What does not change is not recorded, and the first frame is needed after the last.
-        scene.show(shown.frames - 1)
+        scene.show(0)
         recording = server.get_scene_serializer()
         for frame in range(shown.frames):
             scene.show(frame)
