@@ -196,6 +196,7 @@ def test_amass_stands_where_the_body_stood_with_z_up(export, joints, width, numb
     with np.load(path) as file:
         clip = dict(file)
     assert clip["poses"].shape == (FRAMES, width) and clip["betas"].shape == (numbers,)
+    assert ("dmpls" in clip) == (joints == 52)
     assert clip["mocap_framerate"] == 50 and str(clip["gender"]) == "neutral"
     assert clip["present"].all() and clip["poses"][:, 66:].any() == (joints == 24)
     pose = clip["poses"][:, :72].reshape(FRAMES, NUM_JOINTS, 3)

@@ -1,13 +1,17 @@
 """Bodies in the browser: what a page holds is where our bodies are, and nothing is fetched."""
 
 import base64
+import functools
+import importlib
 import re
 
+import jax
 import numpy as np
 import pytest
 from test_take_away import BODY, FRAMES, motion, one, our_joints
 
 import scorehmr_jax as sh
+from body_model import Skeleton
 from body_model.io import save
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.output.pictures import save_png
@@ -51,15 +55,19 @@ def recorded(page):
     return msgspec.msgpack.decode(inner[8 : 8 + size])
 
 
-def seen(seed=0):
+def seen():
     """A result with a camera and detections that lie on the joints, but for one."""
-    columns = one(motion(seed=seed))
+    return {key: np.array(value) for key, value in _seen().items()}
+
+
+@functools.cache
+def _seen():
+    columns = one(motion())
     columns["translation"] += np.float32([0, 0, 4])
     estimate = sh.Estimate(columns["pose"], columns["betas"], columns["translation"])
     camera = sh.pinhole(np.full((FRAMES, 2), 200.0, np.float32), 300.0)
-    from body_model import Skeleton
-
-    xy = np.array(sh.project(Skeleton.of(BODY)(*vars(estimate).values()), camera))
+    joints = jax.jit(lambda skeleton, *at: skeleton(*at))
+    xy = np.array(sh.project(joints(Skeleton.of(BODY), *vars(estimate).values()), camera))
     confidence = np.ones(xy.shape[:-1], np.float32)
     xy[:, 3] += [30, 0]
     confidence[:, 5] = 0
@@ -162,3 +170,28 @@ def test_overlays_are_drawn_of_a_result_made_before(tmp_path, pictures, monkeypa
     (pictures / "0.png").unlink()
     with pytest.raises(SystemExit, match="pictures: expected 12 pictures, one a frame, found 11"):
         main([*command, "--pictures", "pictures"])
+
+
+def test_the_browser_is_opened_on_a_server_that_plays(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("viser")
+    view = importlib.import_module("scorehmr_jax.commands.view")
+    save(tmp_path / "body.npz", BODY)
+    np.savez(tmp_path / "result.npz", **seen())
+    opened, shown, slept = [], [], []
+    monkeypatch.setattr(view.webbrowser, "open", opened.append)
+    show = view.Scene.show
+    monkeypatch.setattr(view.Scene, "show", lambda *at: (shown.append(at[1]), show(*at)))
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(view.time, "sleep", sleep)
+    files = [str(tmp_path / name) for name in ("result.npz", "body.npz")]
+    with pytest.raises(SystemExit) as ended:
+        main(["view", files[0], "--body", files[1], "--fps", "20"])
+    assert ended.value.code == 130 and slept == [1 / 20] * 4
+    (url,) = opened
+    assert re.fullmatch(r"http://localhost:\d+", url) and url in capsys.readouterr().out
+    assert shown[0] == 0 and set(shown) <= {0, 1, 2, 3} and 1 in shown

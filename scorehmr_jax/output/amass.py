@@ -18,6 +18,7 @@ from scorehmr_jax.types import Array
 CAMERA_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 Y_UP_TO_Z_UP = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
 _WRISTS = JOINT_NAMES.index("right_wrist") + 1  # joints that SMPL-H has too
+_DYNAMIC = 8  # numbers of soft tissue, which AMASS has and SMPL has not
 _NUMBERS = {24: 10, 52: 16}  # shape numbers of each form, by its joints
 
 
@@ -35,10 +36,10 @@ def save_amass(
     """Writes a motion with AMASS's keys, in AMASS's axes: metres, z up.
 
     The keys are `poses` [T, 156] axis-angle (SMPL-H, both hands at rest) or [T, 72] (SMPL),
-    `trans` [T, 3], `betas`, `mocap_framerate` and `gender` (neutral). `trans` is that of the turned
-    body, the pelvis' own way included (see `body_model.move`), so that the body stands where it
-    stood. What was seen by a camera gets x to the right and y forward, its origin in the camera,
-    and z up as if the camera were level.
+    `trans` [T, 3], `betas`, `dmpls` (zeros), `mocap_framerate` and `gender` (neutral). `trans` is
+    that of the turned body, the pelvis' own way included (see `body_model.move`), so that the body
+    stands where it stood. What was seen by a camera gets x to the right, y forward and z up, as if
+    the camera were level, with the origin in the camera.
 
     Args:
         path: the .npz to write.
@@ -86,6 +87,8 @@ def save_amass(
         "mocap_framerate": np.array(float(fps)),
         "gender": np.array("neutral"),
     }
+    if joints == 52:
+        arrays["dmpls"] = np.zeros((frames, _DYNAMIC), np.float32)
     if present is not None:
         arrays["present"] = np.asarray(present, bool)
     write_npz(path, arrays)
