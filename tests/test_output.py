@@ -116,6 +116,7 @@ def test_glb_refuses_what_does_not_fit(tmp_path, body, motion):
     [
         ({"fps": 0}, "c.glb: expected fps, frames per second, above 0; found 0"),
         ({"fps": float("nan")}, "above 0; found nan"),
+        ({"fps": float("inf")}, "above 0; found inf"),
         ({"poses": np.nan}, r"c.glb: poses: .* in frame 2 \(1 of 7 frames\)"),
         ({"poses": 2.0}, "c.glb: poses: expected rotations"),
         ({"translation": np.inf}, r"c.glb: translation: .* in frame 2 \(1 of 7"),

@@ -52,7 +52,7 @@ def save_amass(
         camera_frame: poses and translation are in a camera frame (y down, z forward); with False
             they are y up.
         joints: 52 for SMPL-H's form, 24 for SMPL's.
-        present: [T] if given, is written beside them: False for frames that were filled in.
+        present: [T] False for frames that were filled in; written too, if there are any.
     Raises:
         ValueError: if numbers of frames or shapes do not fit, a number is not finite, fps is not
             above 0, or joints is another number.
@@ -89,6 +89,6 @@ def save_amass(
     }
     if joints == 52:
         arrays["dmpls"] = np.zeros((frames, _DYNAMIC), np.float32)
-    if present is not None:
+    if present is not None and not np.all(present):
         arrays["present"] = np.asarray(present, bool)
     write_npz(path, arrays)
