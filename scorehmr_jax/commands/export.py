@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from body_model import SMPL
 from body_model.files import local_path
 from scorehmr_jax.commands.export_overlay import SUFFIXES, export_overlay
 from scorehmr_jax.ground import fit_ground
-from scorehmr_jax.output.people import DEFAULT_FPS, Person
+from scorehmr_jax.output.people import Person
 
 _HELP = """\
 Write the bodies in an .npz, such as `scorehmr refine` makes, for other programs.
@@ -107,15 +106,13 @@ def export_bodies(
         OSError: naming the file, if it cannot be written.
     """
     from body_model import load, open_body
-    from scorehmr_jax.output.people import read_people
+    from scorehmr_jax.output.people import frame_rate, read_people
 
     out = local_path(out)
     suffix = out.suffix.lower()
     if suffix not in (*WRITERS, *SUFFIXES):
         known = ", ".join((*WRITERS, *SUFFIXES))
         raise ValueError(f"{out}: expected a name that ends in {known}; found {suffix or 'none'}")
-    if fps is not None and not 0 < fps < np.inf:
-        raise ValueError(f"--fps: expected frames per second, above 0; found {fps}")
     _check_source(local_path(source), out)
     people, known_fps = read_people(source)
     if person is not None and not 1 <= person <= len(people):
@@ -127,22 +124,16 @@ def export_bodies(
         print(f"wrote {written[0]}")
         return written
     frames = len(people[0].present)
-    if fps is None and known_fps is None and frames > 1 and suffix not in (".obj", ".ply"):
-        warnings.warn(
-            f"{source}: does not say how many frames are a second; {DEFAULT_FPS:g} are assumed. "
-            "Give --fps",
-            stacklevel=2,
-        )
+    timed = suffix not in (".obj", ".ply")
+    rate = frame_rate(source, fps, known_fps, frames if timed else 1)
     people = _upright(people, model, ground or up is not None, up)
     written = []
     for number, each in enumerate(people, start=1):
         if person in (None, number):
             several = len(people) > 1 and person is None
             target = out.with_stem(f"{out.stem}_{number}") if several else out
-            written.append(
-                WRITERS[suffix](target, model, each, fps or known_fps or DEFAULT_FPS, joints)
-            )
-            _tell(written[-1], each, filled=suffix not in (".obj", ".ply"))
+            written.append(WRITERS[suffix](target, model, each, rate, joints))
+            _tell(written[-1], each, filled=timed)
     return written
 
 

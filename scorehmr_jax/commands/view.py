@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from body_model import SMPL
-from scorehmr_jax.output.people import DEFAULT_FPS, Person, read_people
+from scorehmr_jax.output.people import Person, frame_rate, read_people
 from scorehmr_jax.output.viewer import Joints, Scene, Shown, new_server, save_page, small_jpeg
 from scorehmr_jax.types import Camera
 
@@ -50,8 +50,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    if args.fps is not None and not 0 < args.fps < np.inf:
-        raise ValueError(f"--fps: expected frames per second, above 0; found {args.fps}")
     shown, fps = _gather(args)
     if args.export is not None:
         save_page(args.export, shown, fps)
@@ -83,14 +81,8 @@ def _gather(args: argparse.Namespace) -> tuple[Shown, float]:
     camera, joints = evidence(args.result, body, people)
     if pictures and camera is None:
         raise ValueError(f"{args.result}: holds no camera, so pictures cannot be put behind it")
-    if args.fps is None and fps is None and frames > 1:
-        warnings.warn(
-            f"{args.result}: does not say how many frames are a second; {DEFAULT_FPS:g} are "
-            "assumed. Give --fps",
-            stacklevel=2,
-        )
-    shown = Shown(body, people, before, joints, camera, pictures)
-    return shown, args.fps or fps or DEFAULT_FPS
+    fps = frame_rate(args.result, args.fps, fps, frames)
+    return Shown(body, people, before, joints, camera, pictures), fps
 
 
 def _pictures(source: Path, frames: int, width: int) -> tuple[list[bytes], float | None]:

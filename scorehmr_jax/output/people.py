@@ -123,6 +123,30 @@ def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | Non
     return people, _rate(arrays)
 
 
+def frame_rate(
+    source: str | os.PathLike[str], given: float | None, known: float | None, frames: int
+) -> float:
+    """Chooses frames per second: those given, those the file says, or 30 with a warning.
+
+    Args:
+        source: the file, which the warning names.
+        given: by the user.
+        known: to the file, as `read_people` gives it.
+        frames: a single one needs no rate.
+    Raises:
+        ValueError: if the rate given is not above 0.
+    """
+    if given is not None and not 0 < given < np.inf:
+        raise ValueError(f"--fps: expected frames per second, above 0; found {given}")
+    if given is None and known is None and frames > 1:
+        warnings.warn(
+            f"{source}: does not say how many frames are a second; {DEFAULT_FPS:g} are assumed. "
+            "Give --fps",
+            stacklevel=2,
+        )
+    return given or known or DEFAULT_FPS
+
+
 def _numbers(arrays: Npz) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pose in rotations, betas and translation of the same leading axes."""
     path = arrays.path
