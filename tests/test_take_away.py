@@ -1,5 +1,6 @@
 """Bodies in the files of other programs: what these hold is where our bodies are."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -249,6 +250,31 @@ def test_frames_without_a_body_keep_their_time(export, capsys):
     half = person.pose[4] @ matrices(Rotation.from_matrix(turn).as_rotvec() / 2)
     np.testing.assert_allclose(person.pose[5], half, atol=1e-4)
     assert not person.present[5]
+
+
+def test_bodies_are_written_in_the_parameters_of_another_file(export, tmp_path, capsys):
+    mix = np.linalg.qr(np.random.default_rng(3).normal(size=(10, 10)))[0]
+    other = dataclasses.replace(
+        BODY,
+        template=BODY.template + np.float32([0, 0.3, 0.1]),
+        shape_directions=(BODY.shape_directions @ mix).astype(np.float32),
+    )
+    save(tmp_path / "other.npz", other)
+    columns = one(motion())
+    path = export(columns, "clip.npz", "--fps", "10", "--joints", "24", "--as-body", "other.npz")
+    assert "shape: fitted in other.npz, 0 mm apart" in capsys.readouterr().out
+    with np.load(path) as clip:
+        pose = clip["poses"].reshape(FRAMES, NUM_JOINTS, 3)
+        found = other.joints(pose, clip["betas"][None], clip["trans"])
+    np.testing.assert_allclose(found, our_joints(columns) @ CAMERA_TO_Z_UP.T, atol=1e-3)
+
+
+def test_shape_numbers_of_the_open_body_are_said_to_be_its_own(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("body_model.open_body", lambda: BODY)
+    np.savez(tmp_path / "result.npz", **one(motion()))
+    for name, said in (("clip.npz", True), ("clip.bvh", False)):
+        main(["export", str(tmp_path / "result.npz"), str(tmp_path / name), "--fps", "10"])
+        assert ("betas are those of the open body" in capsys.readouterr().err) == said
 
 
 def test_people_get_files_of_their_own(export, capsys):

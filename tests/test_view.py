@@ -16,6 +16,7 @@ from body_model.io import save
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.output.pictures import save_png
 from scorehmr_jax.output.viewer import residual_colors
+from scorehmr_jax.screening import PADDING
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -149,8 +150,8 @@ def test_overlays_are_drawn_of_a_result_made_before(tmp_path, pictures, monkeypa
     save(tmp_path / "body.npz", BODY)
     monkeypatch.chdir(tmp_path)
     columns = seen()
-    columns["pose"][2] = np.nan
-    np.savez("result.npz", **columns)
+    status = np.where(np.arange(FRAMES) == 2, PADDING, 0)
+    np.savez("result.npz", status=status, **columns)
     command = ["export", "result.npz", "out.png", "--body", "body.npz"]
     main([*command, "--pictures", "pictures"])
     files = sorted((tmp_path / "out").iterdir())

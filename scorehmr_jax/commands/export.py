@@ -1,7 +1,9 @@
 """`scorehmr export`: bodies from an .npz in the files of other programs."""
 
 import argparse
+import dataclasses
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ Files of bodies are in metres, y up (.npz: z up), and the camera is taken as lev
 --ground finds the ground that the feet stand on. Frames without a body keep their
 time: they are filled in from their neighbours (.obj, .ply: left out).
 """
+_SHAPES = 10  # shape numbers that other programs expect
 _SHOWN = 12  # frames that a message names, at most
 
 
@@ -44,6 +47,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("result", type=Path, help="an .npz that `scorehmr refine` wrote")
     parser.add_argument("out", type=Path, help="the file to write; its suffix says what")
     parser.add_argument("--body", type=Path, help="the SMPL file used; the open body by default")
+    parser.add_argument(
+        "--as-body",
+        type=Path,
+        help="another SMPL file to write bodies of: the pose is kept, the shape fitted",
+    )
     parser.add_argument("--fps", type=float, help="frames per second, where the .npz has none")
     parser.add_argument("--person", type=int, help="which one of several, from 1")
     parser.add_argument("--ground", action="store_true", help="put the ground at height 0")
@@ -63,6 +71,7 @@ def _run(args: argparse.Namespace) -> None:
         args.result,
         args.out,
         body=args.body,
+        as_body=args.as_body,
         fps=args.fps,
         person=args.person,
         ground=args.ground,
@@ -78,6 +87,7 @@ def export_bodies(
     out: str | Path,
     *,
     body: str | Path | None = None,
+    as_body: str | Path | None = None,
     fps: float | None = None,
     person: int | None = None,
     ground: bool = False,
@@ -92,6 +102,8 @@ def export_bodies(
         source: what `read_people` reads.
         out: the file to write: .glb, .bvh, .obj, .ply, .npz for AMASS's keys, .mp4 or .png.
         body: the SMPL file that the bodies are of; the open body by default.
+        as_body: an SMPL file to write the bodies in: pose and place are kept, ten shape numbers
+            fitted.
         fps: frames per second; those of the file by default, 30 with a warning if it has none.
         person: which of several people, from 1; all by default.
         ground: True to put the ground that the feet stand on at height 0, level.
@@ -126,6 +138,14 @@ def export_bodies(
     frames = len(people[0].present)
     timed = suffix not in (".obj", ".ply")
     rate = frame_rate(source, fps, known_fps, frames if timed else 1)
+    if as_body is not None:
+        people, model = _as_body(people, model, local_path(as_body))
+    elif body is None and suffix == ".npz":
+        warnings.warn(
+            f"{out}: betas are those of the open body, which mean something else to AMASS's "
+            "readers; give an SMPL or SMPL-H file as --as-body",
+            stacklevel=2,
+        )
     people = _upright(people, model, ground or up is not None, up)
     written = []
     for number, each in enumerate(people, start=1):
@@ -135,6 +155,19 @@ def export_bodies(
             written.append(WRITERS[suffix](target, model, each, rate, joints))
             _tell(written[-1], each, filled=timed)
     return written
+
+
+def _as_body(people: list[Person], model: SMPL, path: Path) -> tuple[list[Person], SMPL]:
+    """People in the parameters of the body of another file, and that body."""
+    from body_model import load
+
+    target = load(path)
+    directions = target.shape_directions[..., :_SHAPES]
+    target = dataclasses.replace(target, shape_directions=directions)
+    converted = [person.converted(model, target) for person in people]
+    apart = ", ".join(f"{1000 * distance:.0f}" for _, distance in converted)
+    print(f"shape: fitted in {path}, {apart} mm apart")
+    return [person for person, _ in converted], target
 
 
 def _check_source(source: Path, out: Path) -> None:

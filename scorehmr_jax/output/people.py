@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
-from body_model import SMPL, move
+from body_model import SMPL, fit_shape, move
 from body_model.files import Npz, read_npz
 from body_model.joints import NUM_JOINTS
 from body_model.rotations import matrix_to_quaternion, quaternion_to_matrix
@@ -77,6 +77,28 @@ class Person:
         return dataclasses.replace(
             self, pose=np.asarray(pose), translation=np.asarray(translation, float)
         )
+
+    def converted(self, source: SMPL, target: SMPL) -> tuple["Person", float]:
+        """Gives the same bodies in the parameters of another body; see `body_model.convert_body`.
+
+        Args:
+            source: the body that they are of.
+            target: the body that they shall be of.
+        Returns:
+            The bodies, of one shape, and how far the shapes differ, metres.
+        """
+        shape = self.shape().astype(np.float32)
+        found, distance = fit_shape(source, shape, target)
+        pelvis = (
+            np.asarray(source.rest_joints(shape))[0],
+            np.asarray(target.rest_joints(found))[0],
+        )
+        person = dataclasses.replace(
+            self,
+            betas=np.tile(np.asarray(found, float), (len(self.present), 1)),
+            translation=self.translation + pelvis[0] - pelvis[1],
+        )
+        return person, float(distance)
 
 
 def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | None]:
