@@ -76,9 +76,10 @@ _WRISTS = (20, 21)
 _MIDDLE_FINGERS = {52: (25, 40), 55: (28, 43)}
 _MODEL_NAMES = {24: "SMPL", 52: "SMPL-H", 55: "SMPL-X"}
 _MAX_SHAPES = 300
+_ADULT_SHAPES = 10  # before that of the kid template
 
 
-def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
+def load(path: str | Path, dtype: DTypeLike = np.float32, kid: str | Path | None = None) -> SMPL:
     """Reads a body model: SMPL, or SMPL-H and SMPL-X as far as SMPL's joints go.
 
     Pickles are read without chumpy or scipy, and nothing they name is run. SMPL-H and SMPL-X give
@@ -89,6 +90,9 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
     Args:
         path: .npz or .pkl in SMPL's format, also .gz or .xz.
         dtype: floating-point type of all arrays but the faces; these are numpy arrays.
+        kid: a template of children (SMPL's or SMPL-X's kid template, .npy), which becomes an
+            eleventh shape number, 0 for adults and 1 for the template itself. Of other shape
+            numbers the first ten stay.
     Raises:
         ValueError: naming the file, the key, what was expected and what was found, if the file is
             missing, truncated, of another kind, not an SMPL model or not in metres; or if the type
@@ -108,9 +112,12 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
     else:
         shapes = _cut_to_smpl(path, model, parents)
     count = len(model["v_template"])
+    directions = model["shapedirs"][..., :shapes]
+    if kid is not None:
+        directions = _with_kid(directions, model["v_template"], local_path(kid))
     return SMPL(
         template=np.ascontiguousarray(model["v_template"], dtype),
-        shape_directions=np.ascontiguousarray(model["shapedirs"][..., :shapes], dtype),
+        shape_directions=np.ascontiguousarray(directions, dtype),
         pose_directions=np.ascontiguousarray(model["posedirs"], dtype),
         joint_regressor=np.ascontiguousarray(model["J_regressor"], dtype),
         skin_weights=np.ascontiguousarray(model["weights"], dtype),
@@ -287,6 +294,29 @@ def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, .
         stacklevel=3,
     )
     return shapes
+
+
+def _with_kid(directions: np.ndarray, template: np.ndarray, path: Path) -> np.ndarray:
+    """Puts the way from the adults' template to the children's behind the first ten directions.
+
+    The children's is taken about the mean of its vertices, as the data sets that use it have it.
+    """
+    found = _read(path)
+    if isinstance(found, Mapping):
+        found = _array(path, found, "v_template")
+    if not _is_numeric(found) or found.shape != template.shape or not np.isfinite(found).all():
+        kind = list(found.shape) if isinstance(found, np.ndarray) else _kind(found)
+        raise ValueError(
+            f"{path}: expected a template of {len(template)} finite vertices "
+            f"{list(template.shape)}, as the body has; found {kind}"
+        )
+    if directions.shape[-1] < _ADULT_SHAPES:
+        raise ValueError(
+            f"{path}: becomes shape number {_ADULT_SHAPES + 1}, but the body has only "
+            f"{directions.shape[-1]} of the {_ADULT_SHAPES} before it"
+        )
+    towards = found - found.mean(0) - template
+    return np.concatenate([directions[..., :_ADULT_SHAPES], towards[..., None]], axis=-1)
 
 
 def _landmarks(path: Path, data: Mapping, vertices: int) -> tuple[tuple[str, int], ...]:

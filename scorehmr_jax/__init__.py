@@ -9,6 +9,7 @@ from scorehmr_jax.formats.estimates import RefineInput, read_estimates, write_es
 from scorehmr_jax.formats.keypoints.arrays import write_keypoints
 from scorehmr_jax.formats.keypoints.read import read_keypoints
 from scorehmr_jax.formats.keypoints.result import DetectedPeople
+from scorehmr_jax.ground import Ground, fit_ground
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
@@ -31,6 +32,7 @@ __all__ = [
     "CameraFile",
     "DetectedPeople",
     "Estimate",
+    "Ground",
     "Hypothesis",
     "Info",
     "Keypoints2D",
@@ -53,6 +55,7 @@ __all__ = [
     "calibrated_views",
     "crop_to_full",
     "example",
+    "fit_ground",
     "foot_contact",
     "guided_step",
     "keypoints_2d",

@@ -142,7 +142,7 @@ def load(directory: str | Path) -> tuple[Params, Config]:
     if (path / "checkpoints").is_dir():
         raise ValueError(
             f"{path}: the folder of a training run; its weights are in {path / 'weights.npz'}, "
-            f"and `scorehmr export {path} --out F` writes those of any of its checkpoints"
+            f"and `scorehmr export-prior {path} --out F` writes those of any of its checkpoints"
         )
     if absent:
         raise ValueError(

@@ -61,6 +61,13 @@ def test_the_page_on_terms_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_page_on_bodies_runs(tmp_path, monkeypatch):
+    names = run("docs/bodies.md", blocks("docs/bodies.md"), tmp_path, monkeypatch)
+    standing = body_model.stand_in().joints(names["world_pose"], None, names["world_translation"])
+    assert (standing[:, 15, 2] > 1.4).all()  # the head, with z up and the ground at 0
+
+
+@pytest.mark.slow
 def test_the_first_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
     try:
         body_model.open_body()

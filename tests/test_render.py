@@ -193,3 +193,28 @@ def test_contact_sheet_and_png(tmp_path):
         found = imread(tmp_path / "sheet.png")[..., :3]
         np.testing.assert_array_equal(np.round(255 * found), sheet)
     assert [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_every_pixel_has_the_nearest_triangle_over_its_middle():
+    rng = np.random.default_rng(0)
+    sizes = np.repeat([1.0, 4, 15], 60)[:, None, None]
+    corners = rng.uniform(-2, 34, (180, 1, 2)) + sizes * rng.normal(size=(180, 3, 2))
+    depth = rng.uniform(1, 5, (180, 3))
+    pixel, face, weights = rasterize.rasterize(corners, depth, 32, 24)
+    x, y = np.meshgrid(np.arange(32) + 0.5, np.arange(24) + 0.5)
+    points = np.stack([x.ravel(), y.ravel()], -1)
+    edges = np.concatenate([corners.swapaxes(1, 2), np.ones((180, 1, 3))], axis=1)
+    shares = np.einsum("fkc,pc->fpk", np.linalg.inv(edges), np.c_[points, np.ones(len(points))])
+    near = np.where((shares >= 0).all(-1), np.sum(shares / depth[:, None], -1), 0)
+    wanted = np.argmax(near, axis=0)
+    covered = near.max(0) > 0
+    # On an edge either side will do.
+    on_edge = (np.abs(shares) < 1e-3).any((0, 2))
+    found = np.full(len(points), -1)
+    found[pixel] = face
+    sure = ~on_edge
+    assert sure.mean() > 0.8 and (covered & sure).sum() > 500
+    np.testing.assert_array_equal((found >= 0)[sure], covered[sure])
+    np.testing.assert_array_equal(found[sure & covered], wanted[sure & covered])
+    rows = np.flatnonzero((sure & covered)[pixel])
+    np.testing.assert_allclose(weights[rows], shares[face[rows], pixel[rows]], atol=1e-3)

@@ -6,10 +6,18 @@ import sys
 import warnings
 
 import scorehmr_jax
-from scorehmr_jax.commands import build_data, demo, export, feature_stats, refine
+from scorehmr_jax.commands import (
+    build_data,
+    demo,
+    export,
+    export_prior,
+    feature_stats,
+    refine,
+    view,
+)
 from scorehmr_jax.compilation_cache import use_compilation_cache
 
-SUBCOMMANDS = (refine, demo, build_data, feature_stats, export)
+SUBCOMMANDS = (refine, demo, build_data, feature_stats, export, export_prior, view)
 
 
 def main(argv: list[str] | None = None) -> None:

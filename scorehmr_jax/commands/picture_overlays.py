@@ -24,7 +24,7 @@ def draw_overlays(
     pictures: Pictures,
     target: Path,
     model: SMPL,
-    bodies: tuple[Estimate, Refined],
+    bodies: tuple[Estimate, Estimate | Refined],
     camera: Camera,
     moving: bool,
 ) -> list[Path]:
@@ -52,7 +52,7 @@ def draw_overlays(
 def _overlays(
     pictures: Pictures,
     model: SMPL,
-    bodies: tuple[Estimate, Refined],
+    bodies: tuple[Estimate, Estimate | Refined],
     camera: Camera,
     moving: bool,
 ) -> Iterator[np.ndarray]:

@@ -51,15 +51,19 @@ def overlay(
     Raises:
         ValueError: if the camera is of another picture.
     """
+    _check_size(picture, camera)
+    canvas = _scaled(picture, scale)
+    window = ((0.0, 0.0), scale, canvas.shape[1::-1])
+    return _draw(canvas, bodies, faces, camera, window, color, opacity, samples)
+
+
+def _check_size(picture: np.ndarray, camera: Camera) -> None:
     size = tuple(int(side) for side in np.asarray(camera.image_size))
     if picture.shape[1::-1] != size:
         raise ValueError(
             f"picture: expected the camera's, {size[0]} x {size[1]} pixels, found "
             f"{picture.shape[1]} x {picture.shape[0]}"
         )
-    canvas = _scaled(picture, scale)
-    window = ((0.0, 0.0), scale, canvas.shape[1::-1])
-    return _draw(canvas, bodies, faces, camera, window, color, opacity, samples)
 
 
 def side_view(
@@ -209,8 +213,11 @@ def before_and_after(
         [H, W, 3]: over the picture before and after, from the side before and after.
     """
     scale = min(height / picture.shape[0], 4 / 3 * height / picture.shape[1], 1)
+    _check_size(picture, camera)
+    small = _scaled(picture, scale)
+    window = ((0.0, 0.0), scale, small.shape[1::-1])
     pictures = [
-        overlay(picture, bodies, faces, camera, scale=scale, color=color, samples=samples)
+        _draw(small.copy(), bodies, faces, camera, window, color, OPACITY, samples)
         for bodies, color in ((before, BEFORE), (after, AFTER))
     ]
     tall = pictures[0].shape[0]

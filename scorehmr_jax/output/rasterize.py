@@ -4,6 +4,7 @@ Every pixel has one sample or several. Each takes the nearest triangle over it, 
 that triangle's corners, blended. Only the part of the picture that holds the mesh is worked on.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,8 +17,11 @@ LIGHTS = (((-0.45, -0.65, -0.62), 0.62), ((0.80, -0.10, -0.58), 0.24), ((0.10, -
 AMBIENT = 0.26
 NEAR = 0.05  # metres; faces nearer than this, or behind the camera, are not drawn
 SAMPLES = 2  # per pixel of the picture, along x and along y, where nothing else is said
+_SLACK = 1e-3  # pixels beside a triangle that are looked at
 _AT_ONCE = 4_000_000  # pairs of a triangle and a sample, looked at together
 _MOST = 400_000_000  # in all: half a minute
+
+_project = jax.jit(project)
 
 
 def draw_mesh(
@@ -75,27 +79,33 @@ def draw_patch(
     Raises:
         ValueError: as `draw_mesh`.
     """
-    corners = vertices[faces]
-    # A hand-written cross product: np.cross takes three times as long.
-    (ax, ay, az), (bx, by, bz) = (corners[:, k].T - corners[:, 0].T for k in (1, 2))
-    area = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
-    facing = np.einsum("fd,fd->f", area, corners[:, 0]) < 0
-    visible = np.flatnonzero(facing & (corners[..., 2].min(1) > NEAR))
-    points = (np.asarray(project(jnp.asarray(vertices), camera), float) - origin) * scale
-    seen = points[faces[visible]]
-    if not len(seen):
+    # One array for each axis of each corner: numpy is slow along axes of three.
+    corner = np.ascontiguousarray(faces.T)
+    axes = np.ascontiguousarray(vertices.T)
+    first, second, third = (axes[:, index] for index in corner)
+    (ax, ay, az), (bx, by, bz) = second - first, third - first
+    area = (ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx)
+    towards = sum(normal * place for normal, place in zip(area, first, strict=True)) < 0
+    nearest = np.minimum(np.minimum(first[2], second[2]), third[2])
+    visible = np.flatnonzero(towards & (nearest > NEAR))
+    if not len(visible):
         return np.zeros((0, 0, 4)), (0, 0)
+    points = (np.asarray(_project(jnp.asarray(vertices), camera), float) - origin) * scale
+    seen = points[corner[:, visible]]
     low = np.clip(np.floor(seen.min((0, 1))), 0, size).astype(int)
     high = np.clip(np.ceil(seen.max((0, 1))), 0, size).astype(int)
     width, height = (high - low) * samples
-    shade = _light(vertices, faces, area)
+    shade = _light(len(vertices), corner, area)
     pixel, face, weights = rasterize(
-        (seen - low) * samples, corners[visible][..., 2], int(width), int(height)
+        ((seen - low) * samples).swapaxes(0, 1),
+        axes[2, corner[:, visible]].T,
+        int(width),
+        int(height),
     )
-    light = np.einsum("nk,nk->n", weights, shade[faces[visible[face]]])
-    patch = np.zeros((height * width, 4))
-    patch[pixel, :3] = np.minimum(color * light[:, None], 1)
-    patch[pixel, 3] = 1
+    lights = shade[corner[:, visible.take(face)]]
+    light = sum(weights[:, k] * lights[k] for k in range(3))
+    patch = np.zeros((height * width, 4), np.float32)
+    patch[pixel] = np.stack([*(np.minimum(part * light, 1) for part in color), light * 0 + 1], -1)
     if samples > 1:
         tall, wide = height // samples, width // samples
         patch = patch.reshape(tall, samples, wide, samples, 4).mean((1, 3))
@@ -105,17 +115,14 @@ def draw_patch(
     return patch.reshape(*(high - low)[::-1], 4), (int(low[0]), int(low[1]))
 
 
-def _light(vertices: np.ndarray, faces: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Light on each vertex [V], by the mean of the normals of its faces."""
-    flat = faces.ravel()
-    normal = np.stack(
-        [np.bincount(flat, np.repeat(area[:, axis], 3), len(vertices)) for axis in range(3)], -1
-    )
-    normal = normal / (np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-12)
-    light = np.full(len(vertices), AMBIENT)
+def _light(count: int, corner: np.ndarray, area: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Light on each vertex, by the mean of the normals of its faces, whose corners are [3, F]."""
+    normal = np.stack([sum(np.bincount(index, along, count) for index in corner) for along in area])
+    normal = normal / (np.sqrt(sum(along**2 for along in normal)) + 1e-12)
+    light = np.full(count, AMBIENT)
     for direction, strength in LIGHTS:
         towards = np.asarray(direction) / np.linalg.norm(direction)
-        light += strength * np.maximum(normal @ towards, 0)
+        light += strength * np.maximum(towards @ normal, 0)
     return light**0.9 * 1.15
 
 
@@ -133,11 +140,14 @@ def rasterize(
     Raises:
         ValueError: if the triangles fill the picture thousands of times.
     """
-    # Every pixel of a triangle's bounding box is a candidate.
+    # Every pixel whose middle is in a triangle's bounding box is a candidate.
     limit = np.array([width, height])
-    low = np.clip(np.floor(corners.min(1)), 0, limit).astype(int)
-    box = np.clip(np.ceil(corners.max(1)), 0, limit).astype(int) - low
-    ends = np.cumsum(box.prod(1))
+    one, two, three = corners[:, 0], corners[:, 1], corners[:, 2]
+    least, most = (f(f(one, two), three) for f in (np.minimum, np.maximum))
+    low = np.clip(np.ceil(least - 0.5 - _SLACK), 0, limit).astype(np.int32)
+    high = np.clip(np.floor(most + 0.5 + _SLACK), low, limit).astype(np.int32)
+    box = high - low
+    ends = np.cumsum(box[:, 0].astype(np.int64) * box[:, 1])
     total = int(ends[-1]) if len(ends) else 0
     if total > _MOST:
         raise ValueError(
@@ -146,44 +156,48 @@ def rasterize(
         )
     weights, nearness = _affine(corners, depth)
     nearest = np.zeros(width * height, np.float32)  # one over depth; infinity is the far end
-    owner = np.full(width * height, -1)
+    owner = np.full(width * height, -1, np.int32)
     first = 0
     while first < len(corners):
         done = ends[first - 1] if first else 0
         last = max(int(np.searchsorted(ends, done + _AT_ONCE, "right")), first + 1)
-        pixel, face, near = _covered(np.arange(first, last), low, box, weights, nearness, width)
+        pixel, face, near = _covered(
+            np.arange(first, last, dtype=np.int32), low, box, weights, nearness, width
+        )
         np.maximum.at(nearest, pixel, near)
-        kept = near == nearest[pixel]
-        owner[pixel[kept]] = face[kept]
+        kept = np.flatnonzero(near == nearest.take(pixel))
+        owner[pixel.take(kept)] = face.take(kept)
         first = last
     seen = np.flatnonzero(owner >= 0)
-    face = owner[seen]
-    shares = _at(weights[face], seen % width, seen // width)
-    return seen, face, shares
+    face = owner.take(seen)
+    y, x = np.divmod(seen, width)
+    shares = np.stack([_at(function, face, x, y) for function in weights], axis=-1)
+    return seen, face.astype(int), shares
 
 
 def _affine(corners: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Functions a x + b y + c of the pixel: the corners' weights [F, 3, 3], one over depth [F, 3].
+    """Functions a x + b y + c of the pixel: the corners' weights [3, 3, F], one over depth [3, F].
 
     Weight k is the area opposite corner k over the triangle's. Triangles without area have NaN.
     """
-    ahead, behind = np.roll(corners, -1, 1), np.roll(corners, -2, 1)
-    slope = np.stack([ahead[..., 1] - behind[..., 1], behind[..., 0] - ahead[..., 0]], -1)
-    twice_area = np.einsum("fd,fd->f", slope[:, 0], corners[:, 0] - ahead[:, 0])
-    slope /= np.where(twice_area == 0, np.nan, twice_area)[:, None, None]
+    x, y = np.ascontiguousarray(corners.T)  # [3, F] each
+    ahead, behind = [1, 2, 0], [2, 0, 1]
+    across, along = y[ahead] - y[behind], x[behind] - x[ahead]
+    twice_area = across[0] * (x[0] - x[1]) + along[0] * (y[0] - y[1])
+    twice_area = np.where(twice_area == 0, np.nan, twice_area)
+    across, along = across / twice_area, along / twice_area
     # At the middle of pixel (0, 0), and relative to a corner until the end: far from the origin
     # float32 would round the difference away.
-    constant = np.einsum("fkd,fkd->fk", slope, 0.5 - ahead)
-    weights = np.concatenate([slope, constant[..., None]], -1)
-    nearness = np.einsum("fk,fkc->fc", 1 / depth, weights)
+    constant = across * (0.5 - x[ahead]) + along * (0.5 - y[ahead])
+    weights = np.stack([across, along, constant], axis=1)
+    nearness = np.sum(weights / depth.T[:, None], axis=0)
     return weights.astype(np.float32), nearness.astype(np.float32)
 
 
-def _at(functions: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Values [N, ...] of functions [N, ..., 3] at pixels x [N] and y [N]."""
-    more = (1,) * (functions.ndim - 2)
-    x, y = (each.astype(np.float32).reshape(-1, *more) for each in (x, y))
-    return functions[..., 0] * x + functions[..., 1] * y + functions[..., 2]
+def _at(function: np.ndarray, face: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values [N] of the functions [3, F] of faces [N] at pixels x [N] and y [N]."""
+    a, b, c = (part.take(face) for part in function)
+    return a * x.astype(np.float32) + b * y.astype(np.float32) + c
 
 
 def _covered(
@@ -195,13 +209,21 @@ def _covered(
     width: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All pixels that some triangles cover, with the triangle and one over its depth there."""
-    count = box[faces].prod(1)
-    face = np.repeat(faces, count)
-    index = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
-    y, x = np.divmod(index, np.repeat(np.maximum(box[faces, 0], 1), count))
-    x, y = x + np.repeat(low[faces, 0], count), y + np.repeat(low[faces, 1], count)
-    inside = np.ones(len(face), bool)
-    for corner in range(3):  # NaN is nowhere inside
-        inside &= _at(np.repeat(weights[faces, corner], count, axis=0), x, y) >= -1e-4
-    x, y, face = x[inside], y[inside], face[inside]
-    return y * width + x, face, _at(nearness[face], x, y)
+    wide, tall = box[faces].T
+    # First the rows of the boxes, then the pixels of the rows.
+    row_face = np.repeat(faces, tall)
+    row_y = np.repeat(low[faces, 1], tall) + _counted(tall)
+    across = np.repeat(wide, tall)
+    face, y = np.repeat(row_face, across), np.repeat(row_y, across)
+    x = np.repeat(np.repeat(low[faces, 0], tall), across) + _counted(across)
+    for function in weights:  # NaN is nowhere inside
+        inside = np.flatnonzero(_at(function, face, x, y) >= -1e-4)
+        face, x, y = face.take(inside), x.take(inside), y.take(inside)
+    return y * width + x, face, _at(nearness, face, x, y)
+
+
+def _counted(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ... up to each length, one after another."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int32) - np.repeat((ends - lengths).astype(np.int32), lengths)

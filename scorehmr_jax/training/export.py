@@ -1,6 +1,6 @@
 """A prior in another form: of a training run, or of any file that `load_prior` reads.
 
-    scorehmr export runs/scorehmr-b --out model-100.pt
+    scorehmr export-prior runs/scorehmr-b --out model-100.pt
 
 The name decides what is written: model-<n>.pt for the released PyTorch code, optimiser included
 and, of a prior with shape, betas_stats.npz beside it; .npz or .safetensors; and without a suffix
