@@ -100,7 +100,7 @@ def refine_file(
     """Refines the estimates in one .npz into another.
 
     Args:
-        source: what `read_estimates` reads.
+        source: our own .npz, as `read_estimates` has it.
         target: the .npz to write, as `write_estimates` writes it.
         prior: a shipped prior or a checkpoint.
         body: an SMPL file; the open body by default.
@@ -113,7 +113,8 @@ def refine_file(
     from body_model.files import local_path
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
-    from scorehmr_jax.formats.estimates import read_estimates, write_estimates
+    from scorehmr_jax.formats.estimates import write_estimates
+    from scorehmr_jax.formats.own_estimates import read_own
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.refine import make_refiner
     from scorehmr_jax.screening import STATUS
@@ -123,7 +124,8 @@ def refine_file(
     if target.is_dir() or target.suffix != ".npz":
         kind = "is a folder" if target.is_dir() else f"ends in {target.suffix or 'no suffix'}"
         raise ValueError(f"{target}: {kind}; expected the .npz to write")
-    given = read_estimates(source)
+    given = read_own(source)
+    assert given.keypoints is not None and given.camera is not None
     loaded_prior = load_prior(prior)
     model = load(body) if body else open_body()
     devices, batch = Devices.all(), given.estimate.betas.shape[:-1]
