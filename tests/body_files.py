@@ -15,6 +15,7 @@ from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.convert.torch_write import save_torch
 
 SIZE = np.array([641, 360])  # an odd difference: bars of PHALP are not equally wide
+HMR2_FOCAL = 5000 / 256 * 641
 
 
 class Named:
@@ -270,3 +271,67 @@ def weak_cameras(made, focal, center, box_center, box_size):
         ],
         -1,
     ).astype(np.float32)
+
+
+def hmr2(made, focal=HMR2_FOCAL):
+    """The outputs of HMR 2.0 for an image of six people, with the boxes of the batch."""
+    count = len(made["pose"])
+    box_center = SIZE / 2 + np.arange(2 * count).reshape(count, 2)
+    box_size = np.full(count, 150.0)
+    parameters = {**split(made["pose"]), "betas": made["betas"]}
+    return {
+        **parameters,
+        "pred_cam": weak_cameras(made, focal, SIZE / 2, box_center, box_size),
+        "pred_smpl_params": parameters,
+        "pred_cam_t": np.zeros((count, 3), np.float32),  # before the crop
+        "focal_length": np.full((count, 2), 5000.0),  # of the crop
+        "box_center": box_center,
+        "box_size": box_size,
+        "img_size": np.tile(SIZE.astype(float), (count, 1)),
+        "personid": np.arange(count),
+    }
+
+
+def camerahmr(made, focal):
+    """The same of CameraHMR, which finds the focal length."""
+    held = hmr2(made, focal)
+    kept = {name: held[name] for name in ("pred_cam", "box_center", "box_size")}
+    K = [[focal, 0, SIZE[0] / 2], [0, focal, SIZE[1] / 2], [0, 0, 1]]
+    count = len(made["pose"])
+    return {
+        **kept,
+        "out_smpl_params": held["pred_smpl_params"],
+        "cam_int": np.tile(K, (count, 1, 1)),
+    }
+
+
+def nlf(made, joints, focal):
+    """A batch of two images with three people each; joints [M, 24, 3] are in the camera's frame."""
+    seen = joints[..., :2] / joints[..., 2:] * focal + SIZE / 2
+    whole = {
+        "pose": angles(made["pose"]),
+        "betas": made["betas"],
+        "trans": made["translation"],
+        "joints3d": 1000 * joints,
+        "joints2d": seen,
+        "boxes": np.zeros((len(joints), 5), np.float32),
+    }
+    return {name: [Tensor(a[i : i + 3]) for i in (0, 3)] for name, a in whole.items()}
+
+
+def sam3d(made, points, focal):
+    """Six images with one person each; points [M, 70, 3] are about the body."""
+    images = {}
+    for i, place in enumerate(made["translation"]):
+        at = points[i] + place
+        images[f"{i}.jpg"] = [
+            {
+                "bbox": np.zeros(4),
+                "focal_length": np.float32(focal),
+                "pred_keypoints_3d": points[i],
+                "pred_keypoints_2d": (at[:, :2] / at[:, 2:] * focal + SIZE / 2).astype(np.float32),
+                "pred_cam_t": place,
+                "mask": None,
+            }
+        ]
+    return images

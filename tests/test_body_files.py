@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from body_files import SIZE, angles, people, split
+from body_files import SIZE, angles, people
 
 import body_model
 import scorehmr_jax as sh
@@ -68,44 +68,13 @@ def assert_as_made(given, made, order):
 def written(tmp_path, made, joints):
     """Files of every format with the six bodies, their order person by person, and the pixels."""
     focal = 5000 / 256 * max(SIZE)
-    box_center, box_size = SIZE / 2 + np.arange(2 * M).reshape(M, 2), np.full(M, 150.0)
-    weak = body_files.weak_cameras(made, focal, SIZE / 2, box_center, box_size)
     tracked, images = [1, 3, 5, 0, 2, 4], [0, 1, 2, 3, 4, 5]
     # PHALP: pixels of a picture of 256, with bars, of a camera of 5000.
     drawn = pixels(joints, 5000, 128) * max(SIZE) / 256 - (max(SIZE) - SIZE) // 2
-    hmr2 = {
-        "pred_cam": weak,
-        "pred_smpl_params": {**split(made["pose"]), "betas": made["betas"]},
-        "pred_cam_t": np.zeros((M, 3), np.float32),
-        "focal_length": np.full((M, 2), 5000.0),  # of the crop
-        "box_center": box_center,
-        "box_size": box_size,
-        "img_size": np.tile(SIZE.astype(float), (M, 1)),
-        "personid": np.arange(M),
-    }
-    np.savez(tmp_path / "hmr2.npz", **hmr2["pred_smpl_params"], **hmr2)
-    other = {
-        **{key: value for key, value in hmr2.items() if key not in ("img_size", "focal_length")},
-        "out_smpl_params": hmr2["pred_smpl_params"],
-        "pred_cam": body_files.weak_cameras(made, 900.0, SIZE / 2, box_center, box_size),
-        "cam_int": np.tile([[900.0, 0, WIDE / 2], [0, 900, HIGH / 2], [0, 0, 1]], (M, 1, 1)),
-    }
-    other.pop("pred_smpl_params")
-    (tmp_path / "camerahmr.pkl").write_bytes(pickle.dumps([other]))
+    np.savez(tmp_path / "hmr2.npz", **body_files.hmr2(made))
+    (tmp_path / "camerahmr.pkl").write_bytes(pickle.dumps([body_files.camerahmr(made, 900.0)]))
     nlf_focal, seen = max(SIZE) / 2 / np.tan(np.radians(55 / 2)), joints[:, :24]
-    batches = [
-        {
-            "pose": [body_files.Tensor(angles(made["pose"])[i : i + 3]) for i in (0, 3)],
-            "betas": [body_files.Tensor(made["betas"][i : i + 3]) for i in (0, 3)],
-            "trans": [body_files.Tensor(made["translation"][i : i + 3]) for i in (0, 3)],
-            "joints3d": [body_files.Tensor(1000 * seen[i : i + 3]) for i in (0, 3)],
-            "joints2d": [
-                body_files.Tensor(pixels(seen[i : i + 3], nlf_focal, SIZE / 2)) for i in (0, 3)
-            ],
-            "boxes": [body_files.Tensor(np.zeros((3, 5), np.float32))] * 2,
-        }
-    ]
-    (tmp_path / "nlf.pkl").write_bytes(body_files.pickled(batches))
+    (tmp_path / "nlf.pkl").write_bytes(body_files.pickled([body_files.nlf(made, seen, nlf_focal)]))
     return {
         "phalp": (body_files.phalp(tmp_path / "demo_v.pkl", made), tracked, drawn),
         "wham": (
@@ -229,19 +198,7 @@ def mhr_points(body, made):
 @pytest.mark.slow
 def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
     points = mhr_points(body, made)
-    images = {}
-    for i in range(M):
-        seen = pixels(points[i] + made["translation"][i], 700.0, SIZE / 2)
-        images[f"{i}.jpg"] = [
-            {
-                "bbox": np.zeros(4),
-                "focal_length": np.float32(700),
-                "pred_keypoints_3d": points[i],
-                "pred_keypoints_2d": seen.astype(np.float32),
-                "pred_cam_t": made["translation"][i],
-                "mask": None,
-            }
-        ]
+    images = body_files.sam3d(made, points, 700.0)
     (tmp_path / "sam.pkl").write_bytes(pickle.dumps(images))
     with pytest.raises(ValueError, match="holds points and no SMPL pose; give body="):
         read(tmp_path / "sam.pkl")

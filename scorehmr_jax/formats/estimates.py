@@ -20,6 +20,7 @@ from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.camera import camera_batch
 from scorehmr_jax.checks import check_shapes
 from scorehmr_jax.formats.bodies.contents import contents, is_torch
+from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.formats.bodies.read import folder_contents, format_of, read_people, unknown
 from scorehmr_jax.formats.own_estimates import OPTIONAL, RefineInput, read_own
 from scorehmr_jax.shapes import fits_plainly, in_one_way
@@ -28,7 +29,8 @@ from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 __all__ = ["RefineInput", "read_estimates", "write_estimates"]
 
 _OWN = "scorehmr"
-# Keys that an .npz of ours has one of, even a damaged one.
+_OF_KEYPOINTS = {"keypoints", "xy", "landmarks", "points_3d", "world"}
+# Keys that an .npz of ours has one of, even one that lacks others.
 _OWN_KEYS = {"pose", "pose_axis_angle", "betas", "translation", "keypoints"}
 
 
@@ -64,7 +66,7 @@ def read_estimates(
     where = local_path(path)
     if where.is_dir():
         held = folder_contents(where)
-    elif format in (None, _OWN) and is_npz(where) and (format == _OWN or _is_own(where)):
+    elif format in (None, _OWN) and is_npz(where) and (format == _OWN or is_own(where)):
         return read_own(path)
     else:
         held = contents(where)
@@ -82,11 +84,31 @@ def read_estimates(
     )
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
     """True for an .npz with a key of ours, unless another format claims it."""
     if is_torch(path):
         return False
     return bool(_OWN_KEYS.intersection(npz_keys(path))) and format_of(contents(path)) is None
+
+
+def is_keypoints(source: Path) -> bool:
+    """True for a file or folder of keypoints: one that no reader of estimates knows."""
+    if source.is_dir():
+        return any(source.glob("*.json")) and not _are_images(source)
+    if source.suffix.lower() == ".trc":
+        return True
+    if source.suffix.lower() == ".json":
+        return format_of(contents(source)) is None
+    if is_npz(source) and not is_torch(source):
+        keys = {*npz_keys(source)}
+        return not keys & (_OWN_KEYS - {"keypoints"}) and bool(keys & _OF_KEYPOINTS)
+    return False
+
+
+def _are_images(folder: Path) -> bool:
+    """True for a folder of estimates, told by its first file."""
+    first = min(file for file in folder.iterdir() if file.suffix.lower() == ".json")
+    return format_of([contents(first)]) is not None
 
 
 def write_estimates(
@@ -96,6 +118,7 @@ def write_estimates(
     keypoints: Keypoints2D | None = None,
     features: Float[Array, "... F"] | None = None,
     status: Int[Array, "..."] | None = None,
+    tracks: Tracks | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -109,6 +132,7 @@ def write_estimates(
         keypoints: detections.
         features: standardised image features.
         status: what became of each sample, as `Info.status`.
+        tracks: who is in which frame; written as `ids`, `frame_numbers` and `frame_names`.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -146,6 +170,9 @@ def write_estimates(
                 f"status: expected one for each estimate {lead}, found shape {array.shape}"
             )
         arrays["status"] = array
+    if tracks is not None:
+        arrays["ids"], arrays["frame_numbers"] = tracks.ids, tracks.frame_numbers
+        arrays["frame_names"] = np.array(tracks.frame_names, dtype=str)
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
 
 

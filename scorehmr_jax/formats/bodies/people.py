@@ -28,6 +28,7 @@ class Tracks:
     video: bool  # False: images that have nothing to do with each other
     format: str  # of the file
     notes: tuple[str, ...]  # what was assumed or left out
+    in_world: bool = False  # True: estimates are in a world of the file's own, without a camera
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,9 @@ def assemble(rows: Rows, where: str, format: str) -> People:
         fields = (rows.focal, rows.center, rows.image_size)
         camera = Camera(*(jnp.asarray(_taken(spread(a, 0), nearest)) for a in fields))
     names = tuple(rows.names.get(int(n), "") for n in numbers)
-    tracks = Tracks(present, people, numbers, names, rows.video, format, tuple(notes))
+    tracks = Tracks(
+        present, people, numbers, names, rows.video, format, tuple(notes), rows.in_world
+    )
     points = None if rows.keypoints is None else spread(rows.keypoints, 0)
     return People(estimate, camera, tracks, points)
 
