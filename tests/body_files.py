@@ -10,8 +10,8 @@ import struct
 import zlib
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.convert.torch_write import save_torch
 
 SIZE = np.array([641, 360])  # an odd difference: bars of PHALP are not equally wide
@@ -138,7 +138,8 @@ def save_npy(path, value):
 
 
 def angles(matrices):
-    return np.asarray(matrix_to_axis_angle(matrices)).reshape(len(matrices), -1)
+    vectors = Rotation.from_matrix(matrices.reshape(-1, 3, 3)).as_rotvec()
+    return vectors.astype(np.float32).reshape(len(matrices), -1)
 
 
 def people(count=6, seed=0):

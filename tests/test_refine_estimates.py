@@ -47,10 +47,15 @@ def made():
     return made
 
 
+@jax.jit
+def skeleton(pose, betas):
+    return body_model.Skeleton.of(stand_in())(pose, betas)
+
+
 @pytest.fixture(scope="module")
 def seen(made):
     """OpenPose-25 keypoints [M, 25, 3] where PHALP's camera sees the bodies, confidence 0.8."""
-    joints = np.asarray(body_model.Skeleton.of(stand_in())(made["pose"], made["betas"]))
+    joints = np.asarray(skeleton(made["pose"], made["betas"]))
     at = joints + made["translation"][:, None]
     # PHALP's bars of an odd number of pixels are not equally wide.
     center = max(SIZE) / 2 - (max(SIZE) - SIZE) // 2
@@ -236,7 +241,7 @@ def test_motion_in_a_world_goes_before_a_camera_about_the_pelvis(tmp_path, made)
 
 def three_d(path, seen, made, **changes):
     """Keypoints of two people in 3D and 2D, as one .npz."""
-    joints = np.asarray(body_model.Skeleton.of(stand_in())(made["pose"], made["betas"]))
+    joints = np.asarray(skeleton(made["pose"], made["betas"]))
     arrays = {
         "keypoints": seen.reshape(3, 2, 25, 3),
         "points_3d": joints.reshape(3, 2, 25, 3),
@@ -415,6 +420,7 @@ def test_the_command_lines_of_the_page_run(line, tmp_path, made, seen, quick, mo
     monkeypatch.setattr(lifting, "lift", lift)
     monkeypatch.setattr(lifting, "make_lifter", lifter)
     monkeypatch.setattr(command, "match", anywhere)
+    monkeypatch.setattr(command, "_seen", lambda _, e, __: np.ones((*e.betas.shape[:-1], 25, 2)))
     monkeypatch.setattr(body_model, "open_body", stand_in)
     openpose_folder(tmp_path / "openpose_json", {t: [seen[2 * t]] for t in range(3)})
     files_of_the_page(made, seen)
@@ -437,8 +443,6 @@ def test_the_whole_way_pulls_bodies_to_the_keypoints(tmp_path, made, seen, body,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = sh.read_estimates(tmp_path / "refined.npz")
-    model = stand_in()
-    skeleton = body_model.Skeleton.of(model)
 
     def error(estimate):
         at = skeleton(estimate.pose, estimate.betas) + estimate.translation[..., None, :]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -29,6 +30,7 @@ from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 __all__ = ["RefineInput", "read_estimates", "write_estimates"]
 
 _OWN = "scorehmr"
+_axis_angle = jax.jit(matrix_to_axis_angle)
 _OF_KEYPOINTS = {"keypoints", "xy", "landmarks", "points_3d", "world"}
 # Keys that an .npz of ours has one of, even one that lacks others.
 _OWN_KEYS = {"pose", "pose_axis_angle", "betas", "translation", "keypoints"}
@@ -140,7 +142,7 @@ def write_estimates(
     lead = check_shapes(estimate)
     pose, betas = _plain(estimate.pose), _plain(estimate.betas)
     precision = np.promote_types(pose.dtype, np.float32)
-    angles = np.asarray(matrix_to_axis_angle(jnp.asarray(pose.astype(precision))))
+    angles = np.asarray(_axis_angle(jnp.asarray(pose.astype(precision))))
     arrays: dict[str, Any] = {
         "pose": pose,
         "pose_axis_angle": angles.reshape(*lead, 3 * NUM_JOINTS),
