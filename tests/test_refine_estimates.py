@@ -20,6 +20,7 @@ import scorehmr_jax as sh
 from body_model import save, stand_in
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
+from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched, match
 from scorehmr_jax.commands.refine_parts import parts_of
@@ -108,7 +109,8 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     assert "frames:  3, 000001.jpg to 000003.jpg (phalp)" in printed
     assert "person of id 3: in 3 of 3" in printed
     assert "person of id 7: in 2 of 3; not in 000002.jpg" in printed
-    assert f"focal length {FOCAL:.0f} pixels, of the file" in printed
+    assert "filled:  person of id 7: 000002.jpg, by the prior and smoothness" in printed
+    assert f"focal length {FOCAL:.0f} pixels, which the estimates were made for" in printed
     assert "assumed: focal length as PHALP has it: 5000 / 256 of the image's longer" in printed
     assert "keypoints: 3 frames in common, by their names" in printed
     assert "person of id 3: none in 000003.jpg" in printed
@@ -116,12 +118,13 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     assert "refined: 5 of 5" in printed and f"wrote:   {out}" in printed
     held = written(out)
     assert held["ids"].tolist() == [3, 7] and held["frame_numbers"].tolist() == [0, 1, 2]
-    assert held["status"].tolist() == [[0, 0, 0], [0, 5, 0]]
+    assert not held["status"].any()
+    assert held["filled"].tolist() == [[0, 0, 0], [0, 1, 0]]
     wanted = np.stack([[seen[1], seen[3], 0 * seen[0]], [seen[0], 0 * seen[0], 0 * seen[0]]])
     wanted[:, :, [1, 8]] = 0  # neck and pelvis, which lie beside the means that detectors have
     np.testing.assert_allclose(held["keypoints"], wanted, atol=0.01)
     np.testing.assert_allclose(held["translation"][0], made["translation"][[1, 3, 5]] + 1)
-    assert np.isnan(held["pose"][1, 1]).all()
+    np.testing.assert_allclose(held["translation"][1, 1], made["translation"][[0, 4]].mean(0) + 1)
     assert not (tmp_path / "new" / "bodies.parts").exists()
 
 
@@ -353,6 +356,29 @@ def test_frames_are_the_same_by_name_or_else_by_number():
     assert numbered.by == "numbers" and numbered.without == {0: [0]}
     with pytest.raises(ValueError, match=r"k: none of its frames \(7 to 8\).*\(0 to 2\), by name"):
         match(joints, ours, detections(shown, numbers=[7, 8]), "k")
+
+
+def test_short_gaps_are_filled_between_their_ends(made):
+    turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)  # by 90 degrees about z
+    pose = np.full((1, 9, 24, 3, 3), np.nan, np.float32)
+    pose[0, 1], pose[0, 4], pose[0, 8] = np.eye(3), turn, np.eye(3)
+    flat = np.where(np.isnan(pose[..., 0, 0, 0, None]), np.nan, np.arange(9.0)[None, :, None])
+    betas, place = (np.repeat(flat, n, -1).astype(np.float32) for n in (10, 3))
+    present = np.isfinite(pose).all((-3, -2, -1))
+    first = sh.Estimate(*map(jnp.asarray, (pose, betas, place)))
+    found, filled = fill_gaps(first, present, 2)
+    assert filled[0].tolist() == [0, 0, 1, 1, 0, 0, 0, 0, 0]
+    assert np.isnan(np.asarray(found.pose)[0, [0, 5, 6, 7]]).all()
+    np.testing.assert_allclose(found.translation[0, 2:4], [[2] * 3, [3] * 3], atol=1e-6)
+    both = np.asarray(found.pose)[0, 2:4]
+    np.testing.assert_allclose(
+        both @ both.swapaxes(-1, -2), np.broadcast_to(np.eye(3), both.shape), atol=1e-6
+    )
+    # About the same axis, a third and two thirds of the way.
+    angles = np.degrees(np.arctan2(both[:, 5, 1, 0], both[:, 5, 0, 0]))
+    np.testing.assert_allclose(angles, [26.57, 63.43], atol=0.01)  # on the chord
+    assert fill_gaps(first, present, 3)[1][0].tolist() == [0, 0, 1, 1, 0, 1, 1, 1, 0]
+    assert not fill_gaps(first, present, 0)[1].any()
 
 
 def test_parts_have_few_sizes_and_hold_every_sample_once():

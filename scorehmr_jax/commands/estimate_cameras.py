@@ -78,7 +78,11 @@ def choose_camera(
         raise ValueError("the file does not tell the image's size; give --image-size WIDTH HEIGHT")
     if own is not None and given.focal is None and given.fov is None:
         focal = np.asarray(own.focal)[..., 0]
-        return estimate, own, f"focal length {_span(focal)} pixels, of the file"
+        return (
+            estimate,
+            own,
+            f"focal length {_span(focal)} pixels, which the estimates were made for",
+        )
     size = np.asarray(own.image_size if own is not None else image_size, np.float32)
     size = np.broadcast_to(size, (*lead, 2))
     if given.focal is not None:

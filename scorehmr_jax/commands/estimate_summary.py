@@ -17,6 +17,7 @@ def summary(
     camera_note: str,
     matched: Matched | None,
     status: np.ndarray,
+    filled: np.ndarray,
     earlier: int,
     target: Path,
     laps: dict[str, float],
@@ -28,6 +29,7 @@ def summary(
         camera_note: a sentence on the camera.
         matched: how keypoints of another file were given to people.
         status: [P, T], as `Info.status`.
+        filled: [P, T] frames in which a person was lost and that were filled.
         earlier: parts that an earlier run had done.
         target: the file that was written.
         laps: seconds of each part of the work.
@@ -52,7 +54,11 @@ def summary(
             more = f" and {len(matched.left) - _SHOWN} more" if len(matched.left) > _SHOWN else ""
             yield f"  detections that show nobody of the estimates, in frames {some}{more}"
     kept = f"; {earlier} parts from an earlier run" if earlier else ""
-    yield f"refined: {(status == 0).sum()} of {tracks.present.sum()}{kept}"
+    yield f"refined: {(status[tracks.present] == 0).sum()} of {tracks.present.sum()}{kept}"
+    for person, row in enumerate(filled):
+        if row.any():
+            where = _places(tracks, np.flatnonzero(row))
+            yield f"filled:  {_name(tracks, person)}: {where}, by the prior and smoothness alone"
     for code in np.unique(status[(status != 0) & (status != PADDING)]):
         for person in range(len(status)):
             if (rows := status[person] == code).any():

@@ -78,6 +78,9 @@ def add_parser(commands: Any) -> None:
         "--image-size", type=float, nargs=2, metavar=("WIDTH", "HEIGHT"), help="pixels"
     )
     others.add_argument("--images", action="store_true", help="frames are no video")
+    others.add_argument(
+        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
+    )
     cluster.add_arguments(parser)
     parser.set_defaults(run=_run)
 
@@ -87,6 +90,7 @@ _OF_PICTURES = {"people": 1, "no_overlay": False, "models": None}
 _OF_ESTIMATES = {
     **dict.fromkeys(("keypoints", "convention", "format", "camera", "camera_name", "image_size")),
     "images": False,
+    "fill": 30,
 }
 _LENS = {"focal": None, "fov": None}
 
@@ -172,6 +176,7 @@ def _refine_estimates(args: argparse.Namespace) -> None:
         prior=args.prior,
         body=args.body,
         video=True if args.video else False if args.images else None,
+        longest_gap=args.fill,
     )
 
 

@@ -13,6 +13,7 @@ from body_model import SMPL, Skeleton
 from body_model.files import local_path
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera
 from scorehmr_jax.commands.estimate_summary import summary
+from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.lift_keypoints import lifted
 from scorehmr_jax.commands.matching import match
 from scorehmr_jax.commands.picture_overlays import progress
@@ -49,6 +50,7 @@ def refine_estimates(
     prior: str = "open-cond",
     body: str | Path | None = None,
     video: bool | None = None,
+    longest_gap: int = 30,
 ) -> tuple[Refined, RefineInput]:
     """Refines estimates of another network by keypoints, and writes an .npz.
 
@@ -60,6 +62,7 @@ def refine_estimates(
         prior: a shipped prior or a checkpoint.
         body: an SMPL file; the open body by default.
         video: True if images are frames of one video; as the file has it without.
+        longest_gap: frames of a video in which a person is lost, up to so many, are filled.
     Returns:
         The refined bodies [P, T], and what was read, with the camera and keypoints that were used.
     Raises:
@@ -94,7 +97,8 @@ def refine_estimates(
     given = replace(given, estimate=estimate, camera=lens)
     clock.lap("matching")
     moving = tracks.video if video is None else video
-    parts = parts_of(tracks.present, moving)
+    estimate, filled = fill_gaps(estimate, tracks.present, longest_gap if moving else 0)
+    parts = parts_of(tracks.present | filled, moving)
     result = empty_result(estimate)
     status = np.full(tracks.present.shape, PADDING)
     folder = target.with_suffix(".parts")
@@ -117,9 +121,11 @@ def refine_estimates(
     bodies, cameras, seen = jax.tree.map(
         lambda a: np.asarray(a)[rows], (result, lens, given.keypoints)
     )
-    write_estimates(target, bodies, cameras, seen, status=status[rows], tracks=tracks)
+    write_estimates(
+        target, bodies, cameras, seen, status=status[rows], tracks=tracks, filled=filled[rows]
+    )
     shutil.rmtree(folder, ignore_errors=True)
-    for line in summary(tracks, camera_note, matched, status, earlier, target, clock.laps):
+    for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
         print(line)
     return result, given
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 
 from body_model import SMPL
 from body_model.files import is_npz, local_path, npz_keys, write_npz
@@ -121,6 +121,7 @@ def write_estimates(
     features: Float[Array, "... F"] | None = None,
     status: Int[Array, "..."] | None = None,
     tracks: Tracks | None = None,
+    filled: Bool[Array, "..."] | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -135,6 +136,7 @@ def write_estimates(
         features: standardised image features.
         status: what became of each sample, as `Info.status`.
         tracks: who is in which frame; written as `ids`, `frame_numbers` and `frame_names`.
+        filled: True for samples without evidence of their own, made of those around them.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -165,13 +167,15 @@ def write_estimates(
             raise ValueError(f"features: expected [..., N, F], found shape {array.shape}")
         _check_rows("features", array.shape[:-1], lead)
         arrays["features"] = np.broadcast_to(array, (*lead, array.shape[-1]))
-    if status is not None:
-        array = _plain(status)
+    for key, value in (("status", status), ("filled", filled)):
+        if value is None:
+            continue
+        array = _plain(value)
         if array.shape != lead:
             raise ValueError(
-                f"status: expected one for each estimate {lead}, found shape {array.shape}"
+                f"{key}: expected one for each estimate {lead}, found shape {array.shape}"
             )
-        arrays["status"] = array
+        arrays[key] = array
     if tracks is not None:
         arrays["ids"], arrays["frame_numbers"] = tracks.ids, tracks.frame_numbers
         arrays["frame_names"] = np.array(tracks.frame_names, dtype=str)
