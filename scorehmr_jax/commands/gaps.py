@@ -1,5 +1,7 @@
 """Frames in which somebody was lost, between frames in which they were not."""
 
+import itertools
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
@@ -25,7 +27,7 @@ def fill_gaps(
     pose, betas, translation = (np.array(a) for a in vars(estimate).values())
     for person, row in enumerate(present):
         held = np.flatnonzero(row)
-        for before, after in zip(held[:-1], held[1:], strict=True):
+        for before, after in itertools.pairwise(held):
             if not 1 < after - before <= longest + 1:
                 continue
             gap = np.arange(before + 1, after)
