@@ -224,6 +224,14 @@ def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
     assert again.tracks.frame_names[2] == "im2.npy"
 
 
+def test_a_focal_length_of_the_whole_image_is_taken(tmp_path, made):
+    held = {**body_files.hmr2(made, 777.0), "scaled_focal_length": np.array(777.0)}
+    np.savez(tmp_path / "a.npz", **held)
+    given = read(tmp_path / "a.npz")
+    assert (np.asarray(given.camera.focal) == 777).all() and not given.tracks.notes
+    np.testing.assert_allclose(given.estimate.translation[:, 0], made["translation"], rtol=1e-4)
+
+
 def test_our_own_file_is_still_ours(tmp_path):
     estimate, keypoints, camera = jax.tree.map(lambda a: a[:2], sh.example())
     sh.write_estimates(tmp_path / "a.npz", estimate, camera, keypoints)

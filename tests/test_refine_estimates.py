@@ -18,6 +18,7 @@ from keypoint_files import coco_results, openpose_folder, write
 import body_model
 import scorehmr_jax as sh
 from body_model import save, stand_in
+from scorehmr_jax.commands import refine
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
@@ -302,6 +303,23 @@ def test_options_of_one_kind_are_none_of_another(tmp_path, made, quick):
         run(source, "--out", tmp_path)
     with pytest.raises(SystemExit, match="holds no keypoints, so there is nothing to refine by"):
         run(source, "--out", tmp_path, "--image-size", *SIZE)
+
+
+def test_a_folder_is_taken_for_what_it_holds(tmp_path, made, monkeypatch):
+    asked = []
+    monkeypatch.setattr(refine, "_refine_pictures", lambda args: asked.append("pictures"))
+    monkeypatch.setattr(refine, "_refine_estimates", lambda args: asked.append("estimates"))
+    folder = body_files.tram(tmp_path / "tram", made, FOCAL)
+    (folder / "tram_output.mp4").write_bytes(b"")
+    (tmp_path / "demo_out").mkdir()
+    np.savez(tmp_path / "demo_out" / "a.npz", x=np.zeros(3))
+    run(folder)
+    run(tmp_path / "demo_out")
+    (tmp_path / "demo_out" / "a.png").write_bytes(b"")
+    run(tmp_path / "demo_out")
+    run(tmp_path / "demo_out", "--keypoints", "k.json")
+    run(tmp_path / "a.jpg")
+    assert asked == ["estimates", "estimates", "pictures", "estimates", "pictures"]
 
 
 def tracks(present, names=None, numbers=None):

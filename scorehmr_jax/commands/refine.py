@@ -8,6 +8,7 @@ import numpy as np
 
 from scorehmr_jax import cluster
 from scorehmr_jax.formats.bodies.contents import SUFFIXES
+from scorehmr_jax.formats.bodies.tram import tracks_of
 from scorehmr_jax.formats.estimates import is_keypoints, is_own
 from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS
 
@@ -118,17 +119,19 @@ def _kind(args: argparse.Namespace) -> str:
 
     source = local_path(args.input)
     suffix = source.suffix.lower()
+    asked = any(getattr(args, name) != value for name, value in _OF_ESTIMATES.items())
     if source.is_dir():
+        # TRAM draws a video into the folder of its results, and HMR 2.0 pictures.
+        if asked or tracks_of(source):
+            return "estimates"
         held = {file.suffix.lower() for file in source.iterdir()}
-        photos = held & {*PHOTOS} or held & {*VIDEOS}
-        return "pictures" if photos or not held & {*SUFFIXES, ""} else "estimates"
+        return "pictures" if held & {*PHOTOS, *VIDEOS} or not held & {*SUFFIXES} else "estimates"
     if suffix in (*SUFFIXES, ".trc") and suffix != ".npz":
         return "estimates"
     if suffix != ".npz":
         return "pictures"
     if not source.is_file():
         return "own"  # whose reader says so
-    asked = any(getattr(args, name) != value for name, value in _OF_ESTIMATES.items())
     return "estimates" if asked or is_keypoints(source) or not is_own(source) else "own"
 
 

@@ -28,13 +28,12 @@ from scorehmr_jax.formats.bodies.rows import (
 _PARAMETERS = ("pred_smpl_params", "out_smpl_params", "pose_smpl")
 _WEAK = ("pred_cam", "out_cam")
 _FULL = ("pred_cam_t_full", "output_cam_trans", "cam_t_full")
-_FOCAL = ("scaled_focal_length", "focal_length")
 READ = (
     *_PARAMETERS,
     *("global_orient", "body_pose", "betas"),
     *_WEAK,
     *_FULL,
-    *_FOCAL,
+    "scaled_focal_length",
     *(
         "box_center",
         "box_size",
@@ -128,10 +127,10 @@ def _image(held: Mapping[str, Any], frame: int, where: str, image_size: np.ndarr
         else:
             raise ValueError(f"{where}: no key img_size; give image_size=(width, height)")
         center = size / 2
-        name = next((name for name in _FOCAL if name in held), None)
-        # The focal length in the network's output is that of the crop.
-        if name == "scaled_focal_length":
-            focal, notes = of_each(held[name], count, 2, f"{where}: {name}"), []
+        # "focal_length" in the network's output is that of the crop.
+        if "scaled_focal_length" in held:
+            given = held["scaled_focal_length"]
+            focal = of_each(given, count, 2, f"{where}: scaled_focal_length")
         else:
             focal = np.repeat(_HMR2_FOCAL * size.max(-1, keepdims=True), 2, 1)
             notes = ["focal length as HMR 2.0 has it: 5000 / 256 of the image's longer side"]
