@@ -218,10 +218,11 @@ def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
     # One file for each image is the same.
     (tmp_path / "images").mkdir()
     for name, people_ in images.items():
-        np.save(tmp_path / "images" / f"im{name[0]}.npy", np.array(people_, object))
+        np.save(tmp_path / "images" / f"im{int(name[0]) + 10}.npy", np.array(people_, object))
     again = read(tmp_path / "images", body=body)
     np.testing.assert_array_equal(again.estimate.pose, given.estimate.pose)
-    assert again.tracks.frame_names[2] == "im2.npy"
+    assert again.tracks.frame_names[2] == "im12.npy"
+    assert again.tracks.frame_numbers.tolist() == [10, 11, 12, 13, 14, 15]
 
 
 def test_a_focal_length_of_the_whole_image_is_taken(tmp_path, made):

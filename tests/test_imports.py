@@ -98,6 +98,7 @@ STORY = (
     "lift_steps",
     "lift_start",
     "lift",
+    "lift_2d",
 )
 
 

@@ -165,6 +165,18 @@ def test_what_was_stopped_goes_on(tmp_path, made, seen, body, quick, monkeypatch
     first = written(tmp_path / "a.npz")
     np.testing.assert_allclose(first["translation"][0], made["translation"][[1, 3, 5]] + 1)
     # Other input, or a damaged part, is done anew.
+    write(
+        tmp_path / "k.json", [*coco_of((t, points + np.array([0.5, 0, 0])) for t, points in rows)]
+    )
+    ASKED.clear()
+    with pytest.raises(SystemExit):
+        monkeypatch.setattr(command, "_refiner", stopped)
+        run(*words)
+    write(tmp_path / "k.json", [*coco_of(rows)])
+    monkeypatch.setattr(command, "_refiner", unchanged)
+    run(*words)
+    assert ASKED == ["person0", "person0", "person1"]
+    assert "earlier" not in capsys.readouterr().out
     with pytest.raises(SystemExit):
         monkeypatch.setattr(command, "_refiner", stopped)
         run(*words)

@@ -38,7 +38,8 @@ def lifted(
     if found.points_3d is None:
         raise ValueError(
             f"{where}: keypoints in 2D alone; expected points in 3D (points_3d), from which a body "
-            "can be made, or estimates beside them: scorehmr refine ESTIMATES --keypoints FILE"
+            "can be made, or estimates beside them: scorehmr refine ESTIMATES --keypoints FILE; "
+            "sh.lift_2d makes several bodies of points in 2D"
         )
     assert found.confidence_3d is not None
     if not found.confidence.any():
