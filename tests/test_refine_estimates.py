@@ -104,7 +104,7 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     for number in (1, 2, 3):  # named as PHALP's images are
         file = tmp_path / "json" / f"walk_{number:012d}_keypoints.json"
         file.rename(tmp_path / "json" / f"{number:06d}.json")
-    out = tmp_path / "new" / "bodies.npz"
+    out = tmp_path / "neu ö" / "bodies.npz"
     run(source, "--keypoints", tmp_path / "json", "--out", out, "--body", body)
     printed = capsys.readouterr().out
     assert "frames:  3, 000001.jpg to 000003.jpg (phalp)" in printed
@@ -126,7 +126,7 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     np.testing.assert_allclose(held["keypoints"], wanted, atol=0.01)
     np.testing.assert_allclose(held["translation"][0], made["translation"][[1, 3, 5]] + 1)
     np.testing.assert_allclose(held["translation"][1, 1], made["translation"][[0, 4]].mean(0) + 1)
-    assert not (tmp_path / "new" / "bodies.parts").exists()
+    assert not (tmp_path / "neu ö" / "bodies.parts").exists()
 
 
 def test_what_was_stopped_goes_on(tmp_path, made, seen, body, quick, monkeypatch, capsys):
@@ -309,6 +309,8 @@ def test_options_of_one_kind_are_none_of_another(tmp_path, made, quick):
         run(source, "--people", 2)
     with pytest.raises(SystemExit, match=r"a\.png: --keypoints: of estimates only"):
         run(tmp_path / "a.png", "--keypoints", "k.json")
+    with pytest.raises(SystemExit, match=r"--processes: of our own \.npz only"):
+        run(source, "--processes", 2)
     with pytest.raises(SystemExit, match="--video and --images: expected one of them"):
         run(source, "--video", "--images")
     with pytest.raises(SystemExit, match="does not tell the image's size; give --image-size"):

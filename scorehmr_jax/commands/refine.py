@@ -93,11 +93,14 @@ _OF_ESTIMATES = {
     "images": False,
     "fill": 30,
 }
+_OF_PROCESSES = dict.fromkeys(("coordinator", "processes", "process_id"))
 _LENS = {"focal": None, "fov": None}
 
 
 def _run(args: argparse.Namespace) -> None:
     kind = _kind(args)
+    if kind != "own":
+        _refuse(args, _OF_PROCESSES, "of our own .npz only")
     if kind == "pictures":
         _refuse(args, _OF_ESTIMATES, "of estimates only")
         _refine_pictures(args)
