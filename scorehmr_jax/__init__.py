@@ -13,6 +13,7 @@ from scorehmr_jax.ground import Ground, fit_ground
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
+from scorehmr_jax.lift_2d import lift_2d
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.motion import foot_contact, smooth_camera
 from scorehmr_jax.pose_gaussian import PoseGaussian
@@ -63,6 +64,7 @@ __all__ = [
     "known_height",
     "levelled",
     "lift",
+    "lift_2d",
     "load_prior",
     "make_lifter",
     "make_refiner",

@@ -23,7 +23,8 @@ def example(body: SMPL | None = None, seed: int = 0) -> tuple[Estimate, Keypoint
         from scorehmr_jax.simulation.scene import simulated_example
 
         return simulated_example(body, seed)
-    from scorehmr_jax.formats.estimates import read_estimates
+    from scorehmr_jax.formats.own_estimates import read_own
 
-    given = read_estimates(FILE)
+    given = read_own(FILE)
+    assert given.keypoints is not None and given.camera is not None
     return given.estimate, given.keypoints, given.camera

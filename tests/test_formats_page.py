@@ -4,11 +4,13 @@ import math
 import re
 from pathlib import Path
 
+import body_files
 import numpy as np
 import pytest
 from keypoint_files import openpose_folder, person
 
 from body_model.keypoint_sets import KEYPOINT_SETS, STAND_INS
+from scorehmr_jax.formats.bodies.read import BODY_FORMATS
 from scorehmr_jax.formats.conventions import BY_COUNT, read_keypoint_set
 from scorehmr_jax.formats.keypoints.read import FORMATS
 
@@ -47,8 +49,12 @@ def formats_table():
     return (f"| `{each.name}` | {each.writers} |" for each in FORMATS.values())
 
 
+def bodies_table():
+    return (f"| `{each.name}` | {each.writers} |" for each in BODY_FORMATS.values())
+
+
 def test_the_tables_of_the_page_are_those_of_the_code():
-    for table in (sets_table, orders_table, stand_ins_table, formats_table):
+    for table in (sets_table, orders_table, stand_ins_table, formats_table, bodies_table):
         lines = "\n".join(table())
         assert lines in PAGE, f"docs/formats.md: {table.__name__}: expected\n{lines}"
 
@@ -65,7 +71,11 @@ def test_the_examples_of_the_page_run(tmp_path, monkeypatch):
     (tmp_path / "lab.toml").write_text(toml)
     assert read_keypoint_set("lab.toml").parts("pelvis") == ((2, 3), 30)
     names = {}
-    reading, converting, cameras = blocks("python")
+    estimates, reading, converting, cameras = blocks("python")
+    body_files.wham(tmp_path / "wham_output.pkl", body_files.people())
+    with pytest.warns(UserWarning, match="the image's diagonal"):
+        exec(estimates, names)
+    assert names["given"].camera.focal.shape == (2, 5, 2)
     exec(reading, names)
     assert names["keypoints"].xy.shape == (2, 25, 2)
     exec(converting, names)

@@ -101,6 +101,7 @@ STORY = (
     "lift_steps",
     "lift_start",
     "lift",
+    "lift_2d",
 )
 
 

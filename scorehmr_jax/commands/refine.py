@@ -7,16 +7,26 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax import cluster
+from scorehmr_jax.formats.bodies.contents import SUFFIXES
+from scorehmr_jax.formats.bodies.tram import tracks_of
+from scorehmr_jax.formats.estimates import is_keypoints, is_own
+from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS
 
 _HELP = """\
 Find people in a photo, a folder of photos or a video and refine their bodies; or
-refine first estimates from an .npz. With a shipped prior or your own.
+refine first estimates from a file. With a shipped prior or your own.
 
 Of pictures, the results are an .npz and an overlay, a picture or an .mp4: the body
 over the person before and after, and from the side. People are found by MediaPipe's
 pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
 
-An .npz of estimates holds, for N images (with --video: N frames of one video)
+Estimates are the results of HMR 2.0, CameraHMR, PHALP, WHAM, GVHMR, TRAM, NLF or
+SAM 3D Body, motion in AMASS's form, or keypoints in 3D with those in 2D; with
+--keypoints FILE of OpenPose, COCO, MMPose, AlphaPose, Halpe, MediaPipe or an .npz.
+People are matched frame by frame. Results are written person by person: what was
+stopped goes on where it was.
+
+An .npz of our own estimates holds, for N images (with --video: N frames of one video)
   pose [N,24,3,3] rotation matrices or [N,24,3] axis-angle in radians, or
   pose_axis_angle [N,72]; the root's is in the camera frame
   betas [N,10]    translation [N,3] body to camera, metres
@@ -28,8 +38,8 @@ and, for a prior that needs image features, features [N,F], already standardised
 The output holds the same keys with the refined bodies, and status [N]: 0 is
 refined, others are listed. It can be refined again.
 
-Of an .npz all devices are used; of several processes each reads the input and the
-first writes the output.
+Of such an .npz all devices are used; of several processes each reads the input and
+the first writes the output.
 """
 
 
@@ -41,40 +51,101 @@ def add_parser(commands: Any) -> None:
         description=_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path, help="a photo, folder of photos, video or .npz")
+    parser.add_argument(
+        "input", type=Path, help="a photo, folder of photos or video; estimates; 3D keypoints"
+    )
     parser.add_argument(
         "--out",
         type=Path,
-        help="the .npz to write; of pictures also a folder, INPUT_refined by default",
+        help="the .npz to write, or a folder; INPUT_refined by default, but for our own .npz",
     )
     parser.add_argument("--video", action="store_true", help="the images are frames in order")
     parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
     parser.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
+    both = parser.add_argument_group("of pictures and of others' estimates")
+    both.add_argument("--focal", type=float, help="focal length, pixels")
+    both.add_argument("--fov", type=float, help="degrees seen across the picture's width")
     pictures = parser.add_argument_group("of pictures")
     pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
-    pictures.add_argument("--focal", type=float, help="focal length, pixels")
-    pictures.add_argument("--fov", type=float, help="degrees seen across the picture's width")
     pictures.add_argument("--no-overlay", action="store_true", help="write the .npz alone")
     pictures.add_argument("--models", type=Path, help="folder with MediaPipe's .tflite files")
+    others = parser.add_argument_group("of estimates and 3D keypoints")
+    others.add_argument("--keypoints", type=Path, help="file or folder of 2D keypoints")
+    others.add_argument("--convention", help="of the keypoints, such as coco-17, or a .toml")
+    others.add_argument("--format", help="of the estimates, such as wham; told from the content")
+    others.add_argument("--camera", type=Path, help="a calibration: .toml, .yml, .json, .txt, ...")
+    others.add_argument("--camera-name", help="of one camera in it")
+    others.add_argument(
+        "--image-size", type=float, nargs=2, metavar=("WIDTH", "HEIGHT"), help="pixels"
+    )
+    others.add_argument("--images", action="store_true", help="frames are no video")
+    others.add_argument(
+        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
+    )
     cluster.add_arguments(parser)
     parser.set_defaults(run=_run)
 
 
-# Options of pictures, with the values that they have when they are not given.
-_OF_PICTURES = {"people": 1, "focal": None, "fov": None, "no_overlay": False, "models": None}
+# Options by the kind of input, with the values that they have when they are not given.
+_OF_PICTURES = {"people": 1, "no_overlay": False, "models": None}
+_OF_ESTIMATES = {
+    **dict.fromkeys(("keypoints", "convention", "format", "camera", "camera_name", "image_size")),
+    "images": False,
+    "fill": 30,
+}
+_OF_PROCESSES = dict.fromkeys(("coordinator", "processes", "process_id"))
+_LENS = {"focal": None, "fov": None}
 
 
 def _run(args: argparse.Namespace) -> None:
-    if args.input.suffix.lower() == ".npz":
-        given = [name for name, value in _OF_PICTURES.items() if getattr(args, name) != value]
-        if given:
-            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise ValueError(f"{args.input}: {names}: of pictures only; the .npz says it itself")
-        if args.out is None:
-            raise ValueError("--out: expected the .npz to write")
-        cluster.start(args.coordinator, args.processes, args.process_id)
-        refine_file(args.input, args.out, args.prior, args.body, args.video)
+    kind = _kind(args)
+    if kind != "own":
+        _refuse(args, _OF_PROCESSES, "of our own .npz only")
+    if kind == "pictures":
+        _refuse(args, _OF_ESTIMATES, "of estimates only")
+        _refine_pictures(args)
         return
+    _refuse(args, _OF_PICTURES, "of pictures only")
+    if kind == "estimates":
+        _refine_estimates(args)
+        return
+    _refuse(args, _LENS, "the .npz says it itself")
+    if args.out is None:
+        raise ValueError("--out: expected the .npz to write")
+    cluster.start(args.coordinator, args.processes, args.process_id)
+    refine_file(args.input, args.out, args.prior, args.body, args.video)
+
+
+def _kind(args: argparse.Namespace) -> str:
+    """What the input is: "pictures", "estimates" of others, or our "own" .npz and nothing else."""
+    from body_model.files import local_path
+
+    source = local_path(args.input)
+    suffix = source.suffix.lower()
+    asked = any(getattr(args, name) != value for name, value in _OF_ESTIMATES.items())
+    if source.is_dir():
+        # TRAM draws a video into the folder of its results, and HMR 2.0 pictures.
+        if asked or tracks_of(source):
+            return "estimates"
+        held = {file.suffix.lower() for file in source.iterdir()}
+        return "pictures" if held & {*PHOTOS, *VIDEOS} or not held & {*SUFFIXES} else "estimates"
+    if suffix in (*SUFFIXES, ".trc") and suffix != ".npz":
+        return "estimates"
+    if suffix != ".npz":
+        return "pictures"
+    if not source.is_file():
+        return "own"  # whose reader says so
+    return "estimates" if asked or is_keypoints(source) or not is_own(source) else "own"
+
+
+def _refuse(args: argparse.Namespace, options: dict[str, Any], why: str) -> None:
+    given = [name for name, value in options.items() if getattr(args, name) != value]
+    if given:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ValueError(f"{args.input}: {names}: {why}")
+
+
+def _refine_pictures(args: argparse.Namespace) -> None:
     from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
 
     refine_pictures(
@@ -90,6 +161,31 @@ def _run(args: argparse.Namespace) -> None:
     )
 
 
+def _refine_estimates(args: argparse.Namespace) -> None:
+    from scorehmr_jax.commands.estimate_cameras import Given
+    from scorehmr_jax.commands.refine_estimates import Files, refine_estimates
+    from scorehmr_jax.commands.refine_pictures import Lens
+
+    if args.video and args.images:
+        raise ValueError("--video and --images: expected one of them")
+    Lens(args.focal, args.fov)  # refuses what is no focal length
+    refine_estimates(
+        Files(
+            args.input,
+            args.keypoints,
+            args.convention,
+            args.out,
+            tuple(args.image_size) if args.image_size else None,
+            args.format,
+        ),
+        Given(args.camera, args.camera_name, args.focal, args.fov),
+        prior=args.prior,
+        body=args.body,
+        video=True if args.video else False if args.images else None,
+        longest_gap=args.fill,
+    )
+
+
 def refine_file(
     source: Path,
     target: Path,
@@ -100,7 +196,7 @@ def refine_file(
     """Refines the estimates in one .npz into another.
 
     Args:
-        source: what `read_estimates` reads.
+        source: our own .npz, as `read_estimates` has it.
         target: the .npz to write, as `write_estimates` writes it.
         prior: a shipped prior or a checkpoint.
         body: an SMPL file; the open body by default.
@@ -113,7 +209,8 @@ def refine_file(
     from body_model.files import local_path
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
-    from scorehmr_jax.formats.estimates import read_estimates, write_estimates
+    from scorehmr_jax.formats.estimates import write_estimates
+    from scorehmr_jax.formats.own_estimates import read_own
     from scorehmr_jax.load import load_prior
     from scorehmr_jax.refine import make_refiner
     from scorehmr_jax.screening import STATUS
@@ -123,7 +220,8 @@ def refine_file(
     if target.is_dir() or target.suffix != ".npz":
         kind = "is a folder" if target.is_dir() else f"ends in {target.suffix or 'no suffix'}"
         raise ValueError(f"{target}: {kind}; expected the .npz to write")
-    given = read_estimates(source)
+    given = read_own(source)
+    assert given.keypoints is not None and given.camera is not None
     loaded_prior = load_prior(prior)
     model = load(body) if body else open_body()
     devices, batch = Devices.all(), given.estimate.betas.shape[:-1]

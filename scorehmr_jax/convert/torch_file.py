@@ -1,11 +1,15 @@
 """PyTorch checkpoints read without PyTorch, and without running anything they name.
 
 A file of `torch.save` is a zip: `data.pkl` describes the object and refers to `data/<key>`, the
-bytes of each storage. A tensor is a storage's type, an offset, a size and strides.
+bytes of each storage. A tensor is a storage's type, an offset, a size and strides. In pickles of
+others, as `numpy.save` and joblib make them, a tensor's storage is a small file of PyTorch's old
+format within the pickle: `TENSORS` are the names that such pickles may use.
 """
 
 import io
 import math
+import pickletools
+import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,17 +94,7 @@ class _Reader:
         self._order: Literal["<", ">"] = ">" if big else "<"
 
     def allowed(self) -> dict[str, Any]:
-        storages = {
-            f"torch.{kind}Storage": type(f"{kind}Storage", (_Storage,), {"code": code})
-            for kind, code in _STORAGES.items()
-        }
-        return {
-            **storages,
-            "torch._utils._rebuild_tensor_v2": _tensor,
-            "torch._utils._rebuild_parameter": lambda data, requires_grad, hooks: data,
-            "torch.Size": tuple,
-            "torch.device": lambda kind, index=None: kind,
-        }
+        return {**_storage_classes(), **_NAMES}
 
     def member(self, inner: str) -> bytes:
         try:
@@ -133,6 +127,48 @@ class _Reader:
 
             return np.dtype(ml_dtypes.bfloat16).newbyteorder(self._order)
         return np.dtype(code).newbyteorder(self._order)
+
+
+def _storage_classes() -> dict[str, type[_Storage]]:
+    return {
+        f"torch.{kind}Storage": type(f"{kind}Storage", (_Storage,), {"code": code})
+        for kind, code in _STORAGES.items()
+    }
+
+
+def _storage_of_bytes(contents: Any) -> _Flat:
+    """The numbers of a storage within a pickle: three pickles of versions, one that describes the
+    storage, one of its key, the count and the numbers."""
+    if not isinstance(contents, bytes) or not contents.startswith(_LEGACY_START):
+        raise UnsafePickle("refuses a storage that is not in PyTorch's format")
+    stream, found = io.BytesIO(contents), []
+
+    def following() -> bytes:
+        start = stream.tell()
+        for _ in pickletools.genops(stream):
+            pass
+        return contents[start : stream.tell()]
+
+    def described(reference: Any) -> None:
+        kind, cls, *_ = reference
+        if kind != "storage" or not (isinstance(cls, type) and issubclass(cls, _Storage)):
+            raise UnsafePickle(f"refuses the reference {shown(reference)}")
+        found.append(cls.code)
+
+    _, _, versions = following(), following(), load_pickle(following())
+    if not versions.get("little_endian", True):
+        raise ValueError("a storage of a machine with the other order of bytes")
+    load_pickle(following(), extra=_storage_classes(), persistent_load=described)
+    following()
+    (count,) = struct.unpack("<q", stream.read(8))
+    if len(found) != 1 or count < 0:
+        raise ValueError(f"a storage of {len(found)} parts and {count} numbers")
+    dtype: Any = found[0]
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        dtype = ml_dtypes.bfloat16
+    return _Flat(np.frombuffer(contents, dtype, count, stream.tell()))
 
 
 def _tensor(
@@ -172,3 +208,13 @@ def _tensor(
         flat[offset:], tuple(size), [s * flat.itemsize for s in strides], writeable=False
     )
     return Value(view)
+
+
+_NAMES: dict[str, Any] = {
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda data, requires_grad, hooks: data,
+    "torch.Size": tuple,
+    "torch.device": lambda kind, index=None: kind,
+}
+# For `load_pickle`'s `extra`.
+TENSORS: dict[str, Any] = {**_NAMES, "torch.storage._load_from_bytes": _storage_of_bytes}

@@ -1,131 +1,116 @@
-"""First estimates and their evidence in one .npz: read and written as a pair.
+"""First estimates and their evidence: read from anybody's files, written to one .npz of our own.
 
-`scorehmr refine` reads such a file and writes another, which can be refined again.
+`scorehmr refine` reads such files and writes an .npz, which can be refined again.
 """
 
 import os
-import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Real
 
-from body_model.files import Npz, read_npz, warn_of_unread, write_npz
+from body_model import SMPL
+from body_model.files import is_npz, local_path, npz_keys, write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.pytree import Array
 from body_model.rotations import matrix_to_axis_angle
-from body_model.smpl import pose_matrices
-from scorehmr_jax import units
-from scorehmr_jax.camera import DEFAULT_FOCAL, camera_batch, to_camera_frame
+from scorehmr_jax.camera import camera_batch
 from scorehmr_jax.checks import check_shapes
+from scorehmr_jax.formats.bodies.contents import contents, is_torch
+from scorehmr_jax.formats.bodies.people import Tracks
+from scorehmr_jax.formats.bodies.read import folder_contents, format_of, read_people, unknown
+from scorehmr_jax.formats.own_estimates import OPTIONAL, RefineInput, read_own
 from scorehmr_jax.shapes import fits_plainly, in_one_way
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
-READ = (
-    "pose",
-    "pose_axis_angle",
-    "betas",
-    "translation",
-    "keypoints",
-    "image_size",
-    "focal",
-    "center",
-    "camera_rotation",
-    "camera_translation",
-    "distortion",
-    "skew",
-    "features",
-    "joint_names",
-)
-# Fields that a camera may have or not, by their keys, and the axes of one camera in them.
-_OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
-    "camera_rotation": ("rotation", (3, 3)),
-    "camera_translation": ("translation", (3,)),
-    "distortion": ("distortion", (5,)),
-    "skew": ("skew", ()),
-}
-# Written about a result, and no part of the next input.
-_WRITTEN_ONLY = ("status",)
+__all__ = ["RefineInput", "read_estimates", "write_estimates"]
+
+_OWN = "scorehmr"
+_axis_angle = jax.jit(matrix_to_axis_angle)
+_OF_KEYPOINTS = {"keypoints", "xy", "landmarks", "points_3d", "world"}
+# Keys that an .npz of ours has one of, even one that lacks others.
+_OWN_KEYS = {"pose", "pose_axis_angle", "betas", "translation", "keypoints"}
 
 
-@dataclass(frozen=True)
-class RefineInput:
-    """Holds first estimates of N images and their evidence: the arguments of `refine`."""
+def read_estimates(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    body: SMPL | None = None,
+    image_size: Real[Array, "2"] | Sequence[float] | None = None,
+    keep_shape: bool = False,
+) -> RefineInput:
+    """Reads first estimates of any known format, with what evidence the file has beside them.
 
-    estimate: Estimate  # [N]
-    keypoints: Keypoints2D  # [N, 25] OpenPose
-    camera: Camera  # [N]
-    features: Float[Array, "*N F"] | None  # standardised
+    The format is told from the content: our own .npz, or one of another network's (the page
+    docs/formats.md says which). Of others the estimates are [P, T]: P people in T frames. What a
+    file lacks, and what is assumed in its place, is announced. Nothing that a file names is run.
 
-
-def read_estimates(path: str | os.PathLike[str]) -> RefineInput:
-    """Reads first estimates and their evidence, as `scorehmr refine` does.
-
-    The keys, for N images (any leading axes may stand in its place):
-
-    - `pose` [N, 24, 3, 3] rotations or [N, 24, 3] axis-angle in radians, the root's in the camera
-      frame; or `pose_axis_angle` [N, 72]
-    - `betas` [N, B]; `translation` [N, 3] body to camera, metres
-    - `keypoints` [N, 25, 3] OpenPose-25: x and y in pixels of the full image, confidence in [0, 1]
-    - `image_size` [N, 2] or [2] width and height, pixels
-    - `focal` [N, 2], [N] or one number, pixels; 5000 is assumed without it, with a warning
-    - `center` [N, 2] or [2] principal point, pixels; the image's middle is assumed without it, with
-      a warning
-    - `camera_rotation` [N, 3, 3] and `camera_translation` [N, 3], `distortion` [N, 5], `skew` [N],
-      as `Camera` has them; or one for all
-    - `features` [N, F] standardised, for a prior that needs them
-    - `joint_names` [24], if given, must be SMPL's; `status` is not read
-
-    Any other key is named in a warning. Units are checked (`scorehmr_jax.units`). Rows that are not
-    finite are for `refine` to keep as they are.
+    SMPL-X's shape numbers are not SMPL's, and those of neither are the open body's: then the shape
+    is the mean, and the pelvis stays where it is.
 
     Args:
-        path: of the .npz, such as `write_estimates` writes.
+        path: of the file or folder.
+        format: "scorehmr" for our own, or a name of
+            `scorehmr_jax.formats.bodies.read.BODY_FORMATS`, if it is known.
+        body: that the estimates are for; SMPL without. Files with points alone need it: they are
+            lifted to it.
+        image_size: width and height, pixels, for files that do not tell. Not for our own.
+        keep_shape: True to take shape numbers of another body model as they are.
     Raises:
-        ValueError: naming the file and key, if an array is missing, has another shape or is in
-            other units.
+        ValueError: naming the file and key, if it is of no known format, an array is missing, has
+            another shape or is in other units.
     """
-    arrays = read_npz(path)
-    warn_of_unread(arrays.path, {*arrays, *arrays.objects}, READ, _WRITTEN_ONLY)
-    betas = _numbers(arrays, "betas")
-    if betas.ndim < 2:
-        raise ValueError(f"{path}: betas: expected shape (N, B), found {betas.shape}")
-    lead = betas.shape[:-1]
-    if 0 in lead:
-        raise ValueError(
-            f"{path}: betas: no images, found shape {betas.shape}; expected at least one"
-        )
-    pose = _pose(arrays, lead)
-    translation = _key(arrays, "translation", (*lead, 3))
-    keypoints = _key(arrays, "keypoints", (*lead, len(OPENPOSE_25), 3))
-    xy = keypoints[..., :2]
-    confidence = units.checked_confidence(keypoints[..., 2], f"{path}: keypoints")
-    focal, center, image_size = _camera(arrays, lead)
-    optional = {
-        field: jnp.broadcast_to(_key(arrays, key, (*lead, *axes), axes), (*lead, *axes))
-        for key, (field, axes) in _OPTIONAL.items()
-        if key in arrays
-    }
-    camera = Camera(*map(jnp.asarray, (focal, center, image_size)), **optional)
-    before_camera = np.asarray(to_camera_frame(translation[..., None, :], camera))[..., 0, :]
-    units.check_betas(betas, f"{path}: betas")
-    units.check_camera(focal, center, image_size, f"{path}: camera")
-    units.check_keypoints(xy, confidence, image_size, f"{path}: keypoints")
-    units.check_person_size(
-        xy, confidence, before_camera, focal, f"{path}: keypoints, translation, focal"
-    )
-    units.check_translation(translation, f"{path}: translation")
-    features = None
-    if "features" in arrays:
-        features = _key(arrays, "features", (*lead, None))
+    where = local_path(path)
+    if where.is_dir():
+        held = folder_contents(where)
+    elif format in (None, _OWN) and is_npz(where) and (format == _OWN or is_own(where)):
+        return read_own(path)
+    else:
+        held = contents(where)
+    if format == _OWN:
+        raise ValueError(f"{where}: expected our own .npz, found {unknown(held, None)}")
+    size = None if image_size is None else np.asarray(image_size, np.float32)
+    people = read_people(where, held, format, body, size, keep_shape)
+    points = people.keypoints
     return RefineInput(
-        Estimate(pose_matrices(jnp.asarray(pose)), jnp.asarray(betas), jnp.asarray(translation)),
-        Keypoints2D(jnp.asarray(xy), jnp.asarray(confidence)),
-        camera,
-        None if features is None else jnp.asarray(features),
+        people.estimate,
+        None if points is None else Keypoints2D(points[..., :2], points[..., 2]),
+        people.camera,
+        None,
+        people.tracks,
     )
+
+
+def is_own(path: Path) -> bool:
+    """True for an .npz with a key of ours, unless another format claims it."""
+    if is_torch(path):
+        return False
+    return bool(_OWN_KEYS.intersection(npz_keys(path))) and format_of(contents(path)) is None
+
+
+def is_keypoints(source: Path) -> bool:
+    """True for a file or folder of keypoints: one that no reader of estimates knows."""
+    if source.is_dir():
+        return any(source.glob("*.json")) and not _are_images(source)
+    if source.suffix.lower() == ".trc":
+        return True
+    if source.suffix.lower() == ".json":
+        return format_of(contents(source)) is None
+    if is_npz(source) and not is_torch(source):
+        keys = {*npz_keys(source)}
+        return not keys & (_OWN_KEYS - {"keypoints"}) and bool(keys & _OF_KEYPOINTS)
+    return False
+
+
+def _are_images(folder: Path) -> bool:
+    """True for a folder of estimates, told by its first file."""
+    first = min(file for file in folder.iterdir() if file.suffix.lower() == ".json")
+    return format_of([contents(first)]) is not None
 
 
 def write_estimates(
@@ -135,6 +120,8 @@ def write_estimates(
     keypoints: Keypoints2D | None = None,
     features: Float[Array, "... F"] | None = None,
     status: Int[Array, "..."] | None = None,
+    tracks: Tracks | None = None,
+    filled: Bool[Array, "..."] | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -148,6 +135,8 @@ def write_estimates(
         keypoints: detections.
         features: standardised image features.
         status: what became of each sample, as `Info.status`.
+        tracks: who is in which frame; written as `ids`, `frame_numbers` and `frame_names`.
+        filled: True for samples without evidence of their own, made of those around them.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -155,7 +144,7 @@ def write_estimates(
     lead = check_shapes(estimate)
     pose, betas = _plain(estimate.pose), _plain(estimate.betas)
     precision = np.promote_types(pose.dtype, np.float32)
-    angles = np.asarray(matrix_to_axis_angle(jnp.asarray(pose.astype(precision))))
+    angles = np.asarray(_axis_angle(jnp.asarray(pose.astype(precision))))
     arrays: dict[str, Any] = {
         "pose": pose,
         "pose_axis_angle": angles.reshape(*lead, 3 * NUM_JOINTS),
@@ -167,7 +156,7 @@ def write_estimates(
         _check_rows("camera", camera_batch(camera), lead)
         for key in ("focal", "center", "image_size"):
             arrays[key] = np.broadcast_to(_plain(getattr(camera, key)), (*lead, 2))
-        for key, (field, axes) in _OPTIONAL.items():
+        for key, (field, axes) in OPTIONAL.items():
             if (value := getattr(camera, field)) is not None:
                 arrays[key] = np.broadcast_to(_plain(value), (*lead, *axes))
     if keypoints is not None:
@@ -178,13 +167,18 @@ def write_estimates(
             raise ValueError(f"features: expected [..., N, F], found shape {array.shape}")
         _check_rows("features", array.shape[:-1], lead)
         arrays["features"] = np.broadcast_to(array, (*lead, array.shape[-1]))
-    if status is not None:
-        array = _plain(status)
+    for key, value in (("status", status), ("filled", filled)):
+        if value is None:
+            continue
+        array = _plain(value)
         if array.shape != lead:
             raise ValueError(
-                f"status: expected one for each estimate {lead}, found shape {array.shape}"
+                f"{key}: expected one for each estimate {lead}, found shape {array.shape}"
             )
-        arrays["status"] = array
+        arrays[key] = array
+    if tracks is not None:
+        arrays["ids"], arrays["frame_numbers"] = tracks.ids, tracks.frame_numbers
+        arrays["frame_names"] = np.array(tracks.frame_names, dtype=str)
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
 
 
@@ -214,95 +208,3 @@ def _plain(array: Any) -> np.ndarray:
     """Returns an array of numpy's own types: files cannot hold bfloat16."""
     array = np.asarray(array)
     return array.astype(np.float32) if array.dtype.isbuiltin == 2 else array
-
-
-def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:
-    """Reads axis-angle [N, 24, 3] or rotations [N, 24, 3, 3]."""
-    path = arrays.path
-    if "joint_names" in arrays:
-        names = [*arrays["joint_names"].astype(str).ravel()]  # some tools write bytes
-        if names != [*JOINT_NAMES]:
-            raise ValueError(
-                f"{path}: joint_names: expected SMPL's joints in their order, {JOINT_NAMES[0]}, "
-                f"{JOINT_NAMES[1]}, ..., found {', '.join(names[:4])}, ...; reorder the pose"
-            )
-    flat = (*lead, 3 * NUM_JOINTS)
-    if "pose" not in arrays and "pose_axis_angle" in arrays:
-        pose = _key(arrays, "pose_axis_angle", flat).reshape(*lead, NUM_JOINTS, 3)
-        units.check_axis_angle(pose.reshape(-1, NUM_JOINTS, 3), f"{path}: pose_axis_angle")
-        return pose
-    pose = _key(arrays, "pose", (*lead, NUM_JOINTS, 3), (*lead, NUM_JOINTS, 3, 3))
-    if pose.ndim == len(lead) + 2:
-        units.check_axis_angle(pose.reshape(-1, NUM_JOINTS, 3), f"{path}: pose")
-    else:
-        units.check_rotations(pose.reshape(-1, NUM_JOINTS, 3, 3), f"{path}: pose")
-    if "pose_axis_angle" in arrays:
-        again = _key(arrays, "pose_axis_angle", flat).reshape(*lead, NUM_JOINTS, 3)
-        a, b = (np.asarray(pose_matrices(jnp.asarray(p, jnp.float32))) for p in (pose, again))
-        apart = np.abs(a - b)
-        if (apart[np.isfinite(apart)] > 0.01).any():
-            warnings.warn(
-                f"{path}: pose and pose_axis_angle are not the same; pose is taken", stacklevel=3
-            )
-    return pose
-
-
-def _camera(arrays: Npz, lead: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reads focal length, center and size of every image; warns of what it has to assume."""
-    path = arrays.path
-    size = np.broadcast_to(_pixels(arrays, "image_size", (*lead, 2), (2,)), (*lead, 2))
-    focal, center = np.full((*lead, 2), DEFAULT_FOCAL, size.dtype), size / 2
-    if "focal" in arrays:
-        found = _pixels(arrays, "focal", (), (1,), lead, (*lead, 2))
-        focal = np.broadcast_to(found[..., None] if found.shape == lead else found, (*lead, 2))
-    if "center" in arrays:
-        center = np.broadcast_to(_key(arrays, "center", (*lead, 2), (2,)), (*lead, 2))
-        if not np.isfinite(center).any():
-            raise ValueError(
-                f"{path}: center: expected pixels, found nothing finite; without the key the "
-                "image's middle is assumed"
-            )
-    assumed = {"focal": f"{DEFAULT_FOCAL:g} pixels", "center": "the image's middle"}
-    absent = [key for key in assumed if key not in arrays]
-    if absent:
-        warnings.warn(
-            f"{path}: no key {' and no key '.join(absent)}: assumes "
-            f"{' and '.join(assumed[key] for key in absent)}. Give what is known of the camera: "
-            "depth and the body's place follow it",
-            stacklevel=3,
-        )
-    return focal, center, size
-
-
-def _numbers(arrays: Npz, key: str) -> np.ndarray:
-    array = arrays[key]
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{arrays.path}: {key}: expected numbers, found {array.dtype}")
-    return array.astype(np.promote_types(array.dtype, np.float32))
-
-
-def _key(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
-    """Reads the numbers of a key, of one of the shapes, as floats; None stands for any length."""
-    array = _numbers(arrays, key)
-    fits = (
-        len(shape) == array.ndim
-        and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
-        for shape in shapes
-    )
-    if not any(fits):
-        wanted = " or ".join(str(shape).replace("None", "F") for shape in dict.fromkeys(shapes))
-        raise ValueError(f"{arrays.path}: {key}: expected shape {wanted}, found {array.shape}")
-    return array
-
-
-def _pixels(arrays: Npz, key: str, *shapes: tuple[int | None, ...]) -> np.ndarray:
-    """Reads lengths in pixels, and puts NaN where some are not above 0; refuses if none is."""
-    array = _key(arrays, key, *shapes)
-    good = np.isfinite(array) & (array > 0)
-    if good.all():
-        return array
-    message = f"{arrays.path}: {key}: expected pixels above 0, found {array[~good][0]:g}"
-    if not good.any():
-        raise ValueError(message)
-    warnings.warn(f"{message} in {np.count_nonzero(~good)} places among them", stacklevel=3)
-    return np.where(good, array, np.nan)

@@ -1,0 +1,110 @@
+"""Which detections show which people of a file of estimates, frame by frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from jaxtyping import Float
+
+from scorehmr_jax.formats.bodies.people import Tracks
+from scorehmr_jax.formats.keypoints.result import DetectedPeople
+from scorehmr_jax.types import Keypoints2D
+
+# Points that lie farther apart than this part of the person's size show somebody else.
+_FAR = 0.5
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Keypoints of the people of a file of estimates."""
+
+    keypoints: Keypoints2D  # [P, T, 25]; confidence 0 where there are none
+    frames: int  # that both files have
+    by: str  # "names" or "numbers": how frames were found to be the same
+    without: dict[int, list[int]]  # person -> places of frames in which nothing shows them
+    left: list[tuple[int, int]]  # frame's number and place of detections that show nobody
+
+
+def match(
+    joints: Float[np.ndarray, "P T 25 2"], tracks: Tracks, people: DetectedPeople, where: str
+) -> Matched:
+    """Gives every person the detection that lies nearest to where the estimate is seen.
+
+    Frames are the same if their images have the same name; where no names agree, by number. In
+    each frame pairs are made from the closest on: their distance is the mean over the points that
+    are seen, and may be half the person's size.
+
+    Args:
+        joints: where the estimates' OpenPose-25 joints are seen, pixels.
+        tracks: who is in which frame.
+        people: detections in OpenPose-25's order.
+        where: begins messages: the file of the keypoints.
+    Raises:
+        ValueError: if no frame is in both files, or no detection lies near anybody.
+    """
+    pairs, by = _frames(tracks, people)
+    if not pairs:
+        raise ValueError(
+            f"{where}: none of its frames ({_span(people.frame_numbers)}) is among those of the "
+            f"estimates ({_span(tracks.frame_numbers)}), by name or by number"
+        )
+    xy = np.zeros((*tracks.present.shape, *people.xy.shape[2:]), np.float32)
+    confidence = np.zeros(xy.shape[:-1], np.float32)
+    left: list[tuple[int, int]] = []
+    for t, other in pairs:
+        free = np.flatnonzero(people.present[other])
+        persons = np.flatnonzero(tracks.present[:, t])
+        cost = _distances(
+            joints[persons, t], people.xy[other, free], people.confidence[other, free]
+        )
+        taken = set()
+        while cost.size and np.min(cost) < _FAR:
+            i, j = np.unravel_index(np.argmin(cost), cost.shape)
+            xy[persons[i], t] = people.xy[other, free[j]]
+            confidence[persons[i], t] = people.confidence[other, free[j]]
+            cost[i], cost[:, j] = np.inf, np.inf
+            taken.add(int(j))
+        number = int(people.frame_numbers[other])
+        left += [(number, int(free[j])) for j in range(len(free)) if j not in taken]
+    seen = np.asarray(confidence.any(-1))
+    if not seen.any():
+        raise ValueError(
+            f"{where}: none of its detections lies where the estimates are seen in {len(pairs)} "
+            "frames; are these keypoints of the same video, in pixels of the same size?"
+        )
+    without = {
+        person: [int(t) for t in np.flatnonzero(tracks.present[person] & ~seen[person])]
+        for person in range(len(seen))
+    }
+    without = {person: frames for person, frames in without.items() if frames}
+    return Matched(Keypoints2D(xy, confidence), len(pairs), by, without, left)
+
+
+def _frames(tracks: Tracks, people: DetectedPeople) -> tuple[list[tuple[int, int]], str]:
+    """Places of the same frames in both files, and how they were found."""
+    ours, theirs = _by_stem(tracks.frame_names), _by_stem(people.frame_names)
+    common = [stem for stem in ours if stem in theirs]
+    if common:
+        return [(ours[stem], theirs[stem]) for stem in common], "names"
+    place = {int(n): i for i, n in enumerate(people.frame_numbers)}
+    numbers = [(t, place[int(n)]) for t, n in enumerate(tracks.frame_numbers) if int(n) in place]
+    return numbers, "numbers"
+
+
+def _by_stem(names: Sequence[str]) -> dict[str, int]:
+    return {PurePath(name).stem: i for i, name in enumerate(names) if name}
+
+
+def _distances(joints: np.ndarray, xy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Mean distance of each person's points from each detection's, as part of the size."""
+    seen = (confidence > 0)[None]
+    apart = np.linalg.norm(joints[:, None] - xy[None], axis=-1)
+    count = np.maximum(seen.sum(-1), 1)
+    size = np.linalg.norm(np.ptp(joints, axis=1), axis=-1)[:, None]
+    mean = np.where(seen, apart, 0).sum(-1) / count / np.maximum(size, 1e-6)
+    return np.where(seen.any(-1) & np.isfinite(mean), mean, np.inf)
+
+
+def _span(numbers: np.ndarray) -> str:
+    return f"{numbers[0]} to {numbers[-1]}" if len(numbers) else "none"

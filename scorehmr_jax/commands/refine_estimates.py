@@ -1,0 +1,223 @@
+"""From estimates or 3D points of another network, and keypoints, to refined bodies."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from body_model import SMPL, Skeleton
+from body_model.files import local_path
+from scorehmr_jax.commands.estimate_cameras import Given, choose_camera
+from scorehmr_jax.commands.estimate_summary import summary
+from scorehmr_jax.commands.gaps import fill_gaps
+from scorehmr_jax.commands.lift_keypoints import lifted
+from scorehmr_jax.commands.matching import match
+from scorehmr_jax.commands.picture_overlays import progress
+from scorehmr_jax.commands.refine_parts import (
+    Part,
+    empty_result,
+    parts_of,
+    put,
+    refine_parts,
+    taken,
+)
+from scorehmr_jax.commands.refine_pictures import _Clock, _writable
+from scorehmr_jax.formats.bodies.people import Tracks
+from scorehmr_jax.formats.keypoints.result import NO_ID, DetectedPeople
+from scorehmr_jax.formats.own_estimates import RefineInput
+from scorehmr_jax.types import Array, Camera, Estimate, Refined
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a person gives."""
+
+    source: Path  # estimates, or keypoints in 3D
+    keypoints: Path | None = None
+    convention: str | None = None  # of the keypoints
+    out: Path | None = None
+    image_size: tuple[float, float] | None = None
+    format: str | None = None  # of the estimates
+
+
+def refine_estimates(
+    files: Files,
+    camera: Given | None = None,
+    prior: str = "open-cond",
+    body: str | Path | None = None,
+    video: bool | None = None,
+    longest_gap: int = 30,
+) -> tuple[Refined, RefineInput]:
+    """Refines estimates of another network by keypoints, and writes an .npz.
+
+    People are refined one by one, and each is kept: a run that was stopped goes on where it was.
+
+    Args:
+        files: what is read and written.
+        camera: in place of the file's own.
+        prior: a shipped prior or a checkpoint.
+        body: an SMPL file; the open body by default.
+        video: True if images are frames of one video; as the file has it without.
+        longest_gap: frames of a video in which a person is lost, up to so many, are filled.
+    Returns:
+        The refined bodies [P, T], and what was read, with the camera and keypoints that were used.
+    Raises:
+        ValueError: if a file cannot be read, there are no keypoints, or nothing is known of the
+            camera.
+    """
+    from body_model import load, open_body
+    from scorehmr_jax.formats.estimates import write_estimates
+    from scorehmr_jax.screening import PADDING
+
+    said = camera or Given()
+    clock = _Clock()
+    target = _writable(_target(files.source, files.out))
+    model = load(body) if body else open_body()
+    found = _keypoints(files)
+    given, size = _read(files, model, found, said, video)
+    clock.lap("reading")
+    tracks = given.tracks
+    assert tracks is not None
+    estimate, lens, camera_note = choose_camera(
+        given.estimate, model, given.camera, tracks.in_world, said, size
+    )
+    matched = None
+    if found is not None:
+        matched = match(_seen(model, estimate, lens), tracks, found, str(files.keypoints))
+        given = replace(given, keypoints=matched.keypoints)
+    if given.keypoints is None:
+        raise ValueError(
+            f"{files.source}: holds no keypoints, so there is nothing to refine by; give "
+            "--keypoints FILE (OpenPose, COCO, MMPose, AlphaPose, Halpe, MediaPipe, .npz)"
+        )
+    given = replace(given, estimate=estimate, camera=lens)
+    clock.lap("matching")
+    moving = tracks.video if video is None else video
+    estimate, filled = fill_gaps(estimate, tracks.present, longest_gap if moving else 0)
+    parts = parts_of(tracks.present | filled, moving)
+    result = empty_result(estimate)
+    status = np.full(tracks.present.shape, PADDING)
+    folder = target.with_suffix(".parts")
+    arrays = (estimate, given.keypoints, lens)
+    settings = f"{prior}|{body}|{len(np.asarray(model.template))}|{moving}"
+    earlier, done = 0, 0
+    work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving))
+    try:
+        for part, refined, of, again in progress(work, "refining", len(parts)):
+            put(result, status, part, refined, of)
+            earlier, done = earlier + again, done + 1
+    except KeyboardInterrupt:
+        print(
+            f"stopped: {done} of {len(parts)} parts are done and kept in {folder}; the same "
+            "command goes on from there"
+        )
+        raise
+    clock.lap("refining")
+    rows: Any = slice(None) if len(status) > 1 else 0
+    bodies, cameras, seen = jax.tree.map(
+        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints)
+    )
+    write_estimates(
+        target, bodies, cameras, seen, status=status[rows], tracks=tracks, filled=filled[rows]
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
+        print(line)
+    return result, given
+
+
+def _target(source: Path, out: Path | None) -> Path:
+    path = local_path(out) if out is not None else Path(f"{source.stem}_refined")
+    return path if path.suffix == ".npz" else path / "refined.npz"
+
+
+def _keypoints(files: Files) -> DetectedPeople | None:
+    from scorehmr_jax.formats.keypoints.read import read_keypoints
+
+    if files.keypoints is None:
+        return None
+    return read_keypoints(
+        files.keypoints, convention=files.convention, image_size=files.image_size
+    ).to(max_offset=50)
+
+
+def _read(
+    files: Files, model: SMPL, found: DetectedPeople | None, camera: Given, video: bool | None
+) -> tuple[RefineInput, np.ndarray | None]:
+    """Reads the estimates, or lifts 3D points; and the size of the images, if it is known."""
+    from scorehmr_jax.formats.estimates import is_keypoints, read_estimates
+    from scorehmr_jax.formats.keypoints.read import read_keypoints
+
+    size = None if files.image_size is None else np.array(files.image_size, np.float32)
+    if size is None and found is not None and found.image_size is not None:
+        sizes = np.unique(found.image_size, axis=0)
+        size = sizes[0] if len(sizes) == 1 else None
+    if is_keypoints(files.source):
+        points = read_keypoints(files.source, convention=files.convention, image_size=size)
+        if size is None and points.image_size is not None:
+            size = points.image_size[0]
+        return lifted(points, model, camera, size, str(files.source), video), size
+    given = read_estimates(files.source, files.format, body=model, image_size=size)
+    if given.tracks is None:
+        given = _as_tracks(given, bool(video))
+    return given, size
+
+
+def _as_tracks(given: RefineInput, video: bool) -> RefineInput:
+    """Our own .npz as people in frames: [N] is one person, [P, T] several."""
+    lead = np.shape(given.estimate.betas)[:-1]
+    if len(lead) > 2:
+        raise ValueError(f"expected estimates [N] or [P, T], found axes {lead}")
+    if len(lead) == 1:
+        arrays = (given.estimate, given.keypoints, given.camera)
+        estimate, keypoints, camera = jax.tree.map(lambda a: jnp.asarray(a)[None], arrays)
+        given = replace(given, estimate=estimate, keypoints=keypoints, camera=camera)
+    people, frames = np.shape(given.estimate.betas)[:-1]
+    present = np.isfinite(np.asarray(given.estimate.pose)).all((-3, -2, -1))
+    ids = np.full(people, NO_ID)
+    tracks = Tracks(present, ids, np.arange(frames), ("",) * frames, video, "scorehmr", ())
+    return replace(given, tracks=tracks)
+
+
+def _seen(model: SMPL, estimate: Estimate, camera: Camera) -> np.ndarray:
+    """Where the OpenPose-25 joints of the estimates are seen."""
+    from scorehmr_jax.camera import project
+
+    @jax.jit
+    def seen(skeleton: Skeleton, of: Estimate, camera: Camera) -> Array:
+        joints = skeleton(jnp.nan_to_num(of.pose), jnp.nan_to_num(of.betas))
+        return project(joints + of.translation[..., None, :], camera)
+
+    return np.asarray(seen(Skeleton.of(model), estimate, camera))
+
+
+def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
+    """A function from a part to its result and status."""
+    from scorehmr_jax import guidance
+    from scorehmr_jax.devices import Devices
+    from scorehmr_jax.load import load_prior
+    from scorehmr_jax.refine import make_refiner
+
+    devices, refiner = Devices.all(), None
+
+    def refine(part: Part) -> tuple[Refined, np.ndarray]:
+        nonlocal refiner
+        # Loaded for the first part that is not done yet.
+        refiner = refiner or make_refiner(load_prior(prior), model)
+        estimate, keypoints, camera = taken(arrays, part)
+        batch = part.mask.shape
+        (estimate, keypoints, camera, real), mask = devices.pad(
+            (estimate, keypoints, camera, part.mask), batch
+        )
+        terms: list = [guidance.keypoints_2d(keypoints, camera)]
+        if moving:
+            terms.append(guidance.smooth())
+        refined, info = refiner(*devices.split((estimate, None, terms, mask & real), mask.shape))
+        refined, status = devices.cut((refined, info.status), batch)
+        return refined, np.asarray(status)
+
+    return refine

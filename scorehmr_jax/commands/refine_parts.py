@@ -1,0 +1,121 @@
+"""A long refinement in parts, each written when it is done, so that it can go on another day."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int
+
+from body_model.files import read_npz, write_npz
+from scorehmr_jax.types import Estimate, Refined
+
+_SMALLEST = 16  # samples of a program; others are twice as many, and so on
+_IMAGES = 128  # that have nothing to do with each other, refined together
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples that are refined together: the frames of one person's video, or some images."""
+
+    name: str
+    person: Int[np.ndarray, " S"]
+    frame: Int[np.ndarray, " S"]
+    mask: Bool[np.ndarray, " S"]  # False for frames that the person is not in, and for padding
+
+
+def parts_of(present: Bool[np.ndarray, "P T"], video: bool) -> list[Part]:
+    """Splits the work: by person in a video, from where they come to where they go.
+
+    Sizes are few, so that few programs are compiled: what is added is masked.
+    """
+    if video:
+        rows = []
+        for person, seen in enumerate(present):
+            held = np.flatnonzero(seen)
+            frames = np.arange(held[0], held[-1] + 1)
+            rows.append((f"person{person}", np.full(len(frames), person), frames))
+    else:
+        persons, frames = np.nonzero(present)
+        rows = [
+            (f"images{i}", persons[i : i + _IMAGES], frames[i : i + _IMAGES])
+            for i in range(0, len(persons), _IMAGES)
+        ]
+    parts = []
+    for name, persons, frames in rows:
+        size = _SMALLEST * 2 ** max(0, math.ceil(math.log2(len(frames) / _SMALLEST)))
+        pad = (0, size - len(frames))
+        mask = np.pad(present[persons, frames], pad)
+        parts.append(Part(name, np.pad(persons, pad, "edge"), np.pad(frames, pad, "edge"), mask))
+    return parts
+
+
+def taken(tree: Any, part: Part) -> Any:
+    """The part's samples [S, ...] of arrays [P, T, ...]."""
+    return jax.tree.map(lambda a: np.asarray(a)[part.person, part.frame], tree)
+
+
+def refine_parts(
+    parts: list[Part],
+    given: Any,
+    settings: str,
+    folder: Path,
+    refine: Callable[[Part], tuple[Refined, np.ndarray]],
+) -> Iterator[tuple[Part, Refined, np.ndarray, bool]]:
+    """Refines part after part and writes each, whole or not at all.
+
+    Args:
+        parts: of the work.
+        given: the arrays [P, T, ...] that a part's result depends on.
+        settings: what else it depends on.
+        folder: for the results.
+        refine: what makes a part's result and status.
+    Yields:
+        The part, its result, status, and whether it was there from an earlier run.
+    """
+    for part in parts:
+        digest = hashlib.sha256(settings.encode())
+        for leaf in jax.tree.leaves(taken(given, part)):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        file = folder / f"{part.name}-{digest.hexdigest()[:16]}.npz"
+        before = _before(file, len(part.frame))
+        if before is None:
+            refined, status = jax.tree.map(np.asarray, refine(part))
+            write_npz(file, {**vars(refined), "status": status})
+            yield part, refined, status, False
+        else:
+            yield part, *before, True
+
+
+def _before(file: Path, count: int) -> tuple[Refined, np.ndarray] | None:
+    """The result of an earlier run; None if there is none, or it is damaged."""
+    if not file.is_file():
+        return None
+    try:
+        held = read_npz(file)
+        fields = Refined(*(held[name] for name in ("pose", "betas", "translation", "pose_6d")))
+        status = held["status"]
+    except ValueError:
+        return None
+    return (fields, status) if len(status) == count else None
+
+
+def empty_result(estimate: Estimate) -> Refined:
+    """A result [P, T] of NaN, to be filled."""
+    pose = np.full(np.shape(estimate.pose), np.nan, np.float32)
+    betas, place = (
+        np.full(np.shape(a), np.nan, np.float32) for a in (estimate.betas, estimate.translation)
+    )
+    return Refined(pose, betas, place, np.full((*pose.shape[:-3], 144), np.nan, np.float32))
+
+
+def put(result: Refined, status: np.ndarray, part: Part, refined: Refined, of: np.ndarray) -> None:
+    """Fills in what became of a part."""
+    at = part.person[part.mask], part.frame[part.mask]
+    for name, whole in vars(result).items():
+        whole[at] = np.asarray(getattr(refined, name))[part.mask]
+    status[at] = of[part.mask]

@@ -1,0 +1,395 @@
+"""Estimates of other networks: their joints land where their own convention puts them."""
+
+import json
+import pickle
+import warnings
+
+import body_files
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from body_files import SIZE, angles, people
+
+import body_model
+import scorehmr_jax as sh
+from body_model.placeholders import UnsafePickle
+from scorehmr_jax.convert.joblib_file import load_joblib
+from scorehmr_jax.formats.bodies.on_body import REST_PELVIS
+from scorehmr_jax.formats.bodies.read import BODY_FORMATS
+
+M = 6
+WIDE, HIGH = map(float, SIZE)
+DIAGONAL = float(np.hypot(WIDE, HIGH))
+
+
+@pytest.fixture(scope="module")
+def body():
+    return body_model.stand_in()
+
+
+@pytest.fixture(scope="module")
+def made():
+    return people(M)
+
+
+@pytest.fixture(scope="module")
+def joints(body, made):
+    """In the frame of the camera."""
+    return np.asarray(body.joints(made["pose"], made["betas"])) + made["translation"][:, None]
+
+
+def read(path, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return sh.read_estimates(path, **options)
+
+
+def pixels(points, focal, center):
+    return points[..., :2] / points[..., 2:] * focal + center
+
+
+def projected(body, given):
+    """Where our bodies' joints are seen, of the rows that are present, person by person."""
+    rows = given.tracks.present
+    estimate, camera = jax.tree.map(lambda a: np.asarray(a)[rows], (given.estimate, given.camera))
+    at = np.asarray(body.joints(estimate.pose, estimate.betas)) + estimate.translation[:, None]
+    return np.asarray(sh.project(at, camera))
+
+
+def assert_as_made(given, made, order):
+    rows = given.tracks.present
+    for name, value in vars(given.estimate).items():
+        np.testing.assert_allclose(np.asarray(value)[rows], made[name][order], atol=2e-6)
+        assert np.isnan(np.asarray(value)[~rows]).all()
+
+
+@pytest.fixture
+def written(tmp_path, made, joints):
+    """Files of every format with the six bodies, their order person by person, and the pixels."""
+    focal = 5000 / 256 * max(SIZE)
+    tracked, images = [1, 3, 5, 0, 2, 4], [0, 1, 2, 3, 4, 5]
+    # PHALP: pixels of a picture of 256, with bars, of a camera of 5000.
+    drawn = pixels(joints, 5000, 128) * max(SIZE) / 256 - (max(SIZE) - SIZE) // 2
+    np.savez(tmp_path / "hmr2.npz", **body_files.hmr2(made))
+    (tmp_path / "camerahmr.pkl").write_bytes(pickle.dumps([body_files.camerahmr(made, 900.0)]))
+    nlf_focal, seen = max(SIZE) / 2 / np.tan(np.radians(55 / 2)), joints[:, :24]
+    (tmp_path / "nlf.pkl").write_bytes(body_files.pickled([body_files.nlf(made, seen, nlf_focal)]))
+    return {
+        "phalp": (body_files.phalp(tmp_path / "demo_v.pkl", made), tracked, drawn),
+        "wham": (
+            body_files.wham(tmp_path / "wham_output.pkl", made),
+            images,
+            pixels(joints, DIAGONAL, SIZE / 2),
+        ),
+        "tram": (
+            body_files.tram(tmp_path / "video", made, 800.0),
+            images,
+            pixels(joints, 800, SIZE / 2),
+        ),
+        "hmr2": (tmp_path / "hmr2.npz", images, pixels(joints, focal, SIZE / 2)),
+        "camerahmr": (tmp_path / "camerahmr.pkl", images, pixels(joints, 900, SIZE / 2)),
+        "nlf": (tmp_path / "nlf.pkl", [0, 3, 1, 4, 2, 5], pixels(joints, nlf_focal, SIZE / 2)),
+    }
+
+
+@pytest.mark.parametrize("name", ["phalp", "wham", "tram", "hmr2", "camerahmr", "nlf"])
+def test_joints_land_where_the_source_puts_them(written, body, made, name):
+    path, order, wanted = written[name]
+    given = read(path, body=body, image_size=SIZE if name == "wham" else None)
+    assert given.tracks.format == name.replace("camerahmr", "hmr2")
+    assert_as_made(given, made, order)
+    np.testing.assert_allclose(projected(body, given), wanted[order], atol=1e-3)
+    np.testing.assert_allclose(np.asarray(given.camera.image_size)[0, 0], SIZE, atol=0.01)
+
+
+def test_people_of_tracks_keep_ids_frames_and_gaps(tmp_path, made):
+    given = read(body_files.phalp(tmp_path / "a.pkl", made, skip=(2,), lost=(5,)))
+    tracks = given.tracks
+    assert tracks.ids.tolist() == [3, 7] and tracks.frame_numbers.tolist() == [0, 1, 2]
+    assert tracks.present.tolist() == [[True, True, False], [True, False, True]]
+    assert tracks.frame_names[0] == "000001.jpg" and tracks.video
+    assert any("1 poses that PHALP predicted" in note for note in tracks.notes)
+    later = read(body_files.wham(tmp_path / "b.pkl", made)).tracks
+    assert later.frame_numbers.tolist() == [0, 1, 2, 3, 4]
+    assert later.present.tolist() == [[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]]
+
+
+def test_a_frame_that_nobody_is_in_keeps_its_place(tmp_path, made):
+    given = read(body_files.phalp(tmp_path / "a.pkl", made, skip=(2, 3)))
+    assert given.tracks.frame_numbers.tolist() == [0, 1, 2]
+    assert not given.tracks.present[:, 1].any()
+    assert np.isfinite(np.asarray(given.camera.focal)).all()
+
+
+def test_bodies_that_are_not_finite_are_missing(tmp_path, made):
+    odd = {name: value.copy() for name, value in made.items()}
+    odd["translation"][0, 1] = np.nan
+    path = body_files.phalp(tmp_path / "a.pkl", odd)
+    with pytest.warns(UserWarning, match="1 bodies that are not finite are taken as missing"):
+        given = sh.read_estimates(path)
+    assert given.tracks.present.sum() == M - 1 and not given.tracks.present[1, 0]
+
+
+def test_smplx_becomes_smpl_with_the_pelvis_where_it_was(tmp_path, body, made):
+    path = body_files.gvhmr(tmp_path / "hmr4d_results.pt", made)
+    with pytest.warns(UserWarning, match="SMPL-X are not SMPL's: mean shape"):
+        given = sh.read_estimates(path)
+    (estimate,) = jax.tree.map(lambda a: np.asarray(a)[0], (given.estimate,))
+    np.testing.assert_allclose(estimate.pose[:, :22], made["pose"][:, :22], atol=2e-6)
+    np.testing.assert_allclose(estimate.pose[:, 22:], np.tile(np.eye(3), (M, 2, 1, 1)))
+    assert not estimate.betas.any()
+    pelvis = np.array(REST_PELVIS["smplx"]) + made["translation"]
+    ours = np.array(REST_PELVIS["smpl"]) + estimate.translation
+    np.testing.assert_allclose(ours, pelvis, atol=1e-6)
+    wanted = pixels(pelvis, DIAGONAL, SIZE / 2)
+    found = sh.project(ours[:, None], jax.tree.map(lambda a: a[0], given.camera))[:, 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    kept = read(path, keep_shape=True).estimate
+    np.testing.assert_array_equal(kept.betas[0], made["betas"])
+
+
+def test_estimates_for_another_body_keep_the_pelvis(tmp_path, made):
+    path = body_files.wham(tmp_path / "a.pkl", made)
+    body = body_model.open_body()
+    given = read(path, body=body).estimate
+    rest = np.asarray(body.rest_joints(np.zeros(10)))[0]
+    at = np.asarray(given.translation)[0, :3] + rest
+    np.testing.assert_allclose(at, made["translation"][:3] + REST_PELVIS["smpl"], atol=1e-5)
+    assert not np.asarray(given.betas)[0, :3].any()
+
+
+@pytest.mark.parametrize(("width", "left"), [(156, "fingers"), (165, "fingers, jaw and eyes")])
+def test_motion_in_a_world_has_no_camera(tmp_path, made, width, left):
+    poses = np.zeros((M, width), np.float32)
+    poses[:, :66] = angles(made["pose"])[:, :66]
+    more = {"surface_model_type": np.array("smplx")} if width == 165 else {}
+    np.savez(
+        tmp_path / "a_poses.npz",
+        poses=poses,
+        trans=made["translation"],
+        betas=np.arange(16.0) / 10,
+        gender=np.array("female"),
+        mocap_framerate=np.array(120.0),
+        **more,
+    )
+    with pytest.warns(UserWarning, match=f"{left} are not SMPL's.*female body.*no camera"):
+        given = sh.read_estimates(tmp_path / "a_poses.npz")
+    assert given.camera is None and given.tracks.format == "amass"
+    pose = np.asarray(given.estimate.pose)[0]
+    np.testing.assert_allclose(pose[:, :22], made["pose"][:, :22], atol=2e-6)
+    np.testing.assert_allclose(pose[:, 22:], np.tile(np.eye(3), (M, 2, 1, 1)))
+    if width == 156:
+        np.testing.assert_array_equal(given.estimate.translation[0], made["translation"])
+        np.testing.assert_allclose(given.estimate.betas[0, 0], np.arange(10) / 10, atol=1e-6)
+
+
+def mhr_points(body, made):
+    """70 points of MHR: the body's own where it has them, elsewhere its pelvis."""
+    names = body_model.keypoint_set("mhr70").names
+    skeleton = [*body_model.joints.JOINT_NAMES, *dict(body.landmarks)]
+    known = [name for name in names if name in skeleton]
+    at = np.asarray(body_model.Skeleton.of(body, known)(made["pose"], made["betas"]))
+    points = np.zeros((M, 70, 3), np.float32)
+    points[:, [names.index(name) for name in known]] = at
+    return points
+
+
+@pytest.mark.slow
+def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
+    points = mhr_points(body, made)
+    images = body_files.sam3d(made, points, 700.0)
+    (tmp_path / "sam.pkl").write_bytes(pickle.dumps(images))
+    with pytest.raises(ValueError, match="holds points and no SMPL pose; give body="):
+        read(tmp_path / "sam.pkl")
+    given = read(tmp_path / "sam.pkl", body=body)
+    assert given.tracks.frame_names[2] == "2.jpg" and not given.tracks.video
+    np.testing.assert_allclose(np.asarray(given.camera.image_size)[0], np.tile(SIZE, (M, 1)), 1e-3)
+    limbs = [4, 5, 7, 8, 18, 19, 20, 21]
+    found = projected(body, given)[:, limbs]
+    wanted = pixels(joints[:, limbs], 700, SIZE / 2)
+    assert np.median(np.abs(found - wanted)) < 1  # 28 pixels are a metre
+    # Its own 2D points come along as keypoints.
+    own = np.asarray(given.keypoints.xy)[0, :, 0]  # nose
+    where = body_model.keypoint_set("mhr70").names.index("nose")
+    np.testing.assert_allclose(
+        own, pixels(points + made["translation"][:, None], 700, SIZE / 2)[:, where], atol=1e-2
+    )
+    # One file for each image is the same.
+    (tmp_path / "images").mkdir()
+    for name, people_ in images.items():
+        np.save(tmp_path / "images" / f"im{int(name[0]) + 10}.npy", np.array(people_, object))
+    again = read(tmp_path / "images", body=body)
+    np.testing.assert_array_equal(again.estimate.pose, given.estimate.pose)
+    assert again.tracks.frame_names[2] == "im12.npy"
+    assert again.tracks.frame_numbers.tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_a_focal_length_of_the_whole_image_is_taken(tmp_path, made):
+    held = {**body_files.hmr2(made, 777.0), "scaled_focal_length": np.array(777.0)}
+    np.savez(tmp_path / "a.npz", **held)
+    given = read(tmp_path / "a.npz")
+    assert (np.asarray(given.camera.focal) == 777).all() and not given.tracks.notes
+    np.testing.assert_allclose(given.estimate.translation[:, 0], made["translation"], rtol=1e-4)
+
+
+def test_our_own_file_is_still_ours(tmp_path):
+    estimate, keypoints, camera = jax.tree.map(lambda a: a[:2], sh.example())
+    sh.write_estimates(tmp_path / "a.npz", estimate, camera, keypoints)
+    for format in (None, "scorehmr"):
+        given = sh.read_estimates(tmp_path / "a.npz", format)
+        assert given.tracks is None
+        np.testing.assert_array_equal(given.estimate.pose, estimate.pose)
+
+
+def test_a_file_of_no_known_format_says_what_was_tried(tmp_path, made):
+    (tmp_path / "a.json").write_text(json.dumps({"poses": [1, 2]}))
+    with pytest.raises(ValueError, match=r"a\.json: of no known format, found a table with poses;"):
+        sh.read_estimates(tmp_path / "a.json")
+    np.savez(tmp_path / "b.npz", odd=np.zeros(3))
+    tried = "|".join(BODY_FORMATS)
+    with pytest.raises(ValueError, match=rf"b\.npz: of no known.*tried scorehmr.*({tried})"):
+        sh.read_estimates(tmp_path / "b.npz")
+    path = body_files.wham(tmp_path / "c.pkl", made)
+    with pytest.raises(
+        ValueError, match=r"c\.pkl: expected phalp \(PHALP.*found a table with 0, 1"
+    ):
+        sh.read_estimates(path, "phalp")
+    with pytest.raises(ValueError, match=r"format 'whan' is not known; known are scorehmr, phalp"):
+        sh.read_estimates(path, "whan")
+    with pytest.raises(ValueError, match=r"expected our own \.npz"):
+        sh.read_estimates(path, "scorehmr")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty: no file of estimates"):
+        sh.read_estimates(tmp_path / "empty")
+
+
+def test_a_key_that_is_not_read_is_named(tmp_path, made):
+    held = {0: {"pose": angles(made["pose"]), "trans": made["translation"], "betas": made["betas"]}}
+    held[0] |= {"frame_ids": np.arange(M), "contact": np.zeros(3)}
+    path = body_files.save_joblib(tmp_path / "a.pkl", held)
+    with pytest.warns(UserWarning, match=r"a\.pkl: not read: contact"):
+        sh.read_estimates(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {"pose": np.rad2deg(a["pose"])}, "person 0: pose.*radians"),
+        (lambda a: {"pose": a["pose"][:, :70]}, "person 0: pose: expected rotations"),
+        (lambda a: {"pose": a["pose"][:, :69]}, "person 0: pose: expected 24 joints"),
+        (lambda a: {"trans": a["trans"][:4]}, r"person 0: trans: expected \[6, 3\], found \[4, 3"),
+        (lambda a: {"betas": a["betas"] + 100}, "betas: expected SMPL's shape numbers"),
+        (lambda a: {"betas": np.array(["x"])}, "person 0: betas: expected numbers"),
+        (lambda a: {"frame_ids": np.zeros(6)}, "person 0 comes twice in frame 0"),
+        (lambda a: {"trans": np.full((6, 3), np.nan)}, "none of 6 bodies is finite"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, made, change, message):
+    held = {"pose": angles(made["pose"]), "trans": made["translation"], "betas": made["betas"]}
+    held |= {"frame_ids": np.arange(M)}
+    path = body_files.save_joblib(tmp_path / "a.pkl", {0: {**held, **change(held)}})
+    with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
+        read(path)
+
+
+def test_nlf_of_no_pinhole_camera_is_refused(tmp_path, made, joints):
+    held = {
+        "pose": [angles(made["pose"])],
+        "betas": [made["betas"]],
+        "trans": [made["translation"]],
+        "joints3d": [1000 * joints],
+        "joints2d": [np.random.default_rng(0).uniform(0, 300, (M, 24, 2))],
+    }
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(held))
+    with pytest.raises(ValueError, match="no pinhole camera takes its 3D joints"):
+        read(tmp_path / "a.pkl")
+
+
+ARRAYS = {
+    "rows": np.arange(12.0).reshape(3, 4),
+    "columns": np.asfortranarray(np.arange(12, dtype=np.int16).reshape(3, 4)),
+    "one": np.array(7.0),
+    "none": np.zeros((0, 3), np.float32),
+    "text": np.array(["a", "bc"]),
+    "objects": np.array([{"x": 1}, None], object),
+    "inside": [np.ones(3), {"again": np.zeros((2, 2))}],
+    "number": 2.5,
+}
+
+
+def assert_the_same(found):
+    for name in ("rows", "columns", "one", "none", "text"):
+        np.testing.assert_array_equal(found[name], ARRAYS[name])
+        assert found[name].dtype == ARRAYS[name].dtype and found[name].shape == ARRAYS[name].shape
+    assert [*found["objects"]] == [{"x": 1}, None] and found["number"] == 2.5
+    np.testing.assert_array_equal(found["inside"][1]["again"], np.zeros((2, 2)))
+
+
+def test_joblib_files_are_read_without_it(tmp_path):
+    for compress in (False, True):
+        path = body_files.save_joblib(tmp_path / "a.pkl", ARRAYS, compress)
+        assert_the_same(load_joblib(path))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, *({"compress": c} for c in (3, ("gzip", 3), ("bz2", 3), ("xz", 3), ("lzma", 3)))],
+)
+def test_files_of_joblib_itself(tmp_path, options):
+    joblib = pytest.importorskip("joblib")
+    joblib.dump(ARRAYS, tmp_path / "a.pkl", **options)
+    assert_the_same(load_joblib(tmp_path / "a.pkl"))
+
+
+def test_what_joblib_cannot_be_read_is_named(tmp_path):
+    whole = body_files.pickled(ARRAYS, as_joblib=True)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x04\x22\x4d\x18" + whole)
+    with pytest.raises(ValueError, match=r"a\.pkl: compressed by lz4, which is not read; save it"):
+        load_joblib(path)
+    for end in (10, 200, len(whole) // 2, len(whole) - 3):
+        path.write_bytes(whole[:end])
+        with pytest.raises(ValueError, match=r"a\.pkl: not a whole"):
+            load_joblib(path)
+    body_files.save_joblib(path, ARRAYS, compress=True)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"a\.pkl: cut short"):
+        load_joblib(path)
+
+
+def evil(tmp_path):
+    run = body_files.Call(body_files.Named("os", "system"), f"touch {tmp_path}/ran")
+    return {"pose": np.zeros(3), "run": run}
+
+
+def test_nothing_that_a_file_names_is_run(tmp_path):
+    path = body_files.save_joblib(tmp_path / "a.pkl", evil(tmp_path))
+    with pytest.raises(UnsafePickle, match=r"a\.pkl: refuses os\.system"):
+        sh.read_estimates(path)
+    path = body_files.save_npy(tmp_path / "b.npy", {"run": evil(tmp_path)["run"]})
+    with pytest.raises(UnsafePickle, match=r"b\.npy: refuses os\.system"):
+        sh.read_estimates(path)
+    bad = body_files.Call(body_files.Named("torch.storage", "_load_from_bytes"), b"cos\nsystem\n.")
+    (tmp_path / "c.pkl").write_bytes(body_files.pickled({"x": bad}))
+    with pytest.raises(UnsafePickle, match="refuses a storage that is not in PyTorch's format"):
+        sh.read_estimates(tmp_path / "c.pkl")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_deep_nesting_in_a_joblib_file_is_refused(tmp_path):
+    deep = pickle.NONE + pickle.TUPLE1 * 200_000
+    inner = b"}" + deep + pickle.NONE + pickle.SETITEM
+    wrapper = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n0"
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x03" + wrapper + inner + b".")
+    with pytest.raises(ValueError, match=r"a\.pkl: refuses what is nested deeper"):
+        load_joblib(tmp_path / "a.pkl")
+
+
+def test_arrays_of_tensors_keep_views(tmp_path):
+    value = body_files.Tensor(np.arange(6.0, dtype=np.float32).reshape(2, 3))
+    (tmp_path / "a.pkl").write_bytes(body_files.pickled({"t": value}))
+    from scorehmr_jax.convert.torch_file import TENSORS
+
+    found = load_joblib(tmp_path / "a.pkl", TENSORS)["t"]
+    np.testing.assert_array_equal(found, jnp.arange(6).reshape(2, 3))
