@@ -7,6 +7,7 @@ each = unstack_groups(refined, mask)
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -100,10 +101,10 @@ def unstack_groups(
             sizes are none, or a mask has padding before a sample.
     """
     if isinstance(tree, Info) and axis is None:
-        first = unstack_groups((tree.status, tree.stop_step), sizes, axis=0)
+        first = unstack_groups(replace(tree, losses=None), sizes, axis=0)
         losses = unstack_groups(tree.losses, sizes, axis=1)
         return [
-            Info(status, stop, loss) for (status, stop), loss in zip(first, losses, strict=True)
+            replace(group, losses=loss) for group, loss in zip(first, losses, strict=True)
         ]
     given = np.asarray(sizes)
     whole = np.issubdtype(given.dtype, np.integer) and (given >= 0).all()

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
+from scorehmr_jax.blending import KeepAll
 from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
 from scorehmr_jax.diffusion import ddim_times, single_at_least
 from scorehmr_jax.prior import Prior
@@ -33,6 +34,8 @@ class RefineConfig:
     # Adam's step for the shape numbers; 0 holds them, as the paper does.
     shape_rate: float = 0.0
     share_shape: bool = False  # True gives one shape to all samples of a group, from their mean
+    # Shares of the refinement that are kept: KeepAll(), FixedShares() or GatedShares().
+    blend: KeepAll = field(default_factory=KeepAll)
     # Of the denoiser's products, as jax.default_matmul_precision names them; all else is float32.
     network_precision: str = "float32"
     # True keeps the estimate of a sample that no term has evidence about; False sends it through
@@ -43,6 +46,11 @@ class RefineConfig:
         if not isinstance(self.stop, Never):
             raise ValueError(
                 f"stop: expected a rule: Never(), StepStop() or RoundStop(), found {self.stop!r}"
+            )
+        if not isinstance(self.blend, KeepAll):
+            raise ValueError(
+                "blend: expected a rule: KeepAll(), FixedShares() or GatedShares(), found "
+                f"{self.blend!r}"
             )
         if self.iterations < 1 or self.step < 1 or self.start < 1 or self.start % self.step:
             raise ValueError(
