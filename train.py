@@ -30,7 +30,7 @@ import optax
 
 import body_model
 import configs
-from body_model.files import local_path
+from body_model.paths import local_path, make_folder
 from scorehmr_jax import checkpoint, cluster
 from scorehmr_jax.compilation_cache import use_compilation_cache
 from scorehmr_jax.diffusion import cosine_betas, schedule
@@ -137,8 +137,7 @@ def main() -> None:
     config = configs.get(args.name, overrides)
     cluster.start(args.coordinator, args.processes, args.process_id)
     use_compilation_cache()
-    args.workdir = local_path(args.workdir)
-    args.workdir.mkdir(parents=True, exist_ok=True)
+    args.workdir = make_folder(args.workdir)
 
     placement = Placement.of(shard_parameters=config.run.shard_parameters)
     placement.check_batch(config.batch, config.level_group)

@@ -5,13 +5,68 @@ under `jax_numpy_dtype_promotion=strict`, under `jax_numpy_rank_promotion=raise`
 explicit axes.
 """
 
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from body_model.pytree import Array
+
+T = TypeVar("T")
+
+
+def native(name: str, array: Any) -> Array:
+    """Gives an array of numbers in a form that JAX takes.
+
+    NumPy has more dtypes than JAX: another order of bytes becomes the machine's, and numbers wider
+    than float64 become float64.
+
+    Args:
+        name: of the array, for the message.
+        array: of any kind.
+    Returns:
+        The array itself wherever JAX takes it.
+    Raises:
+        ValueError: naming it and what it is, if it is no array or holds no real numbers.
+    """
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise ValueError(
+            f"{name}: expected an array, found {type(array).__name__}; np.asarray makes one"
+        )
+    dtype = array.dtype
+    if any(jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+        if isinstance(array, jax.Array):
+            return array
+        if dtype == np.longdouble:
+            return np.asarray(array, np.float64)
+        return array if dtype.isnative else np.asarray(array, dtype.newbyteorder("="))
+    raise ValueError(f"{name}: expected an array of numbers, found dtype {dtype}")
+
+
+def native_fields(name: str, part: T, kind: type[T]) -> T:
+    """Gives a dataclass of arrays with each of them as `native` gives it.
+
+    Args:
+        name: begins the message, before that of the field.
+        part: the dataclass; fields that are None stay.
+        kind: what it should be. Another with the same fields will do.
+    Returns:
+        The dataclass itself wherever JAX takes it.
+    Raises:
+        ValueError: naming the field and what it is.
+    """
+    wanted = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if not all(hasattr(part, field) for field in wanted):
+        raise ValueError(
+            f"{name}: expected {kind.__name__}({', '.join(wanted)}), found {type(part).__name__}"
+        )
+    given = {field: value for field, value in vars(part).items() if value is not None}
+    taken = {field: native(f"{name}.{field}", value) for field, value in given.items()}
+    if all(taken[field] is given[field] for field in given):
+        return part
+    return replace(part, **taken)  # type: ignore[type-var]
 
 
 def result_dtype(*arrays: Any) -> np.dtype:
@@ -24,7 +79,9 @@ def result_dtype(*arrays: Any) -> np.dtype:
         whole numbers are taken as the numbers they are.
     """
     floating = [a for a in arrays if a is not None and jnp.issubdtype(a.dtype, jnp.floating)]
-    return jnp.result_type(*floating) if floating else jnp.result_type(float)
+    # JAX's rules also where its own promotion is strict: the conversion is asked for here.
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*floating) if floating else jnp.result_type(float)
 
 
 def computing_dtype(result: np.dtype) -> np.dtype:

@@ -2,14 +2,13 @@
 
 Every place that writes a file goes through `writing`, and every place that reads an .npz through
 `read_npz` or `open_npz`, so that all give the same guarantees and the same messages. Folders are
-written by body_model/folders.py.
+written by body_model/folders.py; body_model/paths.py has the paths of both.
 """
 
 import difflib
 import errno
 import json
 import os
-import re
 import secrets
 import stat
 import warnings
@@ -22,36 +21,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from body_model.paths import followed, local_path, make_folder
+
 # A file of n bytes may not grow into more than _FREE + _GROWTH * n when it is decompressed, copied
 # or made dense.
 _GROWTH = 32
 _FREE = 256 * 2**20
 
-# pathlib makes one slash of two; a single letter is a drive of Windows.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+")
 _NPY = b"\x93NUMPY"  # how an .npy begins
-
-
-def local_path(path: str | os.PathLike[str]) -> Path:
-    """Makes a path of what a user gave; "~" is their home.
-
-    Raises:
-        ValueError: if it is the address of an object store or a server, such as gs://bucket/file,
-            which would otherwise become a local folder of the name "gs:".
-    """
-    text = os.fspath(path)
-    if address := _SCHEME.match(text):
-        scheme, rest = address[1], text[address.end() :]
-        advice = "copy it with that store's own tool, or mount the store as a folder"
-        if scheme == "file":
-            advice = f"write /{rest}"
-        raise ValueError(
-            f"{scheme}://{rest}: is an address; expected a path on this machine: {advice}"
-        )
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user, or one without a home
-        return Path(text)
 
 
 @contextmanager
@@ -65,19 +42,18 @@ def writing(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[Any]:
         path: of the file.
         mode: "wb", or "w" for text in UTF-8.
     Raises:
-        ValueError: if the path is an address, or a folder or device has that name.
+        ValueError: if the path is an address, a folder or device has that name, or a file is in the
+            place of a folder above it.
         OSError: naming the path, if it cannot be written.
     """
-    target = local_path(path)
-    if target.is_symlink():
-        target = target.resolve()
+    target = followed(local_path(path))
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "a device or pipe"
         raise ValueError(f"{target}: is {kind}; expected the name of a file to write")
     # No suffix of its own: a reader of all "*.npz" in the folder must not find it.
     part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         text = {} if "b" in mode else {"encoding": "utf-8"}
         # "x": made anew, with the permissions that any new file gets.
         with open(part, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]

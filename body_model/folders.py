@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from body_model.files import local_path
+from body_model.paths import followed, make_folder
 
 try:
     import fcntl
@@ -37,10 +37,7 @@ def building(parent: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         ValueError: if it is an address, or a file.
     """
-    parent = local_path(parent)
-    if parent.exists() and not parent.is_dir():
-        raise ValueError(f"{parent}: is a file; expected a folder")
-    parent.mkdir(parents=True, exist_ok=True)
+    parent = make_folder(parent)
     # A lock of another host does not show on every network file system.
     prefix = f".building-{socket.gethostname()}-"
     for folder in parent.iterdir():
@@ -75,11 +72,13 @@ def _left_behind(folder: Path) -> bool:
 def put_folder(built: Path, final: Path) -> None:
     """Moves a folder to its place, where another may be; both on one file system.
 
-    Whether an existing one may be replaced is for the caller to decide beforehand. Killed between
+    Whether an existing one may be replaced is for the caller to decide beforehand. A link is
+    followed, not replaced. Killed between
     its two renames, it leaves the old folder hidden beside the place, with a mark in it that tells
     it from a user's own; `folder_exists` puts that right and `standing` reads it.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    final = followed(final)
+    make_folder(final.parent)
     try:
         if folder_exists(final):
             (final / _MARK).touch()
@@ -95,6 +94,7 @@ def folder_exists(final: Path) -> bool:
 
     For those who are about to write it; readers ask `standing`, which changes nothing.
     """
+    final = followed(final)
     old = _beside(final)
     if (old / _MARK).exists():
         if final.exists():
@@ -107,6 +107,7 @@ def folder_exists(final: Path) -> bool:
 
 def standing(final: Path) -> Path:
     """Returns where to read the folder: its place, or where a kill has left the old one."""
+    final = followed(final)
     old = _beside(final)
     return old if not final.exists() and (old / _MARK).exists() else final
 

@@ -20,8 +20,10 @@ from body_model.files import (
     write_npz,
 )
 from body_model.joints import NUM_JOINTS, PARENTS, SMPL_LANDMARKS
+from body_model.model_checks import check_numbers, check_shapes
 from body_model.pickles import load_pickle
 from body_model.placeholders import Placeholder
+from body_model.precision import checked_dtype
 from body_model.smpl import SMPL
 
 KEYS = ("v_template", "f", "weights", "J_regressor", "shapedirs", "posedirs", "kintree_table")
@@ -55,8 +57,6 @@ _NOT_READ = frozenset(
         "weights_prior",
     ]
 )
-_TALLEST = 20.0  # metres; no body is, but one in centimetres or millimetres
-_SUM_TOLERANCE = 0.02  # of rows in half precision
 
 # SMPL-X has its own mesh: where the landmarks of SMPL_LANDMARKS lie on it.
 SMPLX_LANDMARKS = {
@@ -88,20 +88,21 @@ def load(path: str | Path, dtype: DTypeLike = np.float32) -> SMPL:
 
     Args:
         path: .npz or .pkl in SMPL's format, also .gz or .xz.
-        dtype: of the floating-point arrays; these are numpy arrays.
+        dtype: floating-point type of all arrays but the faces; these are numpy arrays.
     Raises:
         ValueError: naming the file, the key, what was expected and what was found, if the file is
-            missing, truncated, of another kind, not an SMPL model or not in metres.
+            missing, truncated, of another kind, not an SMPL model or not in metres; or if the type
+            is no floating-point type.
     """
-    path = local_path(path)
+    path, dtype = local_path(path), checked_dtype(dtype)
     data = _read(path)
     if not isinstance(data, Mapping):
         raise ValueError(f"{path}: expected the keys {', '.join(KEYS)}; found one array")
     warn_of_unread(str(path), _held(data), (*KEYS, *_LANDMARK_KEYS), _NOT_READ)
     model = {key: _array(path, data, key) for key in KEYS}
     parents = _parents(path, model["kintree_table"])
-    _check_shapes(path, model, len(parents))
-    _check_sums(path, model)
+    check_shapes(path, model, len(parents))
+    check_numbers(path, model)
     if len(parents) == NUM_JOINTS:
         shapes = min(model["shapedirs"].shape[-1], _MAX_SHAPES)
     else:
@@ -125,20 +126,28 @@ def save(path: str | Path, body: SMPL) -> None:
         path: of the file; no suffix is added.
         body: of numpy's or JAX's arrays; `load` gives the same body.
     Raises:
-        ValueError: if the path is an address or a folder, or numbers are of a type that numpy's
-            files cannot hold (bfloat16).
+        ValueError: if the path is an address or a folder, numbers are of a type that numpy's
+            files cannot hold (bfloat16), or `load` would refuse the body; naming the key.
     """
     parents = np.array(PARENTS).astype(np.uint32)  # the root's -1 becomes 2^32 - 1, as in SMPL
+    model = {
+        "v_template": np.asarray(body.template),
+        "f": np.asarray(body.faces).astype(np.uint32),
+        "weights": np.asarray(body.skin_weights),
+        "J_regressor": np.asarray(body.joint_regressor),
+        "shapedirs": np.asarray(body.shape_directions),
+        "posedirs": np.asarray(body.pose_directions),
+        "kintree_table": np.stack([parents, np.arange(NUM_JOINTS, dtype=np.uint32)]),
+    }
+    target = local_path(path)
+    for key in KEYS:
+        _array(target, model, key)
+    check_shapes(target, model, NUM_JOINTS)
+    check_numbers(target, model)
     write_npz(
-        path,
+        target,
         {
-            "v_template": np.asarray(body.template),
-            "f": np.asarray(body.faces).astype(np.uint32),
-            "weights": np.asarray(body.skin_weights),
-            "J_regressor": np.asarray(body.joint_regressor),
-            "shapedirs": np.asarray(body.shape_directions),
-            "posedirs": np.asarray(body.pose_directions),
-            "kintree_table": np.stack([parents, np.arange(NUM_JOINTS, dtype=np.uint32)]),
+            **model,
             "landmark_names": np.array([name for name, _ in body.landmarks], "U"),
             "landmark_vertices": np.array([vertex for _, vertex in body.landmarks], np.int32),
         },
@@ -153,14 +162,15 @@ def load_regressor(
     Args:
         path: .npy, .npz or .pkl (dense or scipy.sparse) of one matrix.
         vertices: V of the body it is for, checked if given.
-        dtype: of the matrix, which is numpy's.
+        dtype: floating-point type of the matrix, which is numpy's.
     Returns:
         [R, V].
     Raises:
         ValueError: naming the file, what was expected and what was found, if the file is missing,
-            truncated, of another kind or of another shape.
+            truncated, of another kind or of another shape; or if the type is no floating-point
+            type.
     """
-    path = local_path(path)
+    path, dtype = local_path(path), checked_dtype(dtype)
     data = _read(path)
     if isinstance(data, Mapping):
         held = _held(data)
@@ -243,45 +253,6 @@ def _parents(path: Path, table: np.ndarray) -> tuple[int, ...]:
     return parents
 
 
-def _check_shapes(path: Path, model: dict[str, np.ndarray], joints: int) -> None:
-    template = model["v_template"]
-    if template.ndim != 2 or template.shape[1] != 3 or not len(template):
-        raise ValueError(
-            f"{path}: key 'v_template': expected shape [V, 3], found {list(template.shape)}"
-        )
-    vertices = len(template)
-    extent = np.ptp(template, axis=0).max()
-    if extent > _TALLEST:
-        raise ValueError(
-            f"{path}: key 'v_template': expected metres, found a body of {extent:.4g}; divide "
-            "v_template, shapedirs and posedirs by 1000 if these are millimetres"
-        )
-    expected: dict[str, tuple] = {
-        "f": ("F", 3),
-        "weights": (vertices, joints),
-        "J_regressor": (joints, vertices),
-        "shapedirs": (vertices, 3, "B"),
-        "posedirs": (vertices, 3, 9 * (joints - 1)),
-    }
-    for key, shape in expected.items():
-        found = model[key].shape
-        fits = len(found) == len(shape) and all(
-            n == m or (isinstance(m, str) and n > 0) for n, m in zip(found, shape, strict=True)
-        )
-        if not fits:
-            wanted = ", ".join(map(str, shape))
-            raise ValueError(
-                f"{path}: key '{key}': expected shape [{wanted}] for {vertices} vertices and "
-                f"{joints} joints, found {list(found)}"
-            )
-    faces = model["f"]
-    if faces.min() < 0 or faces.max() >= vertices:
-        raise ValueError(
-            f"{path}: key 'f': expected vertex numbers from 0 to {vertices - 1}, found "
-            f"{faces.min()} to {faces.max()}"
-        )
-
-
 def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, ...]) -> int:
     """Reduces SMPL-H or SMPL-X to SMPL's 24 joints in place; returns how many shape columns stay.
 
@@ -316,18 +287,6 @@ def _cut_to_smpl(path: Path, model: dict[str, np.ndarray], parents: tuple[int, .
         stacklevel=3,
     )
     return shapes
-
-
-def _check_sums(path: Path, model: dict[str, np.ndarray]) -> None:
-    """Refuses weights in percent and the like: those of a vertex, or of a joint, sum to 1."""
-    for key in ("weights", "J_regressor"):
-        sums = model[key].sum(axis=1, dtype=np.float64)
-        off = np.flatnonzero(~(np.abs(sums - 1) <= _SUM_TOLERANCE))
-        if len(off):
-            raise ValueError(
-                f"{path}: key '{key}': expected rows that sum to 1, found {sums[off[0]]:.4g} in "
-                f"row {off[0]} ({len(off)} such in all)"
-            )
 
 
 def _landmarks(path: Path, data: Mapping, vertices: int) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Real
 
-from body_model.arithmetic import computing_dtype, result_dtype, same_rank
+from body_model.arithmetic import computing_dtype, native, result_dtype, same_rank
 from body_model.pytree import Array
 
 # Below this norm a 6D column counts as this long. The released code's constant.
@@ -181,7 +181,7 @@ def six_d_to_matrix(six_d: Real[Array, "*batch 6"]) -> Float[Array, "*batch 3 3"
 
 def _floats(array: Array) -> tuple[jax.Array, np.dtype]:
     """The array in the dtype to compute in, and the dtype of the result."""
-    array = jnp.asarray(array)
+    array = jnp.asarray(native("rotations", array) if isinstance(array, np.ndarray) else array)
     dtype = result_dtype(array)
     return array.astype(computing_dtype(dtype)), dtype
 

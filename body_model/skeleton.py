@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Real
 
-from body_model.arithmetic import computing_dtype, result_dtype, same_batch
+from body_model.arithmetic import computing_dtype, native, result_dtype, same_batch
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
 from body_model.kinematics import forward_kinematics, rotate
 from body_model.pytree import Array, pytree
-from body_model.smpl import SMPL, moved, pose_matrices
+from body_model.smpl import SMPL, moved, native_arguments, pose_matrices
 
 
 @pytree
@@ -135,6 +135,8 @@ class Skeleton:
         Raises:
             ValueError: if an argument has another shape.
         """
+        betas = native("betas", betas)
+        pose, _, translation = native_arguments(pose, None, translation)
         if np.shape(betas)[-1:] != (self.num_betas,):
             raise ValueError(
                 f"betas: this skeleton has {self.num_betas} shape numbers, found shape "

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Integer, Real
 
-from body_model.arithmetic import computing_dtype, result_dtype, same_batch, same_rank
+from body_model.arithmetic import computing_dtype, native, result_dtype, same_batch, same_rank
 from body_model.joints import NUM_JOINTS, SMPL_LANDMARKS
 from body_model.kinematics import forward_kinematics
 from body_model.pytree import Array, pytree
@@ -58,7 +59,7 @@ class SMPL:
         Raises:
             ValueError: if an argument has another shape.
         """
-        return _vertices(self, pose, betas, translation)
+        return _vertices(self, *native_arguments(pose, betas, translation))
 
     def _vertices(self, pose: Array, betas: Array | None, translation: Array | None) -> Array:
         self._check(betas)
@@ -88,7 +89,7 @@ class SMPL:
         Returns:
             [..., 24, 3] metres.
         """
-        return _joints(self, pose, betas, translation)
+        return _joints(self, *native_arguments(pose, betas, translation))
 
     def _joints(self, pose: Array, betas: Array | None, translation: Array | None) -> Array:
         self._check(betas)
@@ -109,6 +110,7 @@ class SMPL:
         Raises:
             ValueError: if there are more shape numbers than the body has.
         """
+        betas = None if betas is None else native("betas", betas)
         self._check(betas)
         result = result_dtype(self.template, betas)
         with jax.default_matmul_precision("float32"):
@@ -121,6 +123,7 @@ class SMPL:
         Returns:
             [..., 24, 3] metres.
         """
+        betas = None if betas is None else native("betas", betas)
         self._check(betas)
         result = result_dtype(self.template, betas)
         with jax.default_matmul_precision("float32"):
@@ -155,6 +158,23 @@ class SMPL:
 # seconds for a mesh.
 _vertices, _joints = (jax.jit(f, inline=True) for f in (SMPL._vertices, SMPL._joints))
 _matrices = jax.jit(axis_angle_to_matrix, inline=True)
+
+
+def native_arguments(
+    pose: Any, betas: Any, translation: Any
+) -> tuple[Array, Array | None, Array | None]:
+    """Gives the arguments of a body as arrays that JAX takes.
+
+    Args:
+        pose, betas, translation: as `SMPL.vertices` has them.
+    Raises:
+        ValueError: naming what is no array of numbers.
+    """
+    return (
+        native("pose", pose),
+        None if betas is None else native("betas", betas),
+        None if translation is None else native("translation", translation),
+    )
 
 
 def pose_matrices(

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Float, Real
 
+from body_model.arithmetic import native_fields
 from scorehmr_jax import lens
 from scorehmr_jax.camera import FIELD_AXES, camera_batch, check_points, for_points, to_pixels
 from scorehmr_jax.shapes import concrete, floating, rows_of
@@ -124,7 +125,7 @@ def undistort(xy: Real[Array, "*batch K 2"], camera: Camera) -> Float[Array, "*b
     Raises:
         ValueError: if shapes do not fit.
     """
-    xy = floating(xy)
+    xy, camera = floating(xy, "xy"), native_fields("camera", camera, Camera)
     check_points("xy", xy, 2, camera)
     if camera.distortion is None:
         return xy

@@ -1,10 +1,21 @@
 """Perspective projection, and the way from a cropped box to the full image."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Real
 
+from body_model.arithmetic import native_fields
 from scorehmr_jax import lens, units
-from scorehmr_jax.shapes import Shape, concrete, fits, floating, rows_of, same_dtype
+from scorehmr_jax.shapes import (
+    Shape,
+    concrete,
+    fits,
+    fits_plainly,
+    floating,
+    in_one_way,
+    rows_of,
+    same_dtype,
+)
 from scorehmr_jax.types import Array, Camera, Number
 
 # Focal length in pixels that the released code and most regression networks assume.
@@ -41,6 +52,7 @@ def project(points: Real[Array, "*batch K 3"], camera: Camera) -> Float[Array, "
     Raises:
         ValueError: if shapes do not fit.
     """
+    camera = native_fields("camera", camera, Camera)
     points = to_camera_frame(points, camera)
     depth = points[..., 2:]
     depth = jnp.where(jnp.abs(depth) < _NEAR, _NEAR, depth)
@@ -63,7 +75,7 @@ def to_camera_frame(
     Raises:
         ValueError: if shapes do not fit.
     """
-    points = floating(points)
+    points, camera = floating(points, "points"), native_fields("camera", camera, Camera)
     check_points("points", points, 3, camera)
     if camera.rotation is not None:
         # A sum and no matrix product, whose precision would be the device's choice.
@@ -98,7 +110,7 @@ def pinhole(
     Raises:
         ValueError: if shapes do not fit.
     """
-    image_size = floating(image_size)
+    image_size = floating(image_size, "image_size")
     if image_size.shape[-1:] != (2,):
         raise ValueError(f"image_size: expected [..., 2], found {image_size.shape}")
     batch = image_size.shape[:-1]
@@ -127,7 +139,7 @@ def crop_to_full(
         ValueError: if shapes do not fit, or boxes, images or
             focal lengths are not in pixels.
     """
-    weak_camera = floating(weak_camera)
+    weak_camera = floating(weak_camera, "weak_camera")
     if weak_camera.shape[-1:] != (3,):
         raise ValueError(f"weak_camera: expected [..., 3], found {weak_camera.shape}")
     batch = weak_camera.shape[:-1]
@@ -162,10 +174,11 @@ def check_points(name: str, points: Array, width: int, camera: Camera) -> None:
     """
     if points.ndim < 2 or points.shape[-1] != width:
         raise ValueError(f"{name}: expected [..., K, {width}], found {points.shape}")
-    batch = camera_batch(camera)
-    if not fits(batch, points.shape[:-2]):
+    batch, wanted = camera_batch(camera), points.shape[:-2]
+    if not fits_plainly(batch, wanted):
         raise ValueError(
-            f"camera: expected one for each set of points {points.shape[:-2]}, found {batch}"
+            f"camera: expected one for each set of points {wanted}, found {batch}"
+            f"{in_one_way(batch, wanted)}"
         )
 
 
@@ -193,6 +206,19 @@ def camera_batch(camera: Camera) -> Shape:
         )
         raise ValueError(f"camera: {names} disagree on the samples: {found}")
     return batch
+
+
+def for_samples(camera: Camera, batch: Shape) -> Camera:
+    """A camera with as many leading axes as the samples have.
+
+    The caller says by this that a camera of fewer axes serves every group.
+
+    Args:
+        camera: [...], or one for all.
+        batch: leading axes of the samples.
+    """
+    before = range(len(batch) - len(camera_batch(camera)))
+    return jax.tree.map(lambda field: jnp.expand_dims(field, before), camera)
 
 
 def screened_camera(camera: Camera) -> tuple[Camera, Bool[Array, "*batch"]]:
@@ -250,7 +276,7 @@ def to_pixels(plane: Float[Array, "*batch K 2"], camera: Camera) -> Float[Array,
 
 def _both_focals(focal: Number, batch: Shape) -> Array:
     """Focal lengths along x and y, [*batch, 2]. The number of axes tells what is given."""
-    both = floating(focal)
+    both = floating(focal, "focal")
     if both.ndim == 0:
         return jnp.broadcast_to(both, (*batch, 2))
     if both.ndim == len(batch):

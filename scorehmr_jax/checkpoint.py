@@ -14,13 +14,14 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from body_model.files import local_path, read_npz, write_npz
+from body_model.files import read_npz, write_npz
 from body_model.folders import building, folder_exists, put_folder, standing
+from body_model.paths import followed, local_path
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.write_released import CONFIG_KEY
-from scorehmr_jax.description import Config, checked, description, signed
+from scorehmr_jax.description import COSINE, Config, checked, description, signed
 from scorehmr_jax.networks.parameters import flatten, unflatten
 from scorehmr_jax.networks.registry import network_of
 
@@ -110,13 +111,12 @@ def save(directory: str | Path, params: Mapping[str, Any], config: Mapping[str, 
     """
     import orbax.checkpoint as ocp
 
-    target = local_path(directory).absolute()
+    target = followed(local_path(directory).absolute())
     flat, complete = _prepared(target, params, config)
     if folder_exists(target) and not (target / MARK).exists():
         if not target.is_dir() or any(target.iterdir()):
             raise ValueError(f"{target}: exists and is no checkpoint; choose another name")
         target.rmdir()
-    target.parent.mkdir(parents=True, exist_ok=True)
     with building(target.parent) as work:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
             checkpointer.save(
@@ -217,7 +217,9 @@ def _from_released(
     """Weights under the released names, with the description that our own export adds."""
     params, sizes = released_denoiser(weights, str(path))
     config = {} if own is None else _json(path, own)
-    return _checked(path, flatten(params), {**sizes, **config})
+    # Earlier exports name the network, and nothing that the released code has no other of.
+    released = {"schedule": COSINE, "condition_on": None}
+    return _checked(path, flatten(params), {**released, **sizes, **config})
 
 
 def _json(path: Path, text: Any) -> Config:

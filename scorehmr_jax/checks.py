@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from body_model.arithmetic import native, native_fields
 from scorehmr_jax import units
-from scorehmr_jax.shapes import Shape, check_arrays, concrete, fits_plainly, floating, in_one_way
+from scorehmr_jax.shapes import Shape, concrete, fits_plainly, floating, in_one_way
 from scorehmr_jax.terms import Term
 from scorehmr_jax.types import Array, Estimate, Refined
 
@@ -46,7 +47,7 @@ def check_shapes(estimate: Estimate | Refined, num_betas: int | None = None) -> 
             f"estimate: expected pose, betas and translation, found {type(estimate).__name__}; "
             f"{text}"
         )
-    check_arrays("estimate", {name: getattr(estimate, name) for name in names})
+    native_fields("estimate", estimate, type(estimate))
     shapes = {name: jnp.shape(getattr(estimate, name)) for name in names}
     any_betas = shapes["betas"][-1] if shapes["betas"] else 10
     expected = {
@@ -74,6 +75,7 @@ def check_shapes(estimate: Estimate | Refined, num_betas: int | None = None) -> 
 def checked_estimate(estimate: Estimate, num_betas: int | None = None) -> Estimate:
     """An estimate of one batch and precision. Arguments and errors are those of `check_shapes`."""
     batch = check_shapes(estimate, num_betas)
+    estimate = native_fields("estimate", estimate, Estimate)
     # The pose decides the precision of all that the loop carries.
     pose = floating(estimate.pose)
     betas, translation = (
@@ -97,10 +99,7 @@ def checked_mask(mask: Shaped[Array, "..."] | None, batch: Shape) -> Bool[Array,
     """
     if mask is None:
         return None
-    if not hasattr(mask, "dtype"):
-        raise ValueError(
-            f"mask: expected an array, found {type(mask).__name__}; np.asarray makes one"
-        )
+    mask = native("mask", mask)
     if not fits_plainly(jnp.shape(mask), batch):
         raise ValueError(
             f"mask: expected one for each estimate {batch}, found shape {jnp.shape(mask)}"

@@ -8,8 +8,9 @@
     written_by                      versions of the software and its commit
     exported_from                   those of the file that this one was made of
 
-Older files, and the released code's, lack some of these: the paper's denoiser and the cosine
-schedule of 1000 levels are meant. Anything else that JSON can hold may lie beside them.
+Older files, and the released code's, name no network and lack some of the rest: the paper's
+denoiser and the cosine schedule of 1000 levels are meant. A file that names its network names the
+rest too. Anything else that JSON can hold may lie beside them.
 """
 
 import json
@@ -27,7 +28,8 @@ from scorehmr_jax.provenance import versions
 
 Config = dict[str, Any]
 
-_SCHEDULE = {"kind": "cosine", "steps": 1000}  # of files that name none
+# Of files that name neither it nor a network, of the released code and of the runs of train.py.
+COSINE = {"kind": "cosine", "steps": 1000}
 _OLDER_NAMES = {"image": "features"}  # of `condition_on`
 
 
@@ -53,9 +55,11 @@ def description(
         ValueError: if the network is not registered, or the rest makes no sense with it.
     """
     kind, steps = schedule
-    found: Config = {**describe(network), "schedule": {"kind": kind, "steps": steps}}
-    if condition_on is not None:
-        found["condition_on"] = condition_on
+    found: Config = {
+        **describe(network),
+        "schedule": {"kind": kind, "steps": steps},
+        "condition_on": _condition_on(network, condition_on),
+    }
     if betas_range is not None:
         found["betas_range"] = np.asarray(betas_range, float).tolist()
     return checked(found)
@@ -74,7 +78,8 @@ def checked(config: Any) -> Config:
     except (TypeError, ValueError) as error:
         raise ValueError(f"expected what JSON can hold ({error})") from None
     network = network_of(config)
-    found = {**describe(network), "schedule": _SCHEDULE, **config}
+    _refuse_defaults(network, config)
+    found = {**describe(network), "schedule": COSINE, **config}
     found["condition_on"] = _condition_on(network, config.get("condition_on"))
     schedule_of(found)
     if config.get("betas_range") is None:
@@ -96,9 +101,22 @@ def schedule_of(config: Mapping[str, Any]) -> Schedule:
         ValueError: if there is no such schedule.
     """
     given = config["schedule"]
-    if not isinstance(given, Mapping) or given.keys() != _SCHEDULE.keys():
+    if not isinstance(given, Mapping) or given.keys() != COSINE.keys():
         raise ValueError(f"schedule: expected kind and steps, found {given!r}")
     return named_schedule(given["kind"], given["steps"])
+
+
+def _refuse_defaults(network: Network, config: Mapping[str, Any]) -> None:
+    """Refuses a file that leaves out what it should name, and is no older one."""
+    own = describe(network)
+    near = sorted(key for key in config if "schedule" in key and key not in own)
+    for key, others in (("schedule", near), ("condition_on", [])):
+        if key not in config and ("network" in config or others):
+            found = f"found {', '.join(others)}, which is not read" if others else "found none"
+            raise ValueError(
+                f"{key}: expected it in a file that names more than older files do, {found}; "
+                "make the description with scorehmr_jax.checkpoint.description"
+            )
 
 
 def _condition_on(network: Network, given: Any) -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from body_model.arithmetic import native_fields
 from body_model.pytree import pytree
 from scorehmr_jax import units
 from scorehmr_jax.camera import camera_batch
@@ -18,7 +19,7 @@ from scorehmr_jax.guidance import (
     screened,
     seen_in_front,
 )
-from scorehmr_jax.shapes import concrete, fits, floating
+from scorehmr_jax.shapes import concrete, fits, floating, numbers
 from scorehmr_jax.terms import Term, as_weight
 from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Keypoints3D, Number
 
@@ -159,6 +160,8 @@ def calibrated_views(
         ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), or sigma
             is not positive.
     """
+    keypoints = native_fields("keypoints", keypoints, Keypoints2D)
+    camera = native_fields("camera", camera, Camera)
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 4 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
@@ -214,6 +217,7 @@ def keypoints_3d(
     Raises:
         ValueError: if shapes disagree, points are not in metres, or sigma is not positive.
     """
+    keypoints = native_fields("keypoints", keypoints, Keypoints3D)
     shape, confidence = jnp.shape(keypoints.xyz), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 3 or confidence != shape[:-1]:
         raise ValueError(
@@ -244,6 +248,6 @@ def _about_centre(points: Array, confidence: Array) -> Array:
 
 
 def _check_sigma(sigma: Number, unit: str) -> None:
-    known = concrete(sigma)
+    known = concrete(numbers("sigma", sigma))
     if known is not None and not (known[0] > 0).all():
         raise ValueError(f"sigma: expected {unit} above 0, found {sigma}")

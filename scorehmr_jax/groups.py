@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, PyTree, Shaped
 
+from body_model.arithmetic import native
 from scorehmr_jax.camera import FIELD_AXES
 from scorehmr_jax.types import Array, Camera, Estimate, Info, Keypoints2D, Keypoints3D
 
@@ -146,6 +147,8 @@ def _size(group: Any, name: str) -> int:
     for part in jax.tree.leaves(group, is_leaf=lambda part: type(part) in _SAMPLE_AXES):
         for field, axes in _SAMPLE_AXES.get(type(part), {}).items():
             value = getattr(part, field)
+            if value is not None:
+                native(f"{name}: {type(part).__name__}.{field}", value)
             shape = np.shape(value)
             if value is not None and len(shape) != axes + 1:
                 raise ValueError(

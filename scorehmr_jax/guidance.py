@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Real
 
+from body_model.arithmetic import native_fields
 from body_model.pytree import pytree
 from scorehmr_jax import units
 from scorehmr_jax.camera import (
     camera_batch,
+    for_samples,
     in_front,
     project,
     screened_camera,
@@ -16,12 +18,12 @@ from scorehmr_jax.camera import (
 )
 from scorehmr_jax.shapes import (
     Shape,
-    check_arrays,
     concrete,
     fits,
     fits_plainly,
     floating,
     in_one_way,
+    numbers,
 )
 from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Number
@@ -168,9 +170,8 @@ def keypoints_2d(
         ValueError: if shapes disagree, numbers are in other units (`scorehmr_jax.units`), a sigma
             is not positive, or a weight is negative or not finite.
     """
-    check_arrays("keypoints", vars(keypoints))
-    given = {field: value for field, value in vars(camera).items() if value is not None}
-    check_arrays("camera", given)
+    keypoints = native_fields("keypoints", keypoints, Keypoints2D)
+    camera = native_fields("camera", camera, Camera)
     shape, confidence = jnp.shape(keypoints.xy), jnp.shape(keypoints.confidence)
     if len(shape) < 2 or shape[-1] != 2 or confidence != shape[:-1]:
         raise ValueError(
@@ -184,6 +185,7 @@ def keypoints_2d(
             f"{in_one_way(batch, rows) or in_one_way(rows, batch)}"
         )
     check_observations(keypoints, camera, np.broadcast_shapes(rows, batch))
+    sigma = numbers("sigma", sigma)
     known = concrete(sigma)
     if known is not None and not ((known[0] > 0) & (known[0] < _LARGEST_SIGMA)).all():
         raise ValueError(
@@ -222,17 +224,18 @@ def smooth(*, weight: Number | Real[Array, "..."] = SMOOTH_WEIGHT) -> SmoothTerm
 
 
 def geman_mcclure(
-    error: Float[Array, "..."], sigma: Number | Float[Array, "..."]
+    error: Real[Array, "..."], sigma: Number | Real[Array, "..."]
 ) -> Float[Array, "..."]:
     """The robust error s^2 e^2 / (s^2 + e^2) (Geman and McClure, 1987).
 
     Args:
-        error: of any shape.
+        error: of any shape. It decides the precision, float32 at least.
         sigma: the error at which half of sigma squared is reached; one number, or as error.
     Returns:
         As error, in its unit squared.
     """
-    squared = error**2
+    error = floating(error)
+    squared, sigma = error**2, jnp.asarray(sigma, error.dtype)
     return sigma**2 * squared / (sigma**2 + squared)
 
 
@@ -253,7 +256,8 @@ def reprojection(
     """
     dtype, shape = points.dtype, points.shape[:-2]
     camera, keypoints = jax.tree.map(lambda a: jnp.asarray(a, dtype), (camera, keypoints))
-    pixels = project(points, camera)
+    # One row of cameras serves every guess about the same samples.
+    pixels = project(points, for_samples(camera, shape))
     error = pixels - jnp.broadcast_to(keypoints.xy, pixels.shape)
     sigma = _each(jnp.asarray(sigma, dtype), shape)[..., None, None]
     robust = geman_mcclure(error, jnp.broadcast_to(sigma, error.shape)).sum(-1)
@@ -270,7 +274,7 @@ def seen_in_front(
     Args:
         points, keypoints, camera: as `reprojection` has them.
     """
-    points = to_camera_frame(points, camera)
+    points = to_camera_frame(points, for_samples(camera, points.shape[:-2]))
     # A keypoint that is not seen may be anywhere: a close-up leaves the feet behind.
     seen = jnp.broadcast_to(keypoints.confidence > 0, points.shape[:-1])
     return in_front(jnp.where(seen[..., None], points, 1))
@@ -292,7 +296,8 @@ def check_size_in_image(
     if camera.rotation is not None or camera.translation is not None:
         # Inside a jit of the caller, even operations on known numbers would be traced.
         with jax.ensure_compile_time_eval():
-            there = np.asarray(to_camera_frame(there[..., None, :], camera))[..., 0, :]
+            moved = to_camera_frame(there[..., None, :], for_samples(camera, batch))
+            there = np.asarray(moved)[..., 0, :]
     where = "estimate.translation, keypoints and camera.focal"
     xy = np.broadcast_to(xy, (*batch, *xy.shape[-2:]))
     units.check_person_size(xy, confidence, there, focal, where)

@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Real, Shaped
 
 from body_model import SMPL
+from body_model.arithmetic import native_fields
 from body_model.pytree import Array, Number, pytree
 from scorehmr_jax.camera import camera_batch
 from scorehmr_jax.lift_points import BodyPoints, Name, place
 from scorehmr_jax.lift_start import first_pose, first_translation
 from scorehmr_jax.lift_steps import Evidence, Pose, Shape, matrices, steps
 from scorehmr_jax.pose_gaussian import PoseGaussian
-from scorehmr_jax.shapes import concrete, fits, floating, rows_of
+from scorehmr_jax.shapes import concrete, fits, floating, numbers, rows_of
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 from scorehmr_jax.units import check_joints
 
@@ -150,7 +151,7 @@ def make_lifter(
     """
     on_body = jax.tree.map(jnp.asarray, BodyPoints.of(body, names))
     known = jax.tree.map(jnp.asarray, PoseGaussian.shipped() if prior is None else prior)
-    numbers, count = LiftConfig() if config is None else config, len(names)
+    errors, count = LiftConfig() if config is None else config, len(names)
 
     def lifter(
         points: Real[Array, "*N K 3"],
@@ -161,12 +162,19 @@ def make_lifter(
         height: Number | None = None,
         shared_shape: bool = False,
     ) -> tuple[Estimate, LiftInfo]:
+        points = numbers("points", points)
+        if confidence is not None:
+            confidence = numbers("confidence", confidence)
+        if keypoints is not None and camera is not None:
+            keypoints = native_fields("keypoints", keypoints, Keypoints2D)
+            camera = native_fields("camera", camera, Camera)
+        height = None if height is None else numbers("height", height)
         _check(count, points, confidence, keypoints, camera, height)
         # What is not given has numbers too, so that it does not compile anew.
         sure = np.ones(count) if confidence is None else confidence
         tall = np.nan if height is None else height
         given = (points, sure, keypoints, camera, tall)
-        return _compiled(on_body, known, numbers, *given, shared=shared_shape)
+        return _compiled(on_body, known, errors, *given, shared=shared_shape)
 
     return lifter
 

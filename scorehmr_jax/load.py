@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike
 
 from body_model.files import local_path, read_npz
 from body_model.folders import standing
+from body_model.precision import checked_dtype
 from scorehmr_jax import checkpoint
 from scorehmr_jax.description import schedule_of
 from scorehmr_jax.diffusion import single_at_least
@@ -49,7 +50,7 @@ def load_prior(
         ValueError: if the file is missing, foreign or damaged, statistics are missing, or the type
             is no floating-point type that jax has at present.
     """
-    dtype = _checked_dtype(dtype)
+    dtype = _dtype_of_jax(dtype)
     shipped = str(source) in shipped_priors()
     path = _SHIPPED / f"{source}.npz" if shipped else local_path(source)
     if not standing(path).exists():
@@ -66,10 +67,8 @@ def load_prior(
     )
 
 
-def _checked_dtype(dtype: DTypeLike) -> np.dtype:
-    found = jnp.dtype(dtype)
-    if not jnp.issubdtype(found, jnp.floating):
-        raise ValueError(f"dtype: expected a floating-point type, found {found.name}")
+def _dtype_of_jax(dtype: DTypeLike) -> np.dtype:
+    found = checked_dtype(dtype)
     if jax.dtypes.canonicalize_dtype(found) != found:
         raise ValueError(
             f"dtype: {found.name} needs jax's x64 mode: jax.config.update('jax_enable_x64', True)"

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Key, Real
 from numpy.typing import DTypeLike
 
+from body_model.arithmetic import native
 from body_model.pytree import Array, pytree
 from body_model.rotations import matrix_to_6d, six_d_to_matrix
 from scorehmr_jax import diffusion
@@ -28,6 +29,7 @@ from scorehmr_jax.networks.protocol import (
     Params,
     Prepared,
 )
+from scorehmr_jax.shapes import fits
 
 # Levels that `energy` looks at unless told otherwise: below, the density of rotations in 6D is
 # singular; above, the noise drowns what tells one pose from another.
@@ -285,9 +287,9 @@ class Prior:
         self.check_features(features)
         if features is None:
             return None
+        features = native("features", features)
         rows, batch = features.shape[:-1], pose.shape[:-3]
-        pairs = zip(rows[::-1], batch[::-1], strict=False)
-        if len(rows) > len(batch) or any(n not in (1, wanted) for n, wanted in pairs):
+        if not fits(rows, batch):
             raise ValueError(
                 f"features: expected one row for each estimate {batch}, "
                 f"found shape {tuple(features.shape)}"
@@ -334,6 +336,8 @@ class Prior:
     def check_features(self, features: Real[Array, "*f F"] | None) -> None:
         """Raises a ValueError unless the features have the width that this prior needs."""
         wanted = self.network.condition_dim
+        if features is not None:
+            features = native("features", features)
         if features is None and wanted:
             raise ValueError(f"features: this prior needs {wanted} numbers per sample, found none")
         if features is not None and features.shape[-1:] != (wanted,):
@@ -373,7 +377,7 @@ class Prior:
             x with the leading axes of all three and in the precision of the arithmetic, t with as
             many leading axes, and the precision of the result.
         """
-        x, t = jnp.asarray(x), self._checked_level(t)
+        x, t = jnp.asarray(native("x", x)), self._checked_level(t)
         if x.shape[-1:] != (self.dim,):
             raise ValueError(f"x: this prior diffuses {self.dim} numbers, found shape {x.shape}")
         self.check_features(features)
@@ -428,10 +432,10 @@ class Prior:
     ) -> Callable[[Array, Array], Array]:
         """The network as a function of x and t alone, with weights and features of one type."""
         network = self._prepared(dtype)
+        if features is not None:
+            features = jnp.asarray(native("features", features), dtype)
         with jax.default_matmul_precision("float32"):
-            condition = network.condition(
-                None if features is None else jnp.asarray(features).astype(dtype)
-            )
+            condition = network.condition(features)
 
         def noise(x: Array, t: Array) -> Array:
             with jax.default_matmul_precision("float32"):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
+from body_model.arithmetic import native, native_fields
 from scorehmr_jax.blending import blend
 from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
@@ -98,19 +99,21 @@ def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEF
         terms: Any,
         mask: Array | None = None,
     ) -> tuple[Refined, Info]:
-        return _compiled(setup, estimate, features, *_checked(setup, estimate, terms, mask))
+        return _compiled(setup, *_checked(setup, estimate, features, terms, mask))
 
     return refiner
 
 
 def _checked(
-    setup: Setup, estimate: Estimate, terms: Any, mask: Array | None
-) -> tuple[tuple[Term, ...], Array | None]:
-    """Terms and mask, after all checks that need numbers."""
+    setup: Setup, estimate: Estimate, features: Array | None, terms: Any, mask: Array | None
+) -> tuple[Estimate, Array | None, tuple[Term, ...], Array | None]:
+    """The arguments of `refine`, after all checks that need numbers."""
     terms = as_terms(terms)
     batch = check_shapes(estimate, setup.skeleton.num_betas)
+    estimate = native_fields("estimate", estimate, Estimate)
     check_units(estimate, terms)
-    return terms, checked_mask(mask, batch)
+    features = None if features is None else native("features", features)
+    return estimate, features, terms, checked_mask(mask, batch)
 
 
 def _refine(

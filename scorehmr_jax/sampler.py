@@ -10,7 +10,6 @@ Whoever wants another loop puts the parts together in another way:
     refined = result(problem, state)
 """
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,19 +20,15 @@ from jaxtyping import Bool, Float, Int
 
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim, ddim_step, predict_x_0
+from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import x_to_rotations
 from scorehmr_jax.problem import Problem
+from scorehmr_jax.screening import DIVERGED
 from scorehmr_jax.terms import total_loss
 from scorehmr_jax.types import Array, Hypothesis, Refined
 
-
-@pytree
-class Moments:
-    """Adam's memory of the slopes of one variable."""
-
-    first: Float[Array, "*N M"]
-    second: Float[Array, "*N M"]
+_Free = tuple[Array, Array, Array | None]  # what moves: x_0, the translation, the shape
 
 
 @pytree
@@ -73,8 +68,8 @@ def first_state(problem: Problem) -> State:
         x_0=x,
         translation=translation,
         betas=betas,
-        translation_moments=_at_rest(translation),
-        betas_moments=None if betas is None else _at_rest(betas),
+        translation_moments=Moments.at_rest(translation),
+        betas_moments=None if betas is None else Moments.at_rest(betas),
         taken=jnp.zeros((), jnp.int32),
         loss=jnp.full_like(x[..., 0], jnp.inf),
         stopped=jnp.zeros_like(problem.status, bool),
@@ -125,20 +120,19 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
     config, here = problem.setup.config, move.here
     noise = _noise(problem, state.x, move.modulation)
     x_0 = predict_x_0(here, state.x, noise)
-    loss = partial(_loss, problem, here.sqrt_one_minus)
     free = x_0, state.translation, state.betas
-    slopes, losses = jax.grad(loss, (0, 1, 2), has_aux=True)(*free)
+    slopes, losses = _slopes(problem, here.sqrt_one_minus, free)
     stopped = state.stopped | config.stop.after_step(state.loss, losses)
     # A sample that stops takes this step unguided, and its result is frozen after it.
     slope, translation_slope, betas_slope = jax.tree.map(
         lambda slope: jnp.where(stopped[..., None], 0, slope), slopes
     )
     # The noise counts as a constant: dL/dx_t is sqrt(1 / a_t) dL/dx_0.
-    guided = noise + here.sqrt_one_minus * here.sqrt_recip * slope
+    guided = noise + config.guidance_scale * here.sqrt_one_minus * here.sqrt_recip * slope
     x_0 = predict_x_0(here, state.x, guided)
     frozen = state.stopped[..., None]
     taken = state.taken + 1
-    translation, translation_moments = _adam(
+    translation, translation_moments = adam_step(
         state.translation, state.translation_moments, translation_slope, taken, config.camera_rate
     )
     after = replace(
@@ -155,7 +149,7 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
     if state.betas is not None and state.betas_moments is not None:
         if config.share_shape:
             betas_slope = _mean_of_group(betas_slope, problem.active)
-        betas, moments = _adam(
+        betas, moments = adam_step(
             state.betas, state.betas_moments, betas_slope, taken, config.shape_rate
         )
         after = replace(after, betas=jnp.where(frozen, state.betas, betas), betas_moments=moments)
@@ -185,19 +179,19 @@ def run(problem: Problem) -> tuple[State, Float[Array, " S *N"]]:
     """Goes through all rounds, until every sample has stopped.
 
     Returns:
-        The last state, and the unweighted losses before each guided step; NaN once all have
-        stopped.
+        The last state, and the unweighted losses before each guided step; once all have stopped,
+        those of the last step stay.
     """
     config = problem.setup.config
 
     def round_or_nothing(state: State, _: None) -> tuple[State, Array]:
         if not config.stop.stops:
             return guided_round(problem, state)
-        nothing = jnp.full_like(state.loss, jnp.nan)
-        nothing = jnp.broadcast_to(nothing, (len(config.times) - 1, *nothing.shape))
+        # Not NaN, which jax_debug_nans would take for a fault.
+        same = jnp.broadcast_to(state.loss, (len(config.times) - 1, *state.loss.shape))
         finished = jnp.all(state.stopped | ~problem.active)
         return jax.lax.cond(
-            finished, lambda state: (state, nothing), partial(guided_round, problem), state
+            finished, lambda state: (state, same), partial(guided_round, problem), state
         )
 
     state, losses = jax.lax.scan(
@@ -226,6 +220,38 @@ def _noise(problem: Problem, x: Array, modulation: Any) -> Array:
         return setup.network(x, modulation, problem.condition).astype(x.dtype)
 
 
+def _plain_slopes(problem: Problem, noise_std: Array, free: _Free) -> tuple[_Free, Array]:
+    """Slopes of the loss by what is free, and the unweighted loss of each sample."""
+    loss = partial(_loss, problem, noise_std)
+    return jax.grad(loss, (0, 1, 2), has_aux=True)(*free)
+
+
+_slopes = jax.custom_jvp(_plain_slopes)
+
+
+@_slopes.defjvp
+def _slopes_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """The derivative, in which a sample whose slopes are not finite is held as it is.
+
+    The result does not depend on it, as it has diverged; but 0 times infinity would make NaN of
+    its own derivative, and in the steps before also of its neighbours'.
+    """
+    slopes, losses = _slopes(*primals)
+    sound = jnp.isfinite(losses)
+    for slope in jax.tree.leaves(slopes):
+        sound &= jnp.isfinite(slope).all(-1)
+
+    def held(problem: Problem, noise_std: Array, free: _Free) -> tuple[_Free, Array]:
+        problem = replace(problem, status=jnp.where(sound, problem.status, DIVERGED))
+        first: _Free = problem.first_x, problem.estimate.translation, problem.estimate.betas
+        if free[2] is None:
+            first = (*first[:2], None)
+        free = jax.tree.map(lambda now, then: jnp.where(sound[..., None], now, then), free, first)
+        return _plain_slopes(problem, noise_std, free)
+
+    return (slopes, losses), jax.jvp(held, primals, tangents)[1]
+
+
 def _loss(
     problem: Problem, noise_std: Array, x_0: Array, translation: Array, betas: Array | None
 ) -> tuple[Array, Array]:
@@ -252,26 +278,6 @@ def _loss(
     )
     with jax.default_matmul_precision("float32"):
         return total_loss(problem.terms, hypothesis)
-
-
-def _at_rest(variable: Array) -> Moments:
-    return Moments(jnp.zeros_like(variable), jnp.zeros_like(variable))
-
-
-def _adam(
-    variable: Array, moments: Moments, slope: Array, taken: Array, rate: float
-) -> tuple[Array, Moments]:
-    """One step of Adam (Kingma and Ba, 2015), the `taken`-th."""
-    count = taken.astype(slope.dtype)
-    # 1 - decay**count, which in float32 would lose most of its digits at first.
-    first_bias, second_bias = (-jnp.expm1(count * math.log(decay)) for decay in (0.9, 0.999))
-    first = 0.9 * moments.first + 0.1 * slope
-    second = 0.999 * moments.second + 0.001 * slope**2
-    # Where nothing has pulled yet, the root's gradient would be infinite.
-    unmoved = second == 0
-    size = jnp.sqrt(jnp.where(unmoved, 1, second) / second_bias)
-    size = jnp.where(unmoved, 0, size) + 1e-8
-    return variable - rate * first / first_bias / size, Moments(first, second)
 
 
 def _mean_of_group(numbers: Array, among: Array) -> Array:

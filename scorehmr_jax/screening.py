@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import Skeleton
 from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.shapes import fits
 from scorehmr_jax.terms import Term
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Refined
 
@@ -65,6 +66,7 @@ def screen(
         jnp.where(sound[..., None], estimate.translation, away),
     )
     first = as_hypothesis(skeleton, clean, sound, clean)
+    weighed = _are_weighed(terms, mask)
     usable = _usable(terms, first)
     informed = jnp.full_like(mask, not keep_without_evidence)
     for term in terms:
@@ -74,6 +76,7 @@ def screen(
     clean = Estimate(clean.pose, clean.betas, translation)
     status = jnp.full_like(mask, OK, jnp.int32)
     for wrong, reason in (
+        (~weighed, DIVERGED),
         (~informed, NO_EVIDENCE),
         (~usable, NOT_IN_FRONT),
         (~turned, NOT_ROTATION),
@@ -157,6 +160,16 @@ def _are_rotations(pose: Array) -> Array:
     square = (jnp.abs(products - wanted) <= _ROTATION_TOLERANCE).all(0)
     mirrored = (jnp.cross(x, y) * z).sum(-1) < 0
     return (square & ~mirrored).all(-1)
+
+
+def _are_weighed(terms: tuple[Term, ...], mask: Array) -> Array:
+    """True for the samples for which every term has a weight that is a number."""
+    weighed = jnp.ones_like(mask)
+    for term in terms:
+        weight = jnp.asarray(term.weight)
+        if fits(weight.shape, mask.shape):  # others are refused where they are used
+            weighed &= jnp.broadcast_to(jnp.isfinite(weight), mask.shape)
+    return weighed
 
 
 def _usable(terms: tuple[Term, ...], hypothesis: Hypothesis) -> Array:

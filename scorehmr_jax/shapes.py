@@ -1,12 +1,12 @@
 """Checks of shapes and dtypes that several parts share."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from body_model.arithmetic import native, result_dtype
 from body_model.pytree import Array
 
 Shape = tuple[int, ...]
@@ -56,23 +56,6 @@ def in_one_way(rows: Shape, batch: Shape) -> str:
     )
 
 
-def check_arrays(name: str, fields: Mapping[str, Any]) -> None:
-    """Refuses what is no array, such as a list of numbers.
-
-    Args:
-        name: begins the message, before that of the field.
-        fields: what should be arrays, by name.
-    Raises:
-        ValueError: naming the field and what it is.
-    """
-    for field, value in fields.items():
-        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
-            raise ValueError(
-                f"{name}.{field}: expected an array, found {type(value).__name__}; "
-                "np.asarray makes one"
-            )
-
-
 def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
     """An array of one row for each element of a batch, or for all of them.
 
@@ -86,7 +69,7 @@ def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
     Raises:
         ValueError: naming the argument, if it has another shape.
     """
-    array = floating(array)
+    array = floating(array, name)
     rows = array.shape[: array.ndim - len(tail)]
     if array.ndim < len(tail) or array.shape[len(rows) :] != tail or not fits_plainly(rows, batch):
         raise ValueError(
@@ -96,15 +79,33 @@ def rows_of(name: str, array: Any, tail: Shape, batch: Shape) -> Array:
     return jnp.broadcast_to(array, (*batch, *tail))
 
 
-def floating(array: Any) -> Array:
+def floating(array: Any, name: str = "array") -> Array:
     """An array of floating point numbers, of at least 32 bits.
 
     Whole numbers become float32 even where 64 bits are enabled: they say nothing of the precision
     that is wanted.
+
+    Args:
+        array: of numbers, a list of them, or one number.
+        name: of the argument, for the message.
+    Raises:
+        ValueError: if it holds no real numbers.
     """
-    array = jnp.asarray(array)
+    array = jnp.asarray(native(name, array) if isinstance(array, np.ndarray) else array)
     wide = jnp.issubdtype(array.dtype, jnp.floating) and jnp.finfo(array.dtype).bits >= 32
     return array if wide else array.astype(jnp.float32)
+
+
+def numbers(name: str, value: Any) -> Array:
+    """One number or several, as an array that JAX takes.
+
+    Args:
+        name: of the argument, for the message.
+        value: a number, a list of them or an array.
+    Raises:
+        ValueError: if it holds no real numbers.
+    """
+    return native(name, value if isinstance(value, jax.Array) else np.asarray(value))
 
 
 def concrete(*arrays: Any) -> list[np.ndarray] | None:
@@ -125,6 +126,5 @@ def concrete(*arrays: Any) -> list[np.ndarray] | None:
 
 def same_dtype(*arrays: Array) -> tuple[Array, ...]:
     """Arrays of floating point numbers, all in the widest of their precisions."""
-    # Not jnp.result_type, which refuses a mixture where JAX's promotion is strict.
-    dtype = np.result_type(*(array.dtype for array in arrays))
+    dtype = result_dtype(*arrays)
     return tuple(array.astype(dtype) for array in arrays)

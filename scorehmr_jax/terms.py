@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from body_model.pytree import pytree
-from scorehmr_jax.shapes import concrete, fits_plainly, in_one_way, same_dtype
+from scorehmr_jax.shapes import concrete, fits_plainly, in_one_way, numbers, same_dtype
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Number
 
 
@@ -169,7 +169,9 @@ def total_loss(
                 f"term {name_of(term)}: weight: expected one number, or one for each estimate "
                 f"{shape}, found {weight.shape}{in_one_way(weight.shape, shape)}"
             )
-        total, losses = total + jnp.sum(jnp.broadcast_to(weight, shape) * each), losses + each
+        # Before the product: an infinite weight times 0 would be no number.
+        weight = jnp.where(hypothesis.mask, weight, 0)
+        total, losses = total + jnp.sum(weight * each), losses + each
     return total, losses
 
 
@@ -195,6 +197,7 @@ def as_weight(weight: Number, least: float = -np.inf) -> Float[Array, "..."]:
     Raises:
         ValueError: if a weight is not finite, or is less.
     """
+    weight = numbers("weight", weight)
     known = concrete(weight)
     if known is not None and not (np.isfinite(known[0]) & (known[0] >= least)).all():
         text = "finite numbers" if least == -np.inf else f"finite numbers of at least {least:g}"

@@ -23,6 +23,7 @@ nothing is seen, have no say.
     check_boxes         refuses sides of at most 12 pixels, or more in images above 2400 (sides
                         over 200), or below 0; and centers within 2 pixels of the corner
                         (normalised)
+    check_frame_rates   refuses what are no frames per second (0, periods)
     check_joints        refuses joints that are more than 20 m apart (mm, cm)
 
 All take numpy arrays with any leading axes and a text `where` that begins the message: file and
@@ -41,6 +42,7 @@ _ROTATION_TOLERANCE = 0.02
 _NORMALISED = 2.0  # pixels; a box's own coordinates reach a little beyond 1
 _OVER_200 = 12.0  # the largest side of a box in an image of 2400 pixels, divided by 200
 _LARGEST_OVER_200 = 30.0  # the same in one of 6000
+_LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _SMALL_PERSON = 0.5  # metres
 _MARGIN = 0.1  # of the image, in which a keypoint does not count as outside
 _LEAST_SEEN = 3  # keypoints without which a row has no say
@@ -88,7 +90,7 @@ def not_rotations(
         off = np.abs(np.swapaxes(matrices, -1, -2) @ matrices - np.eye(3)).max((-1, -2))
         mirrored = np.linalg.det(np.where(np.isfinite(matrices), matrices, np.eye(3))) < 0
     wrong = (off > tolerance) | mirrored
-    return wrong.reshape(len(matrices), -1).any(axis=1)
+    return wrong.any(axis=tuple(range(1, wrong.ndim)))
 
 
 def check_rotations(matrices: Real[np.ndarray, "N ..."], where: str) -> None:
@@ -295,6 +297,20 @@ def check_person_size(
     whole = rows & (seen.sum(-1) > seen.shape[-1] / 2)
     if whole.any() and np.median(size[whole]) < _SMALL_PERSON:
         _warn(f"{message}. Are the keypoints in percent, or in pixels of a smaller image?")
+
+
+def check_frame_rates(rates: Real[np.ndarray, "*N"], where: str) -> None:
+    """Refuses frame rates that are none: 0, NaN, a period in seconds or in nanoseconds.
+
+    Raises:
+        ValueError: naming the first.
+    """
+    bad = rates[~((rates >= _LEAST_RATE) & (rates <= _MOST_RATE))]
+    if bad.size:
+        raise ValueError(
+            f"{where}: expected frames per second, {_LEAST_RATE:g} to {_MOST_RATE:g}; found "
+            f"{bad.flat[0]:g}"
+        )
 
 
 def check_betas(betas: Real[np.ndarray, "... B"], where: str) -> None:

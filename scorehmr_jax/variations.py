@@ -77,17 +77,18 @@ def best_of(refined: Refined, info: Info) -> tuple[Refined, Int[Array, "*N"]]:
     Raises:
         ValueError: if there is no axis of hypotheses before that of the samples.
     """
+    if not isinstance(info, Info):
+        raise ValueError(
+            f"info: expected the Info that `refine` returns, found {type(info).__name__}"
+        )
     if info.status.ndim < 2:
         raise ValueError(
             "info: expected hypotheses before the samples [H, ..., N], as `varied_estimates` makes "
             f"them, found shape {info.status.shape}; several hypotheses of one image are [H, 1]"
         )
     # A stopped sample's result is of the step at which it stopped; losses after it are of the
-    # loop that goes on, and NaN once no sample is left.
-    known = jnp.isfinite(info.losses)
-    steps = jnp.arange(len(info.losses)).reshape(-1, *(1,) * info.status.ndim)
-    last = jnp.max(jnp.where(known, steps, 0), axis=0)
-    last = jnp.where(info.stop_step >= 0, info.stop_step, last)
+    # loop that goes on.
+    last = jnp.where(info.stop_step >= 0, info.stop_step, len(info.losses) - 1)
     loss = jnp.take_along_axis(info.losses, last[None], axis=0)[0]
     best = jnp.argmin(jnp.where((info.status == OK) & jnp.isfinite(loss), loss, jnp.inf), axis=0)
 

@@ -14,6 +14,7 @@ from body_model.rotations import axis_angle_to_matrix, matrix_to_6d
 from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, smooth
+from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.screening import (
     DIVERGED,
     NO_EVIDENCE,
@@ -150,6 +151,28 @@ def test_shapes_that_do_not_fit_are_refused(scene, skeleton):
         adam(skeleton, replace(scene[0], pose=scene[0].pose[:, :23]), smooth())
     with pytest.raises(ValueError, match=r"mask: expected one for each estimate \(4,\)"):
         adam(skeleton, scene[0], smooth(), mask=jnp.ones(3, bool))
+
+
+def test_the_step_has_a_gradient_also_where_nothing_has_pulled():
+    """As on a sample without evidence: the root in Adam's step has no slope at 0."""
+
+    rest = Moments.at_rest(jnp.zeros((2, 1)))
+
+    def moved(slope):
+        return adam_step(jnp.zeros((2, 1)), rest, slope, jnp.array(1), 0.1)[0]
+
+    slope = jnp.array([[0.0], [3.0]])
+    np.testing.assert_allclose(moved(slope), [[0], [-0.1]], atol=1e-6)
+    derivative = jax.grad(lambda slope: moved(slope).sum())(slope)
+    assert np.isfinite(derivative).all()
+    np.testing.assert_allclose(derivative[1], 0, atol=1e-6)  # of any size, it is the same step
+
+
+def test_it_runs_under_strict_promotion(scene, skeleton):
+    with jax.numpy_dtype_promotion("strict"):
+        terms = [keypoints_2d(*scene[1:]), smooth()]
+        refined, _ = jax.eval_shape(lambda: adam(skeleton, scene[0], terms))
+    assert refined.pose.shape == (N, 24, 3, 3)
 
 
 def test_terms_of_a_video_count(scene, skeleton):

@@ -23,8 +23,10 @@ from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.build import Given, build, describe
 from scorehmr_jax.datasets.image_sets import ImageFiles, ImageSet
 from scorehmr_jax.datasets.records import RecordSet
-from scorehmr_jax.datasets.samples import axis_angle_to_x
+from scorehmr_jax.datasets.samples import axis_angle_to_x, bad_rows
 from scorehmr_jax.datasets.statistics import read_statistics
+from scorehmr_jax.formats.tables import Table
+from scorehmr_jax.units import not_rotations
 
 
 @pytest.fixture
@@ -420,6 +422,20 @@ def test_names_that_are_not_known_are_told_what_is(data, tmp_path):
                 str(tmp_path / "sets"),
             ]
         )
+
+
+def test_a_set_of_no_images_is_named(data, tmp_path):
+    file = data / "datasets/coco_train_eft.npz"
+    change(file, **{key: array[:0] for key, array in np.load(file).items()})
+    with pytest.raises(ValueError, match=r"coco_train_eft.npz: imgname: no images; expected"):
+        build("coco", data, tmp_path / "sets", Given(backbone="none"), quiet=True)
+
+
+def test_checks_of_rows_take_no_rows_too():
+    empty = np.zeros((0, 24, 3, 3))
+    Table("a.npz", {"x": empty}).array("x", empty.shape, np.float32)
+    assert bad_rows(empty, empty[:, 0]).shape == not_rotations(empty).shape == (0,)
+    assert axis_angle_to_x(np.zeros((0, 72))).shape == (0, 144)
 
 
 @pytest.mark.parametrize("option", ["--data-root", "--out", "--annotations", "--stats"])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from bodies import HERE, arrays, close, dot, random_like, slope
 
-from scorehmr_jax.camera import crop_to_full, in_front, pinhole, project
+from scorehmr_jax.calibration import undistort
+from scorehmr_jax.camera import crop_to_full, in_front, pinhole, project, to_camera_frame
 from scorehmr_jax.types import Camera
 
 project = jax.jit(project)
@@ -203,6 +204,20 @@ def test_cameras_that_do_not_fit_the_points_are_refused():
     for size in (np.float32(640), np.ones((N, 3))):
         with pytest.raises(ValueError, match=r"image_size: expected \[..., 2\], found"):
             pinhole(size)
+
+
+@pytest.mark.parametrize("call", [project, to_camera_frame, undistort])
+def test_one_camera_for_each_group_is_not_taken_for_one_for_each_sample(call):
+    points = np.ones((N, N, 5, 2 if call is undistort else 3), np.float32)
+    camera = pinhole(FULL["image_size"] * np.arange(1, N + 1)[:, None])
+    with pytest.raises(ValueError, match=r"\(3,\) could be .* give shape \(1, 3\) or \(3, 1\)"):
+        call(points, camera)
+    for axis in (0, 1):
+        found = call(points, jax.tree.map(lambda a, axis=axis: np.expand_dims(a, axis), camera))
+        each = call(points[0, :, None], jax.tree.map(lambda a: a[:, None], camera))[:, 0]
+        close("each", found, np.broadcast_to(np.expand_dims(each, axis), found.shape))
+    # Of fewer groups there is no doubt.
+    assert call(points[:2], camera).shape[:2] == (2, N)
 
 
 def test_points_beside_and_behind_the_camera_are_finite():

@@ -1,9 +1,11 @@
 """A prior on disk: what is written comes back, and only whole."""
 
+import errno
 import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +105,24 @@ def test_an_address_is_refused(tmp_path, params, name, scheme, monkeypatch):
         with pytest.raises(ValueError, match=f"{address}: is an address"):
             call()
     assert not os.listdir(tmp_path)
+
+
+def test_saving_through_a_link_writes_where_it_leads(tmp_path, params, monkeypatch):
+    rename = os.replace
+
+    def on_two_disks(source, place):
+        if ("store" in Path(source).parts) != ("store" in Path(place).parts):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "replace", on_two_disks)
+    (tmp_path / "latest").symlink_to("store/real")
+    for note in ("first", "second"):
+        checkpoint.save(tmp_path / "latest", params, CONFIG | {"note": note})
+        assert checkpoint.read(tmp_path / "store/real")[1]["note"] == note
+        assert checkpoint.read(tmp_path / "latest")[1]["note"] == note
+    assert (tmp_path / "latest").is_symlink() and os.listdir(tmp_path / "store") == ["real"]
+    assert sorted(os.listdir(tmp_path)) == ["latest", "store"]
 
 
 def test_another_suffix_is_refused(tmp_path, params):

@@ -15,7 +15,7 @@ from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.torch_file import load_torch
 from scorehmr_jax.convert.torch_write import save_torch
-from scorehmr_jax.convert.write_released import released_checkpoint
+from scorehmr_jax.convert.write_released import CONFIG_KEY, released_checkpoint
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten, unflatten
@@ -24,6 +24,7 @@ from scorehmr_jax.training.export import export
 from scorehmr_jax.training.run_store import RunStore
 from scorehmr_jax.training.sharding import Placement
 
+SHIPPED = Path(checkpoint.__file__).parent / "weights"
 SIZES = {"features": 0, "hidden": 16, "blocks": 1, "shape_features": 0, "shape_blocks": 2}
 KINDS = ["prior", "prior.npz", "prior.safetensors", "model-1.pt"]
 
@@ -187,11 +188,21 @@ def test_every_form_holds_the_whole_prior(tmp_path, name):
 
 @pytest.mark.parametrize("name", shipped_priors())
 def test_a_shipped_prior_goes_to_the_released_code_and_back(tmp_path, name):
-    source = Path(checkpoint.__file__).parent / "weights" / f"{name}.npz"
-    export(source, tmp_path / "model-1.pt")
+    export(SHIPPED / f"{name}.npz", tmp_path / "model-1.pt")
     jax.tree.map(
         np.testing.assert_array_equal, load_prior(tmp_path / "model-1.pt"), load_prior(name)
     )
+
+
+def test_exports_of_earlier_versions_name_the_network_and_no_schedule(tmp_path):
+    export(SHIPPED / "open-uncond.npz", tmp_path / "model-1.pt")
+    held = load_torch(tmp_path / "model-1.pt")
+    config = json.loads(held[CONFIG_KEY])
+    del config["schedule"], config["condition_on"]
+    save_torch(tmp_path / "model-2.pt", held | {CONFIG_KEY: json.dumps(config)})
+    prior, wanted = load_prior(tmp_path / "model-2.pt"), load_prior("open-uncond")
+    jax.tree.map(np.testing.assert_array_equal, prior, wanted)
+    assert prior.condition_on == "none"
 
 
 def test_half_precision_stays_half_in_every_form_but_the_released(tmp_path):
@@ -220,6 +231,44 @@ def test_safetensors_hold_every_weight(run, tmp_path):
         start, end = entry["data_offsets"]
         array = np.frombuffer(body[start:end], "<f4").reshape(entry["shape"])
         np.testing.assert_array_equal(array, expected[name])
+
+
+def _with_shape(path, low):
+    network = ResidualMLP(0, 4, 1, 2, 1)
+    shapes = network.parameter_shapes()
+    params = unflatten({k: np.ones(s, np.float32) for k, s in shapes.items()})
+    betas_range = [[low] * 10, [2] * 10]
+    checkpoint.write(path, params, checkpoint.description(network, betas_range=betas_range))
+    return path
+
+
+def test_statistics_of_another_prior_stay(tmp_path):
+    one, other = _with_shape(tmp_path / "one.npz", -3), _with_shape(tmp_path / "other.npz", -2)
+    out = tmp_path / "out"
+    export(one, out / "model-1.pt")
+    export(one, out / "model-2.pt")  # of the same run, say
+    before = (out / "betas_stats.npz").read_bytes()
+    with pytest.raises(ValueError, match=r"betas_stats\.npz: expected .* of this prior, .* found"):
+        export(other, out / "model-3.pt")
+    assert (out / "betas_stats.npz").read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {"model-1.pt", "model-2.pt", "betas_stats.npz"}
+
+
+def test_a_released_prior_is_written_with_its_statistics_or_not_at_all(tmp_path, monkeypatch):
+    source, out = _with_shape(tmp_path / "one.npz", -3), tmp_path / "out"
+    (out / "betas_stats.npz").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"betas_stats\.npz: is a folder"):
+        export(source, out / "model-1.pt")
+    assert [path.name for path in out.iterdir()] == ["betas_stats.npz"]
+    (out / "betas_stats.npz").rmdir()
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("scorehmr_jax.training.export.save_torch", full)
+    with pytest.raises(OSError, match="disk full"):
+        export(source, out / "model-1.pt")
+    assert not list(out.iterdir())
 
 
 def test_what_cannot_be_exported_is_told(run, tmp_path):

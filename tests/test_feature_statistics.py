@@ -74,6 +74,41 @@ def test_statistics_are_of_what_all_files_hold(tmp_path):
             compute_statistics([a, b], tmp_path / "none.npz")
 
 
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [(np.zeros((0, 6)), "none"), (np.full((1, 6), 7.0), "1"), (np.ones((20, 6)), "all alike")],
+)
+def test_too_few_rows_give_no_statistics(tmp_path, rows, found):
+    np.savez(tmp_path / "a.npz", features=rows)
+    with pytest.raises(ValueError, match=rf"a.npz: expected features of two .* found {found};"):
+        compute_statistics([tmp_path / "a.npz"], tmp_path / "stats.npz")
+    assert not (tmp_path / "stats.npz").exists()
+
+
+def test_features_of_two_backbones_are_told_apart_by_the_user(tmp_path):
+    rng, out = np.random.default_rng(0), tmp_path / "stats.npz"
+    own, other = rng.normal(size=(20, 6)), rng.normal(size=(20, 2048))
+    np.savez(tmp_path / "a.npz", features=own, img_feats=other)
+    with pytest.raises(ValueError, match=r"a.npz: .* those of prohmr and own; .* --backbone"):
+        compute_statistics([tmp_path / "a.npz"], out)
+    np.testing.assert_allclose(
+        compute_statistics([tmp_path / "a.npz"], out, "own").mean, own.mean(0), rtol=1e-6
+    )
+
+
+def test_keys_beside_features_are_named_and_rows_without_a_fit_left_out(tmp_path, recwarn):
+    rows, fitted = np.random.default_rng(0).normal(size=(20, 6)), np.arange(20) > 4
+    arrays = {"features": rows, "has_body_pose": fitted, "body_pose": np.zeros((20, 72))}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = compute_statistics([tmp_path / "a.npz"], tmp_path / "stats.npz")
+    np.testing.assert_allclose(found.mean, rows[5:].mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.std, rows[5:].std(0), rtol=1e-6)
+    assert not recwarn
+    np.savez(tmp_path / "a.npz", **arrays, Features=rows)
+    with pytest.warns(UserWarning, match=r"a.npz: not read: Features \(features\?\)"):
+        compute_statistics([tmp_path / "a.npz"], tmp_path / "stats.npz", overwrite=True)
+
+
 def test_moments_of_parts_are_those_of_the_whole():
     rows = 1e4 + np.random.default_rng(0).normal(size=(1000, 5))
     moments = Moments()

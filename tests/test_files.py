@@ -12,7 +12,6 @@ import pytest
 
 from body_model import files
 from body_model.files import (
-    local_path,
     open_npz,
     read_npy,
     read_npz,
@@ -21,6 +20,8 @@ from body_model.files import (
     write_text,
     writing,
 )
+from body_model.folders import building
+from body_model.paths import local_path, make_folder
 from body_model.pickles import load_pickle
 
 ADDRESSES = ("gs://bucket/a.npz", "s3://b/c", "http://host/a", "file:///a/b", Path("gs://b/c"))
@@ -48,12 +49,54 @@ def test_an_address_is_refused_and_never_becomes_a_folder(door, address, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
-def test_ordinary_paths_with_colons_and_a_home_are_paths(monkeypatch):
+def test_ordinary_paths_with_colons_and_a_home_are_paths(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/somebody")
-    for path in ("a:b", "12:30/take", "C:/data", "./gs:/x", "/abs/gs:/x"):
+    for path in ("a:b", "12:30/take", "./C:/data", "./me@host:x", "me@host/x", "/abs/gs:/x"):
         assert local_path(path) == Path(path)
+    for name in ("me@host:x.npz", "C:/x.npz", "gs:/x.npz"):
+        write_npz(local_path(tmp_path / name), {"a": np.ones(1)})
+        assert read_npz(tmp_path / name)["a"] == 1
     assert local_path("~/prior") == Path("/home/somebody/prior")
     assert local_path("a/~/b") == Path("a/~/b")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("me@host:/data/x.npz", "an address of another machine; .* scp"),
+        ("me@10.0.0.1:x.npz", "an address of another machine"),
+        (" gs://b/x.npz", "an address"),
+        ("az_blob://b/x.npz", "an address"),
+        ("C:/Users/me/x.npz", "a path of Windows; .*/mnt/c/Users"),
+        ("d:\\x.npz", "a path of Windows; .*/mnt/d/Users"),
+        ("\\\\server\\x.npz", "a path of Windows"),
+    ],
+)
+@pytest.mark.parametrize("door", [read_npz, make_folder, lambda p: write_npz(p, {"a": np.ones(1)})])
+def test_what_another_machine_has_never_becomes_a_folder(
+    path, message, door, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f": is {message}"):
+        door(path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_path_is_text_and_holds_no_zero():
+    with pytest.raises(ValueError, match="expected a path as text, found bytes"):
+        read_npz(b"a.npz")
+    with pytest.raises(ValueError, match="holds a zero byte; expected a path"):
+        read_npz("a\0b")
+
+
+@pytest.mark.parametrize(
+    "door", [make_folder, lambda p: write_text(p / "a", ""), lambda p: building(p).__enter__()]
+)
+def test_a_file_in_the_place_of_a_folder_is_named(door, tmp_path):
+    (tmp_path / "in.npz").touch()
+    for path in (tmp_path / "in.npz", tmp_path / "in.npz" / "deep" / "er"):
+        with pytest.raises(ValueError, match=rf"^{tmp_path}/in.npz: is a file; expected a folder"):
+            door(path)
 
 
 def test_a_file_is_the_old_one_until_the_block_ends(tmp_path):
@@ -98,9 +141,9 @@ def test_what_cannot_be_a_file_is_named(tmp_path):
         with pytest.raises(ValueError, match=f"^{name}: is {kind}.*; expected the name of a file"):
             write_text(name, "")
     assert not stat.S_ISREG(os.stat("/dev/null").st_mode)
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"file/b/c\.txt"):
-        write_text(tmp_path / "file" / "b" / "c.txt", "")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="loop: is a link that leads to itself"):
+        write_text(tmp_path / "loop", "")
     write_text(tmp_path / ("n" * 250), "a name as long as it may be")
 
 

@@ -38,6 +38,21 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         put(tmp_path / "file" / "set", "text")
 
 
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    (tmp_path / "store").mkdir()
+    link, real = tmp_path / "latest", tmp_path / "store" / "set"
+    link.symlink_to("store/set")  # leads nowhere yet
+    for text in ("first", "second"):
+        assert folder_exists(link) == (text == "second")
+        put(link, text)
+        assert link.is_symlink() and (real / "a").read_text() == text
+    assert standing(link) == real and os.listdir(tmp_path / "store") == ["set"]
+    assert sorted(os.listdir(tmp_path)) == ["latest", "store"] and os.listdir(real) == ["a"]
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="loop: is a link that leads to itself"):
+        put(tmp_path / "loop", "text")
+
+
 def test_a_folder_replaced_by_a_killed_process_is_put_back(tmp_path, monkeypatch):
     target = tmp_path / "set"
     put(target, "old")

@@ -102,6 +102,12 @@ def test_what_are_no_sizes_is_refused(sizes):
         unstack_groups(tree, sizes)
 
 
+def test_lists_of_numbers_are_named():
+    pose, betas, translation = np.zeros((2, 24, 3, 3)), np.zeros((2, 10)), np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"groups\[0\]: Estimate.betas: .* an array, found list"):
+        stack_groups([Estimate(pose, betas.tolist(), translation)])
+
+
 def test_other_wrong_arguments_are_named():
     groups = groups_of(2, 3)
     tree, mask = stack_groups(groups)

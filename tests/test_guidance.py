@@ -81,6 +81,13 @@ def test_geman_mcclure_equals_the_released_code(geometry):
     close("gmof_sigma100", found, geometry["gmof_sigma100"], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float16, ">f4"])
+def test_geman_mcclure_of_whole_and_half_numbers_is_that_of_the_numbers(dtype):
+    found = geman_mcclure(np.array([300, 1000]).astype(dtype), 100)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, [9000, 9900.99], rtol=1e-6)
+
+
 def test_multiview_equals_the_released_code(geometry):
     pose = geometry["mv_pose"].reshape(4, -1)
     pose = np.concatenate([np.full((4, 6), 9, np.float32), pose], axis=1)  # the root is not asked

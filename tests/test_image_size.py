@@ -1,6 +1,7 @@
 """Sizes of images, from their headers or from a file."""
 
 import json
+import pickle
 import struct
 import warnings
 import zlib
@@ -92,6 +93,7 @@ NAMES = [["a", "b"], ["c"]]
 SIZES = [[10, 20], [30, 40], [50, 60]]
 
 
+@pytest.mark.parametrize("name", ["sizes.json", "S.JSON", "sizes", "sizes.txt"])
 @pytest.mark.parametrize(
     "content",
     [
@@ -100,12 +102,25 @@ SIZES = [[10, 20], [30, 40], [50, 60]]
         [SIZES[:2], SIZES[2:]],
     ],
 )
-def test_sizes_may_be_listed_in_a_file(tmp_path, content):
-    path = tmp_path / "sizes.json"
-    path.write_text(json.dumps(content))
+def test_sizes_may_be_listed_in_a_file(tmp_path, content, name):
+    path = tmp_path / name
+    path.write_text(json.dumps(content), "utf-8-sig" if name == "sizes.json" else "utf-8")
     found = image_size.from_file(path, NAMES)
     np.testing.assert_array_equal(np.concatenate(found), SIZES)
     assert [len(part) for part in found] == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["sizes", "S.NPZ", "S.NPY", "S.PKL", "sizes.dat"])
+def test_arrays_of_sizes_are_known_under_any_name(tmp_path, name):
+    path = tmp_path / name
+    with path.open("wb") as file:
+        if name.endswith("NPY"):
+            np.save(file, SIZES)
+        elif name.endswith("PKL"):
+            pickle.dump(np.array(SIZES), file)
+        else:
+            np.savez(file, img_size_wh=SIZES)
+    np.testing.assert_array_equal(np.concatenate(image_size.from_file(path, NAMES)), SIZES)
 
 
 def test_one_size_may_stand_for_all_or_for_a_group(tmp_path):
@@ -142,6 +157,7 @@ def test_keys_beside_the_sizes_are_named(tmp_path):
         ("gone.json", "no such file"),
         ("gone.npz", "no such file"),
         ("odd.json", "not valid JSON"),
+        ("odd.JSON", "not valid JSON"),
         ("odd.npz", "begins with b'<html>', so it is no .npz"),
         ("odd.npy", "is no .npy"),
         ("folder.npz", "is a folder"),

@@ -91,6 +91,7 @@ STORY = (
     "checks",
     "screening",
     "problem",
+    "moments",
     "sampler",
     "refine",
     "pose_gaussian",

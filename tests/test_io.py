@@ -1,5 +1,6 @@
 """Body models from files: SMPL, SMPL-H and SMPL-X, whole and damaged."""
 
+import dataclasses
 import gzip
 import os
 import pickle
@@ -11,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 
+from body_model import open_body, stand_in
 from body_model.io import SMPLX_LANDMARKS, load, load_regressor, save
 from body_model.joints import PARENTS, SMPL_LANDMARKS
 
@@ -41,11 +43,11 @@ def _model(joints: int = 24, vertices: int = 60, shapes: int = 10, seed: int = 0
     tree = np.array(_tree(joints))
     tree[0] = 2**32 - 1
     return {
-        "v_template": rng.normal(size=(vertices, 3)),
+        "v_template": 0.4 * rng.normal(size=(vertices, 3)),
         "f": rng.integers(0, vertices, (100, 3)).astype(np.uint32),
         "weights": weights / weights.sum(1, keepdims=True),
         "J_regressor": regressor / regressor.sum(1, keepdims=True),
-        "shapedirs": rng.normal(size=(vertices, 3, shapes)),
+        "shapedirs": 0.1 * rng.normal(size=(vertices, 3, shapes)),
         "posedirs": 0.01 * rng.normal(size=(vertices, 3, 9 * (joints - 1))),
         "kintree_table": np.stack([tree, np.arange(joints)]),
     }
@@ -160,7 +162,7 @@ def test_smplx_has_its_own_landmarks(tmp_path):
         key: np.zeros([10475 if n == 60 else n for n in array.shape], array.dtype)
         for key, array in small.items()
     }
-    model["weights"][:, 0] = model["J_regressor"][:, 0] = 1
+    model["weights"][:, 0] = model["J_regressor"][:, 0] = model["v_template"][0] = 1
     np.savez(tmp_path / "x.npz", **model | {"kintree_table": small["kintree_table"]})
     with pytest.warns(UserWarning, match="SMPL-X"):
         body = load(tmp_path / "x.npz")
@@ -378,12 +380,55 @@ def test_keys_that_no_body_file_has_are_named(tmp_path, suffix):
         load(path)
 
 
-@pytest.mark.parametrize("factor", [100, 1000])
-def test_a_body_in_other_units_than_metres_is_refused(tmp_path, factor):
+@pytest.mark.parametrize(
+    ("keys", "factor"),
+    [
+        (["v_template"], 10),
+        (["v_template", "shapedirs", "posedirs"], 3.28),  # feet
+        (["v_template", "shapedirs", "posedirs"], 1000),
+        (["v_template", "shapedirs", "posedirs"], 0.001),
+        (["shapedirs"], 100),
+        (["posedirs"], 1000),
+    ],
+)
+def test_a_body_in_other_units_than_metres_is_refused(tmp_path, keys, factor):
     model = _model()
-    np.savez(tmp_path / "b.npz", **(model | {"v_template": factor * model["v_template"]}))
-    with pytest.raises(ValueError, match=r"b.npz: key 'v_template': expected metres"):
+    model["v_template"] *= 1.8 / np.ptp(model["v_template"], axis=0).max()
+    np.savez(tmp_path / "b.npz", **model)
+    load(tmp_path / "b.npz")
+    np.savez(tmp_path / "b.npz", **model | {key: factor * model[key] for key in keys})
+    with pytest.raises(ValueError, match=rf"b.npz: key '{keys[0]}': expected metres.*found"):
         load(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("make", [load, load_regressor, stand_in, open_body])
+@pytest.mark.parametrize("dtype", [int, bool, "U5", "no type", None, complex])
+def test_a_body_is_of_floating_point_numbers(tmp_path, make, dtype):
+    path = []
+    if make in (load, load_regressor):
+        np.savez(tmp_path / "b.npz", **_model())
+        np.save(tmp_path / "r.npy", np.ones((19, 60)))
+        path = [tmp_path / ("b.npz" if make is load else "r.npy")]
+    with pytest.raises(ValueError, match="dtype: expected a floating-point type such as float32"):
+        make(*path, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape_directions": np.zeros((60, 3, 0))}, r"key 'shapedirs': expected shape"),
+        ({"faces": np.zeros((0, 3), int)}, r"key 'f': expected shape"),
+        ({"template": np.full((60, 3), np.nan)}, r"key 'v_template' holds 180 values"),
+        ({"skin_weights": np.zeros((60, 24))}, r"key 'weights': expected rows that sum to 1"),
+    ],
+    ids=str,
+)
+def test_a_body_that_could_not_be_read_is_not_written(tmp_path, change, message):
+    np.savez(tmp_path / "a.npz", **_model())
+    body = dataclasses.replace(load(tmp_path / "a.npz"), **change)
+    with pytest.raises(ValueError, match=rf"b.npz: {message}"):
+        save(tmp_path / "b.npz", body)
+    assert os.listdir(tmp_path) == ["a.npz"]
 
 
 @pytest.mark.parametrize("key", ["weights", "J_regressor"])

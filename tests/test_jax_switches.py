@@ -19,6 +19,7 @@ from bodies import small_prior
 from jax import export
 from refining import N, evidence, parts, same, tree
 
+from body_model import stand_in
 from scorehmr_jax.camera import crop_to_full, in_front, pinhole, project
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.refine import make_refiner, refine
@@ -101,6 +102,36 @@ def test_strict_promotion_with_a_shape_model(skeleton, people):
             )
         )
     assert refined.betas.shape == (N, 10)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float64])
+def test_strict_promotion_of_mixed_precisions(skeleton, dtype):
+    """Arguments of several precisions: the result has the widest, as under JAX's own rules."""
+    for half in (jnp.float16, jnp.bfloat16):
+        widest = jnp.promote_types(dtype, half)
+        with jax.numpy_dtype_promotion("strict"), jax.enable_x64(True):
+            pose = jnp.zeros((2, 24, 3), dtype)
+            betas = jnp.zeros((2, 10), half)
+            found = jax.eval_shape(skeleton, pose, betas)
+            assert found.dtype == np.promote_types(dtype, np.float32)
+            found = jax.eval_shape(stand_in().joints, pose, betas)
+            assert found.dtype == np.promote_types(dtype, np.float32)
+            low = tree(lambda a, half=half: jnp.asarray(a, half), skeleton)
+            assert jax.eval_shape(low, pose, betas).dtype == widest
+
+
+def test_strict_promotion_where_64_bits_are_enabled(skeleton, prior, people):
+    estimate, features, keypoints, camera = parts(people)
+    estimate = tree(lambda a: jnp.stack([a, a]), estimate)
+
+    def run():
+        terms = every_term(keypoints, camera)
+        refined, info = refine(prior, skeleton, estimate, features, terms, CONFIG)
+        return best_of(refined, info)[0]
+
+    with strictly(), jax.enable_x64(True):
+        assert jax.eval_shape(run).pose.dtype == np.float32
+        jax.eval_shape(prior.network.init, jax.random.key(0))
 
 
 def test_strict_promotion_elsewhere(skeleton, prior, people):

@@ -34,7 +34,7 @@ def test_an_unknown_name_is_refused():
 
 @pytest.mark.parametrize("dtype", ["int8", "bool", np.int32, "complex64"])
 def test_a_type_that_holds_no_weights_is_refused(dtype):
-    with pytest.raises(ValueError, match="dtype: expected a floating-point type, found"):
+    with pytest.raises(ValueError, match="dtype: expected a floating-point type such as"):
         load_prior("open-uncond", dtype=dtype)
 
 
@@ -74,6 +74,19 @@ def test_older_files_lack_names_and_call_features_image(tmp_path):
         ({"schedule": {"kind": "cosine", "steps": 1}}, "at least 2 levels, found 1"),
         ({"schedule": {"kind": "cosine"}}, "schedule: expected kind and steps, found {'kind'"),
         ({"schedule": "cosine"}, "schedule: expected kind and steps, found 'cosine'"),
+        ({"network": "residual-mlp"}, "schedule: expected it in a file that .* found none; make"),
+        (
+            {"noise_schedule": {"kind": "linear", "steps": 1000}},
+            "schedule: expected it .* found noise_schedule, which is not read; make the",
+        ),
+        (
+            {
+                "network": "residual-mlp",
+                "schedule": {"kind": "cosine", "steps": 9},
+                "condition_on": None,
+            },
+            "condition_on: expected it .* found none; make",
+        ),
         ({"betas_range": [[0] * 10, [1] * 10]}, "betas_range: this network models no shape"),
         ({"network": "transformer"}, "expected one of residual-mlp, found 'transformer'"),
         ({"network": ["residual-mlp"]}, r"expected one of residual-mlp, found \['residual-mlp'\]"),

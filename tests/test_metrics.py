@@ -274,6 +274,32 @@ def test_dtype_follows_the_input():
         assert metrics.mpjpe(source, target.astype(jnp.float32)).dtype == jnp.float64
 
 
+@each_metric
+def test_far_from_the_origin_no_digits_of_float64_are_lost(metric, shape, out):
+    """What NumPy gives in float64 is subtracted before it is rounded, also beside float32."""
+    near = [normal(seed, *shape).astype(np.float64) for seed in (0, 1)]
+    far = [x + 2.0**20 for x in near]  # float32 has steps of 12 cm there
+    valid = np.arange(shape[0]) > 0
+    found = metric(*far, valid)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, metric(*near, valid), rtol=1e-5)
+    rounded = np.asarray(far[1], np.float32)
+    beside = metric(far[0], jnp.asarray(rounded), valid)
+    np.testing.assert_array_equal(beside, metric(far[0], rounded.astype(np.float64), valid))
+
+
+def test_what_are_no_numbers_is_named_and_other_orders_of_bytes_are_read():
+    x = np.asarray(normal(0, 5, 14, 3))
+    for dtype in (">f4", ">f8"):
+        found, wanted = (metrics.mpjpe(y, 0 * x) for y in (x.astype(dtype), x))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    for wrong in (x.astype("U9"), x.astype(object), x.astype(complex)):
+        with pytest.raises(ValueError, match="points: expected an array of numbers, found dtype"):
+            metrics.mpjpe(wrong, x)
+    with pytest.raises(ValueError, match="mpjpe: valid: expected an array of numbers, found dtype"):
+        metrics.mpjpe(x, x, np.full(14, "yes"))
+
+
 def test_acceleration_and_jitter_in_physical_units():
     t = np.arange(8)[:, None, None] / 25  # at 25 frames a second
     falling = 0.5 * 9.81 * t**2 * np.array([0.0, 1, 0]) * np.ones((8, 24, 1))

@@ -70,12 +70,29 @@ def test_select_takes_a_split_without_some_sources(clips):
         ({"clip_index": np.full(9, 3)}, "clip_index: expected 0 to 2, found 3"),
         ({"clip_index": np.repeat([0, -1, 1], 3)}, "clip_index: expected 0 to 2, found -1"),
         ({"clip_index": np.zeros(9)}, "clip_index: expected integers, found float64"),
-        ({"poses": np.array(0.0)}, r"poses: expected shape \(72,\), found \(\)"),
+        ({"poses": np.array(0.0)}, r"poses: expected shape \(1, 72\), found \(\)"),
+        ({"clip_names": np.array("a")}, r"clip_names: expected shape \(1,\), found \(\)"),
+        ({"poses": np.full((9, 72), "a")}, "poses: expected numbers, found <U1"),
+        ({"clip_fps": np.array(["30"] * 3)}, "clip_fps: expected numbers, found <U2"),
+        ({"clip_split": np.array(["train", "tarin", "val"])}, "clip_split: .* found 'tarin'"),
+        ({"clip_source": np.arange(3)}, "clip_source: expected text, found int64"),
+        *(
+            ({"clip_fps": np.array([30, rate, 30])}, "clips.npz: clip_fps: expected frames per sec")
+            for rate in (0, np.nan, 1 / 30, -30, 1e9)
+        ),
     ],
 )
 def test_bad_file_is_named_with_what_is_wrong(clips, change, message):
     with pytest.raises(ValueError, match=message):
         mocap.read(clips(**change))
+
+
+def test_text_may_be_bytes_and_other_keys_are_named(clips, recwarn):
+    names = {key: np.array([b"train"] * 3) for key in ("clip_split", "clip_source", "clip_names")}
+    found = mocap.read(clips(**names)).select("train")
+    assert found.names.tolist() == ["train"] * 3 and not recwarn
+    with pytest.warns(UserWarning, match=r"clips.npz: not read: betas, notes; known are"):
+        mocap.read(clips(notes=np.ones(3), betas=np.ones((9, 10))))
 
 
 def test_training_split_of_the_real_file(open_data):

@@ -109,3 +109,29 @@ def test_glb_refuses_what_does_not_fit(tmp_path, body, motion):
     with pytest.raises(ValueError, match="one shape"):
         save_glb(tmp_path / "c.glb", body, pose, np.zeros((FRAMES, 10)), translation)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fps": 0}, "c.glb: expected fps, frames per second, above 0; found 0"),
+        ({"fps": float("nan")}, "above 0; found nan"),
+        ({"fps": float("inf")}, "above 0; found inf"),
+        ({"poses": np.nan}, r"c.glb: poses: .* in frame 2 \(1 of 7 frames\)"),
+        ({"poses": 2.0}, "c.glb: poses: expected rotations"),
+        ({"translation": np.inf}, r"c.glb: translation: .* in frame 2 \(1 of 7"),
+        ({"betas": np.nan}, "c.glb: betas: expected finite"),
+        ({"path": "c.gltf"}, "c.gltf: expected the suffix .glb, found .gltf"),
+        ({"path": "c"}, "c: expected the suffix .glb, found none"),
+    ],
+)
+def test_glb_refuses_what_no_viewer_can_show(tmp_path, body, motion, change, reason):
+    pytest.importorskip("pygltflib")
+    pose, betas, translation = motion
+    given = {"path": "c.glb", "poses": pose, "betas": betas, "translation": translation} | change
+    for key in change.keys() & {"poses", "translation", "betas"}:
+        given[key] = dict(poses=pose, betas=betas, translation=translation)[key].copy()
+        given[key][2] = change[key]
+    with pytest.raises(ValueError, match=reason):
+        save_glb(tmp_path / given.pop("path"), body, **given)
+    assert not list(tmp_path.iterdir())

@@ -30,11 +30,13 @@ def test_a_folder_of_ones_own_files(tmp_path):
     folder.mkdir()
     first = own_file(folder / "a.npz", 20)
     second = own_file(folder / "b.npz", 30, has_body_pose=np.arange(30) > 0)
+    second["features"][0] = 1e6  # of a picture without a fit, which changes no statistics
+    own_file(folder / "b.npz", 30, **second)
     built = build("own", folder, tmp_path / "sets", Given(name="mine"), quiet=True)
     assert built == tmp_path / "sets/mine/1.0.0" and "49 of 50" in describe(built)
     found = everything(built, "pose", "features")
-    rows = np.concatenate([first["features"], second["features"]])
-    expected = np.delete((rows - rows.mean(0)) / rows.std(0), 20, axis=0)
+    rows = np.concatenate([first["features"], second["features"][1:]])
+    expected = (rows - rows.mean(0)) / rows.std(0)
     np.testing.assert_allclose(
         found["features"].astype(np.float32), expected, rtol=2**-7, atol=0.01
     )
@@ -185,8 +187,13 @@ def test_amass_has_more_or_fewer_shape_numbers(tmp_path, shape):
         ({"betas": np.zeros((12, 1))}, r"clip.npz: betas has shape \(12, 1\); expected \[B\] or"),
         ({"trans": np.zeros((11, 3))}, r"clip.npz: expected keys of one number of frames, found"),
         ({"root_orient": np.zeros((9, 3))}, r"of frames, found {'poses': 12, 'root_orient': 9}"),
-        ({"mocap_framerate": np.nan}, r"clip.npz: mocap_framerate is nan"),
-        ({"mocap_framerate": 1 / 120}, r"clip.npz: mocap_framerate is 0.008.* 1 to 10000"),
+        ({"pose_body": np.zeros((9, 63))}, r"of frames, found {'poses': 12, 'pose_body': 9}"),
+        ({"dmpls": np.zeros((9, 8))}, r"of frames, found {'poses': 12, 'dmpls': 9}"),
+        ({"mocap_framerate": np.nan}, r"clip.npz: mocap_framerate: expected frames .* found nan"),
+        (
+            {"mocap_framerate": 1 / 120},
+            r"expected frames per second, 1 to 10000; found 0.008",
+        ),
         ({"mocap_framerate": [10.0, 20.0]}, r"clip.npz: mocap_framerate is .*expected one number"),
         ({"fps": 30.0}, r"clip.npz: its frame rates differ: .*10.0, 'fps': 30.0"),
         ({"poses": np.zeros((12, 55, 3))}, r"clip.npz: poses has shape \(12, 55, 3\); expected"),
@@ -280,32 +287,88 @@ def test_an_odd_file_is_left_out_by_name(tmp_path):
     assert "wide_poses.npz: poses has shape (240, 99); expected" in text
 
 
+def motion(frames=240, form=156, seed=0, fitted=0.0):
+    """Somebody who moves; `fitted` is how far the fits of two body models are apart, radians."""
+    rng, t = np.random.default_rng(seed), np.linspace(0, 1, frames)[:, None]
+    poses = np.zeros((frames, form))
+    cycles, phase, size = rng.uniform(0.5, 4, 63), rng.uniform(0, 6, 63), rng.uniform(0, 0.5, 63)
+    poses[:, 3:66] = size * np.sin(2 * np.pi * cycles * t + phase) + rng.normal(size=63) * 0.2
+    apart = np.random.default_rng(9)
+    poses[:, 3:66] += fitted * (apart.normal(size=63) + 0.2 * apart.normal(size=(frames, 63)))
+    return poses
+
+
 @pytest.mark.parametrize(
     ("second", "changes", "again"),
     [
-        ("CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1}, True),  # the other body model
-        ("CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1, "frames": 239}, True),
-        ("SMPLX_N/CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1}, True),
-        ("backup/renamed.npz", {}, True),  # the same file
-        ("backup/float32.npz", {"poses": None, "pose_body": True}, True),  # and its body alone
-        ("CMU/02/01_01_poses.npz", {"seed": 1}, False),  # names that are equal say little
+        # The other body model, side by side or in another copy of the data set.
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "fitted": 0.1}, True),
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "fitted": 0.1, "frames": 239}, True),
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "frames": 120, "rate": 60.0}, True),
+        ("SMPLX_N/CMU/01/01_01_stageii.npz", {"form": 165, "fitted": 0.1}, True),
+        ("SMPLX_N/CMU/01/01 01_stageii.npz", {"form": 165, "fitted": 0.1}, True),
+        # The same file, and its body alone.
+        ("backup/renamed.npz", {}, True),
+        ("backup/float32.npz", {"body_alone": True}, True),
+        # Names that are equal say little.
+        ("CMU/02/01_01_poses.npz", {"seed": 1}, False),
         ("other/01/01_01_poses.npz", {"seed": 1}, False),
-        ("CMU/01/01_02_stageii.npz", {"form": 165, "seed": 1}, False),
-        ("other/01/01_01_stageii.npz", {"seed": 1, "frames": 360}, False),
+        ("CMU/01/01_02_stageii.npz", {"form": 165, "fitted": 0.1}, False),
+        ("GRAB/01/01_01_stageii.npz", {"form": 165, "seed": 1}, False),
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "seed": 1}, False),
+        ("CMU/01/01_01_stageii.npz", {"form": 165, "size": 0.0}, False),
     ],
 )
 def test_one_clip_in_two_forms_is_taken_once(tmp_path, second, changes, again):
-    poses = np.random.default_rng(0).normal(size=(240, 156)).astype(np.float32)
+    poses = motion().astype(np.float32)
     clip(tmp_path / "CMU/01/01_01_poses.npz", poses=poses)
-    if "pose_body" in changes:
-        changes = changes | {"pose_body": poses[:, 3:66].astype(float)}
-    elif not changes:
-        changes = {"poses": poses}
-    clip(tmp_path / second, **changes)
+    changes = dict(changes)
+    arrays = {"mocap_framerate": changes.pop("rate", 120.0)}
+    if changes.pop("body_alone", False):
+        arrays |= {"poses": None, "pose_body": poses[:, 3:66].astype(float)}
+    else:
+        arrays["poses"] = changes.pop("size", 1.0) * motion(**changes).astype(np.float32)
+    clip(tmp_path / second, **arrays)
     names, dropped, left_out = taken(tmp_path)
     assert dropped == ({"clips that are there already": 1} if again else {})
     assert len(left_out) == again
     assert len({name.rpartition("/")[0] for name in names}) == 2 - again
+
+
+def test_of_many_twins_by_name_the_one_with_the_same_motion_is_found(tmp_path):
+    for person in range(3):
+        clip(tmp_path / f"SMPLH/{person}/3/walk_poses.npz", poses=motion(seed=person))
+    clip(tmp_path / "SMPLX/3/walk_stageii.npz", poses=motion(form=165, seed=2, fitted=0.1))
+    reader = Amass(tmp_path)
+    assert sum(len(samples) for _, samples in reader.parts()) == 60
+    [(path, why)] = reader.left_out.items()
+    assert path.endswith("walk_stageii.npz") and why.endswith("SMPLH/2/3/walk_poses.npz")
+
+
+@pytest.mark.parametrize("betas", [None, np.zeros(0)])
+def test_clips_without_a_shape_and_unknown_keys_are_named(tmp_path, betas, recwarn):
+    known = {"gender": np.array("male"), "dmpls": np.zeros((240, 8)), "markers_latent": np.ones(9)}
+    clip(tmp_path / "a_poses.npz", **known)
+    taken(tmp_path)
+    assert not recwarn
+    clip(tmp_path / "b_poses.npz", seed=1, betas=betas, beta=np.ones(16))
+    with pytest.warns(UserWarning) as found:
+        taken(tmp_path)
+    texts = [str(warning.message) for warning in found]
+    assert any("b_poses.npz: no betas, so that its shape is taken to be zeros" in t for t in texts)
+    assert any("b_poses.npz and maybe others: not read: beta (betas?)" in text for text in texts)
+
+
+def test_one_file_of_poses_never_replaces_clips_in_silence(tmp_path):
+    clip(tmp_path / "CMU/a_poses.npz")
+    clip(tmp_path / "datasets/amass.npz", seed=1)
+    with pytest.raises(ValueError, match=r"found both, such as .*CMU/a_poses.npz; give the one"):
+        build("amass", tmp_path, tmp_path / "sets", quiet=True)
+    for chosen in ("CMU", "datasets/amass.npz"):
+        assert build("amass", tmp_path / chosen, tmp_path / "sets", overwrite=True, quiet=True)
+    (tmp_path / "CMU/a_poses.npz").unlink()
+    np.savez(tmp_path / "smpl_mean_params.npz", pose=np.zeros(144))
+    assert build("amass", tmp_path, tmp_path / "sets", overwrite=True, quiet=True)
 
 
 def test_of_two_forms_the_other_is_taken_where_one_is_odd(tmp_path):

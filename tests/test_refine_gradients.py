@@ -13,8 +13,12 @@ from refining import CONFIG, N, parts, spoil, tree
 
 from body_model import Skeleton, stand_in
 from body_model.joints import SMPL_24
-from scorehmr_jax.guidance import keypoints_2d, smooth
+from scorehmr_jax.guidance import keypoints_2d, smooth, total_loss, weighted
+from scorehmr_jax.prior import rotations_to_x
+from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine import RefineConfig, refine
+from scorehmr_jax.sampler import descent, first_state, guided_step
+from scorehmr_jax.screening import DIVERGED, OK, as_hypothesis
 from scorehmr_jax.types import Keypoints2D
 
 
@@ -99,6 +103,55 @@ def test_gradient_through_the_loop_equals_finite_differences(derivative, name):
 def test_gradient_is_finite_whatever_the_samples(derivative):
     for name, part in zip(INPUTS, derivative[1], strict=True):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(part)), name
+
+
+def breaks_down(which, hypothesis):
+    """A loss that for some samples is without end but at the first estimate."""
+    away = jnp.sum((hypothesis.pose_6d - rotations_to_x(hypothesis.first.pose)) ** 2, axis=-1)
+    return jnp.exp(jnp.where(which, 1e9, 0) * away)
+
+
+@pytest.mark.slow
+def test_the_gradient_of_others_does_not_break_with_a_sample_that_diverges(skeleton):
+    """In the steps before, what comes back to it would come back to its neighbours."""
+    prior, people = refining.prior(), refining.people()
+    other = jnp.arange(N) != 2
+
+    def of_others(x, which):
+        terms = weighted(1e-3, jax.tree_util.Partial(breaks_down, which)), smooth()
+        setup = Setup.of(prior, skeleton, replace(CONFIG, start=2))
+        problem = Problem.of(setup, people.estimate, people.features, terms)
+        state = replace(first_state(problem), x=x)
+        state, losses = guided_step(problem, state, tree(lambda a: a[0], descent(problem)))
+        return jnp.sum(jnp.where(other[:, None], state.x, 0) ** 2), losses
+
+    slope = jax.jit(jax.grad(of_others, has_aux=True), compiler_options=FAST)
+    x = rotations_to_x(people.estimate.pose)
+    found, losses = slope(x, ~other)
+    np.testing.assert_array_equal(np.isfinite(losses), other)
+    assert np.isfinite(found).all()
+    wanted, _ = slope(x, jnp.zeros(N, bool))
+    apart = np.array([0, 4, 5])  # not even beside it
+    np.testing.assert_allclose(found[apart], wanted[apart], rtol=1e-4, atol=1e-5)
+
+
+def test_a_traced_weight_that_is_not_finite_leaves_its_sample_out(skeleton):
+    prior, people = refining.prior(), refining.people()
+
+    def run(weight):
+        terms = keypoints_2d(people.keypoints, people.camera, weight=weight), smooth()
+        setup = Setup.of(prior, skeleton, CONFIG)
+        problem = Problem.of(setup, people.estimate, people.features, terms)
+        hypothesis = as_hypothesis(skeleton, problem.estimate, problem.active, problem.estimate)
+        return total_loss(terms, hypothesis)[0], problem.status
+
+    weight = jnp.full(N, 0.003).at[2].set(jnp.inf).at[4].set(jnp.nan)
+    (total, status), slope = jax.jit(jax.value_and_grad(run, has_aux=True), compiler_options=FAST)(
+        weight
+    )
+    assert status.tolist() == [OK, OK, DIVERGED, OK, DIVERGED, OK]
+    assert np.isfinite(total) and np.isfinite(slope).all()
+    np.testing.assert_array_equal(slope > 0, status == OK)
 
 
 def test_reverse_mode_keeps_its_memory(skeleton):

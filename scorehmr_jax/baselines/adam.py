@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from body_model import SMPL, Skeleton
 from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
+from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.screening import OK, screen, settle
 from scorehmr_jax.terms import as_terms, total_loss
@@ -78,19 +78,18 @@ def adam(
             total, losses = total_loss(terms, hypothesis)
             return total + pull * jnp.square(x - start).sum(), losses
 
-        moments = optax.scale_by_adam()
-
-        def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Array]:
-            variables, moved = state
-            slope, losses = jax.grad(loss, has_aux=True)(variables)
-            (by_pose, by_camera), moved = moments.update(slope, moved)
-            x = variables[0] - config.pose_rate * by_pose
-            return ((x, variables[1] - config.camera_rate * by_camera), moved), losses
+        def step(state: tuple[Any, Any], taken: Array) -> tuple[tuple[Any, Any], Array]:
+            variables, moments = state
+            slopes, losses = jax.grad(loss, has_aux=True)(variables)
+            rates = config.pose_rate, config.camera_rate
+            rows = zip(variables, moments, slopes, rates, strict=True)
+            moved = [adam_step(*row[:3], taken, row[3]) for row in rows]
+            return (tuple(v for v, _ in moved), tuple(m for _, m in moved)), losses
 
         variables = start, clean.translation
-        ((x, translation), _), losses = jax.lax.scan(
-            step, (variables, moments.init(variables)), None, config.steps
-        )
+        state = variables, tuple(map(Moments.at_rest, variables))
+        steps = jnp.arange(1, config.steps + 1)
+        ((x, translation), _), losses = jax.lax.scan(step, state, steps)
         found = Refined(x_to_rotations(x), clean.betas, translation, x)
         refined, status = settle(skeleton, estimate, found, terms, status)
     return refined, Info(status, jnp.full_like(status, -1), losses)

@@ -1,9 +1,9 @@
 """Training samples from AMASS as it is given out, or from one .npz of poses: no images."""
 
-import hashlib
 import re
+import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from body_model.files import warn_of_unread
+from scorehmr_jax.datasets.amass_clips import Clips
 from scorehmr_jax.datasets.npz_folders import OddFile, leaving_out, npz_files, summary
 from scorehmr_jax.datasets.samples import (
     SampleReader,
@@ -21,18 +23,42 @@ from scorehmr_jax.datasets.samples import (
 )
 from scorehmr_jax.formats.npz_rows import read_shapes
 from scorehmr_jax.formats.tables import Table, read_tables
-from scorehmr_jax.units import check_axis_angle, check_betas
+from scorehmr_jax.units import check_axis_angle, check_betas, check_frame_rates
 
 _POSES = ("poses", "pose_body", "body_pose")  # the first two are of a clip, with a frame rate
 # That a file of poses holds one for each frame of a clip.
 _OF_CLIPS = ("trans", "transl", "root_orient", "global_orient", "pose_hand")
+_PER_FRAME = (*_POSES, *_OF_CLIPS, "pose_jaw", "pose_eye", "dmpls", "expression")
+# Of bodies, markers and how a clip was made.
+_NOT_READ = frozenset(
+    [
+        *_PER_FRAME,
+        "cfg",
+        "gender",
+        "genders",
+        "labels",
+        "labels_obs",
+        "latent_labels",
+        "marker_data",
+        "marker_labels",
+        "markers",
+        "markers_latent",
+        "markers_latent_vids",
+        "markers_obs",
+        "mocap_time_length",
+        "model_type",
+        "num_betas",
+        "num_dmpls",
+        "num_expressions",
+        "subject_id",
+        "surface_model_type",
+        "v_template",
+    ]
+)
 _RATES = {"fps", "framerate", "mocapfps", "mocapframerate"}  # without case, _ and -
-_LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X share SMPL's joints up to the wrists
 # Joints of a row by its width, and the number of its first joint.
 _JOINTS = {63: (21, 1), 66: (22, 0), 69: (23, 1), 72: (24, 0), 156: (52, 0), 165: (55, 0)}
-_FORMS = ("poses", "stageii")  # of one clip: ends of its files' names, of SMPL-H and of SMPL-X
-_FORM = re.compile(rf"(.*)_({'|'.join(_FORMS)})")
 
 
 @dataclass
@@ -41,8 +67,9 @@ class Amass(SampleReader):
 
     Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
     a capture room and its fingers are not SMPL's. Clips are thinned to `fps`. Of a clip that is
-    there twice, or in the forms of both body models, the first is taken. A file that cannot be
-    used is left out, counted and named, and ends nothing.
+    there twice, or in the forms of both body models, the first is taken: where names say so and
+    the motions agree. A file that cannot be used is left out, counted and named, and ends nothing.
+    Clips without betas are warned of, and keys that no such file is known to have.
     """
 
     folder: Path
@@ -72,6 +99,7 @@ class Amass(SampleReader):
         for path in [self.folder] if self.folder.is_file() else npz_files(self.folder):
             with leaving_out(path, self.dropped, self.left_out):
                 tables[path] = read_shapes(path)
+        _warn_of_keys(self.folder, tables)
         return tables
 
     @cached_property
@@ -79,7 +107,7 @@ class Amass(SampleReader):
         return sum(map(_frames, self.files.values()))
 
     def parts(self) -> Iterator[tuple[int, Samples]]:
-        kept, clips = 0, _Clips()
+        kept, clips = 0, Clips()
         for path, shapes in self.files.items():
             samples = None
             with leaving_out(path, self.dropped, self.left_out):
@@ -94,7 +122,7 @@ class Amass(SampleReader):
                 f"with body_pose [N, 69 or 72]. {summary(self.left_out)}"
             )
 
-    def _samples(self, path: Path, shapes: Table, clips: "_Clips") -> Samples:
+    def _samples(self, path: Path, shapes: Table, clips: Clips) -> Samples:
         """The frames of one file that are taken.
 
         Raises:
@@ -120,8 +148,9 @@ class Amass(SampleReader):
         pose, betas, good = pose[~bad], betas[~bad], taken[~bad]
         check_axis_angle(pose, f"{path}, {key}")
         check_betas(betas, f"{path}, betas")
+        x = axis_angle_to_x(pose)
         if len(pose):
-            clips.add(path, len(rows), rate, pose)
+            clips.add(path, pose, x, good / max(len(rows) - 1, 1))
             self.assumed += rate is not None and not rate_keys
         self.dropped += Counter(
             {
@@ -131,7 +160,7 @@ class Amass(SampleReader):
         )
         name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
         names = np.array([f"{name}/{row}" for row in good], str)
-        return Samples(names, axis_angle_to_x(pose), betas)
+        return Samples(names, x, betas)
 
     def _rate(self, table: Table, key: str, rate_keys: list[str], clip: bool) -> float | None:
         """Frames per second of a file; None for poses that are no clip."""
@@ -153,56 +182,20 @@ class Amass(SampleReader):
 
 def _rate_of(table: Table, key: str) -> float:
     found = table.numbers(key)
-    if found.size != 1 or not _LEAST_RATE <= found.item() <= _MOST_RATE:
+    if found.size != 1:
         raise ValueError(
-            f"{table.where}: {key} is {found}; expected one number of frames per second, "
-            f"{_LEAST_RATE:g} to {_MOST_RATE:g}"
+            f"{table.where}: {key} is {found}; expected one number of frames per second"
         )
+    check_frame_rates(found, f"{table.where}: {key}")
     return float(found.item())
 
 
-@dataclass
-class _Clips:
-    """Clips that were taken, to notice those that come again."""
-
-    seen: dict[tuple[Any, ...], Path] = field(default_factory=dict)
-
-    def add(
-        self, path: Path, frames: int, rate: float | None, pose: Float[np.ndarray, "n 24 3"]
-    ) -> None:
-        """Adds a clip.
-
-        Args:
-            path: of its file.
-            frames: that the file has.
-            rate: frames per second.
-            pose: the frames that are taken.
-        Raises:
-            OddFile: naming both files, if it is one that was added before.
-        """
-        own: list[tuple[Any, ...]] = []
-        others: list[tuple[Any, ...]] = []
-        found = _FORM.fullmatch(path.stem)
-        if found:
-            name, form = found.groups()
-            other = _FORMS[1 - _FORMS.index(form)]
-            # Side by side, or in the same folder of two copies of the data set, where equal names
-            # alone say little: walk/01 may be there for every subject.
-            places = [
-                (path.parent, name),
-                (path.parent.name, re.sub(r"\W", "_", name), frames, rate),
-            ]
-            own += [(form, *place) for place in places]
-            others += [(other, *place) for place in places]
-        # A pose at rest is the same in clips that have nothing to do with each other.
-        if np.ptp(pose, axis=0).any():
-            content = hashlib.sha256(pose.tobytes()).digest()
-            own.append((content,))
-            others.append((content,))
-        first = next((self.seen[key] for key in others if key in self.seen), None)
-        if first is not None:
-            raise OddFile("clips that are there already", f"{path}: the same clip as {first}")
-        self.seen |= dict.fromkeys(own, path)
+def holds_poses(path: Path) -> bool:
+    """Returns whether a file is an .npz that can be read and holds poses."""
+    try:
+        return _pose_key(read_shapes(path)) is not None
+    except ValueError:
+        return False
 
 
 def _pose_key(shapes: Table) -> str | None:
@@ -238,13 +231,39 @@ def _check_width(path: Path, key: str, rows: np.ndarray) -> None:
 
 def _check_frames(path: Path, key: str, shapes: Table) -> None:
     """Refuses a clip whose keys are of different numbers of frames."""
-    lengths = {name: len(shapes[name]) for name in (key, *_OF_CLIPS) if _is_list(shapes, name)}
+    names = (key, *(name for name in _PER_FRAME if name != key))
+    lengths = {name: len(shapes[name]) for name in names if _is_list(shapes, name)}
     if len({*lengths.values()}) > 1:
         raise ValueError(f"{path}: expected keys of one number of frames, found {lengths}")
 
 
 def _is_list(shapes: Table, name: str) -> bool:
-    return name in shapes and shapes[name].ndim == 2
+    return name in shapes.columns and shapes[name].ndim > 1
+
+
+def _has_betas(shapes: Table) -> bool:
+    return "betas" in shapes and shapes["betas"].size > 0
+
+
+def _warn_of_keys(folder: Path, tables: Mapping[Path, Table]) -> None:
+    """Warns of clips without a shape, and of keys that no clip is known to have."""
+    clips = {path: table for path, table in tables.items() if _pose_key(table)}
+    without = [path for path, table in clips.items() if not _has_betas(table)]
+    if without:
+        warnings.warn(
+            f"{without[0]}: no betas, so that its shape is taken to be zeros; so are those of "
+            f"{len(without)} of {len(clips)} files with poses",
+            stacklevel=2,
+        )
+    unread = {
+        key: path
+        for path, table in clips.items()
+        for key in {*table.columns, *getattr(table.columns, "objects", ())}
+        if not _is_rate(key) and key not in {"betas", *_NOT_READ}
+    }
+    if unread:
+        where = f"{next(iter(unread.values()))} and maybe others"
+        warn_of_unread(where, unread, ("betas", *_POSES))
 
 
 def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
@@ -254,7 +273,7 @@ def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
         ValueError: naming the file, if there is neither one row nor one per frame.
     """
     betas = np.zeros((count, 10), np.float32)
-    if "betas" in table:
+    if _has_betas(table):
         found = table.numbers("betas")
         column = found.ndim == 2 and found.shape[1] == 1 < len(found)
         if found.ndim not in (1, 2) or column or (found.ndim == 2 and len(found) not in (1, count)):

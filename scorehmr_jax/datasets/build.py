@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from body_model.files import local_path
 from body_model.folders import building, folder_exists, put_folder
-from scorehmr_jax.datasets.amass import Amass
+from body_model.paths import local_path, make_folder
+from scorehmr_jax.datasets.amass import Amass, holds_poses
 from scorehmr_jax.datasets.image_sets import FILES, ImageFiles, ImageSet
 from scorehmr_jax.datasets.mixtures import MIXTURES
+from scorehmr_jax.datasets.npz_folders import npz_files
 from scorehmr_jax.datasets.own_sets import OwnSet
 from scorehmr_jax.datasets.samples import SampleReader
 from scorehmr_jax.formats.backbones import BACKBONES
@@ -61,6 +62,7 @@ _TAKEN = {
         ),
     ),
 }
+_LAYOUT = ("datasets", "stats", "cache")  # folders of the released layout
 _NAMED = 10  # files that a description names
 _OF_FEATURES = ("features", "statistics", "accept_statistics")
 
@@ -126,8 +128,7 @@ def build(
         raise ValueError(
             f"{new.final}: there is a set already; choose another --out, or --overwrite"
         )
-    out = local_path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out)
     options: dict[str, Any] = {"config": new.config} if new.config else {}
     with building(out) as aside, _bar(new.reader, name, quiet) as bar:
         builder = BUILDERS[new.base](
@@ -161,12 +162,7 @@ def _reader(name: str, root: Path, given: Given) -> tuple[str, str | None, Sampl
         own = OwnSet(root, given.statistics, given.drop_bad, given.accept_statistics)
         return base, None, own
     if base == "amass":
-        packed = root / "datasets/amass.npz"
-        return (
-            base,
-            None,
-            Amass(packed if packed.is_file() else root, given.fps or 10.0, given.clip_fps),
-        )
+        return base, None, Amass(_amass_source(root), given.fps or 10.0, given.clip_fps)
     fits, _, backbone = config.partition("_")
     _refuse(name, given, ["fits"] * bool(fits) + ["backbone"] * bool(backbone))
     fits = fits or given.fits or next(iter(FILES[base]))
@@ -187,6 +183,25 @@ def _reader(name: str, root: Path, given: Given) -> tuple[str, str | None, Sampl
     changes = {k: getattr(given, k) for k in ("annotations", "features", "statistics", "estimates")}
     files = replace(files, **{k: v for k, v in changes.items() if v is not None})
     return base, config, ImageSet(files, given.drop_bad, given.accept_statistics)
+
+
+def _amass_source(root: Path) -> Path:
+    """Finds AMASS: in one file, where the released layout has it, or in a folder of clips.
+
+    Raises:
+        ValueError: if both are there.
+    """
+    packed = root / "datasets/amass.npz"
+    if not packed.is_file():
+        return root
+    others = (path for path in npz_files(root) if path.relative_to(root).parts[0] not in _LAYOUT)
+    clip = next((path for path in others if holds_poses(path)), None)
+    if clip is not None:
+        raise ValueError(
+            f"{root}: expected clips or {packed}, found both, such as {clip}; give the one that is "
+            "meant as --data-root, or move the other away"
+        )
+    return packed
 
 
 def _refuse(name: str, given: Given, unused: Sequence[str]) -> None:

@@ -114,7 +114,12 @@ class ImageSet(SampleReader):
 
     @cached_property
     def total(self) -> int:
-        return len(self.fits["imgname"].reshape(-1))
+        names = self.fits["imgname"].reshape(-1)
+        if not len(names):
+            raise ValueError(
+                f"{self.where}: imgname: no images; expected the annotations of one or more"
+            )
+        return len(names)
 
     @cached_property
     def columns(self) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ Their keys, for N samples (the first is needed, and the files of a folder have t
   pred_pose [N, 24, 3, 3] estimate    imgname [N] text
   has_body_pose [N] 0 leaves a row out    has_betas [N] 0 where betas is no fit
 Mean and standard deviation of the features, [F] each, are in feature_stats.npz in the folder (keys
-mean, std); without it they are computed from all files.
+mean, std); without it they are computed from the rows of all files that are not left out.
 """
 
 from collections import Counter
@@ -40,7 +40,13 @@ from scorehmr_jax.datasets.samples import (
     bad_rows,
     matrices_to_x,
 )
-from scorehmr_jax.datasets.statistics import Moments, Statistics, check_features, read_statistics
+from scorehmr_jax.datasets.statistics import (
+    Moments,
+    Statistics,
+    check_features,
+    fitted_features,
+    read_statistics,
+)
 from scorehmr_jax.formats.npz_rows import iterate
 from scorehmr_jax.formats.tables import Table
 from scorehmr_jax.units import not_rotations
@@ -134,7 +140,7 @@ class OwnSet(SampleReader):
         moments = Moments()
         for path in self.files:
             with self._forgiving(path):
-                for (rows,) in iterate(path, ["features"]):
+                for rows in fitted_features(path, ["features"]):
                     moments.add(rows[~bad_rows(as_float32(rows))])
         return moments
 

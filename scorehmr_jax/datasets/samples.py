@@ -102,7 +102,7 @@ def _matrices_to_x(pose: Float[Array, "N 24 3 3"]) -> Float[Array, "N 144"]:
 
 def bad_rows(*columns: Num[np.ndarray, "N ..."]) -> Bool[np.ndarray, " N"]:
     """Finds the rows that hold NaN or infinity in some column."""
-    finite = [np.isfinite(c).reshape(len(c), -1).all(axis=1) for c in columns]
+    finite = [np.isfinite(c).all(axis=tuple(range(1, c.ndim))) for c in columns]
     return ~np.logical_and.reduce(finite)
 
 

@@ -6,17 +6,25 @@ another's statistics, are noise to it, and nothing downstream would say so.
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Float32, Num
 
-from body_model.files import local_path, write_npz
-from scorehmr_jax.formats.backbones import BACKBONES, OWN, all_statistics_keys, statistics_keys
+from body_model.files import local_path, npz_keys, warn_of_unread, write_npz
+from scorehmr_jax.datasets.own_files import KEYS
+from scorehmr_jax.formats.backbones import (
+    BACKBONES,
+    OWN,
+    all_keys,
+    all_statistics_keys,
+    statistics_keys,
+)
 from scorehmr_jax.formats.features import feature_keys, feature_statistics
 from scorehmr_jax.formats.npz_rows import iterate, read_shapes
+from scorehmr_jax.formats.released import ANNOTATION_KEYS, OTHER_ANNOTATIONS, PREDICTION_KEYS
 from scorehmr_jax.formats.tables import read_tables
 
 # Largest differences between data sets of one backbone; features of another differ more. Images
@@ -29,6 +37,10 @@ _MAX_SCALE = 4.0  # median over features of the factor between standard deviatio
 _LEAST_SHIFT = 0.3
 _EXPLAINED = 0.5
 _ENOUGH = 16  # samples that a judgement needs
+_CONSTANT = 1e-6  # standard deviation of a feature that never changes, but for rounding
+
+# What files of features hold besides: features that were not chosen, fits, estimates.
+_BESIDE = {*all_keys(), *KEYS, *ANNOTATION_KEYS, *OTHER_ANNOTATIONS, *PREDICTION_KEYS}
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,20 @@ class Moments:
         return np.sqrt(self.squares / max(self.count, 1))
 
     def statistics(self, where: str) -> Statistics:
-        """Makes statistics to standardise with; `where` is their name."""
+        """Makes statistics to standardise with.
+
+        Args:
+            where: their name, for messages.
+        Raises:
+            ValueError: if there are fewer than two rows, or all rows are the same: nothing says
+                then how far features spread.
+        """
+        if not (self.std > _CONSTANT).any():
+            found = "all alike" if self.count > 1 else self.count or "none"
+            raise ValueError(
+                f"{where}: expected features of two or more different images, found {found}; take "
+                "the files of a whole training set, or give the statistics of the backbone"
+            )
         return Statistics(self.mean, _positive(self.std), where)
 
 
@@ -108,10 +133,11 @@ def compute_statistics(
         paths: .npz files of raw features.
         out: the .npz to write.
         backbone: one of BACKBONES, or own: files with features [N, F]. By default the one whose
-            keys all files have.
+            keys all files have. Rows that has_body_pose of an own file marks with 0 are left out.
         overwrite: replace a file that is there.
     Raises:
-        ValueError: naming the file, if it holds other features, or NaN, or `out` is there already.
+        ValueError: naming the file, if it holds other features, those of two backbones, NaN or too
+            few rows; or if `out` is there already.
     """
     out = local_path(out)
     if out.resolve() in [Path(path).resolve() for path in paths]:
@@ -127,8 +153,7 @@ def compute_statistics(
     moments = Moments()
     shapes = _common_shapes(paths, backbone)
     for path in paths:
-        for parts in iterate(path, list(shapes)):
-            rows = np.concatenate([p.reshape(len(p), -1) for p in parts], axis=1)
+        for rows in fitted_features(path, list(shapes)):
             if not np.isfinite(rows).all():
                 bad = np.sum(~np.isfinite(rows).all(axis=1))
                 raise ValueError(
@@ -136,9 +161,29 @@ def compute_statistics(
                     "images out"
                 )
             moments.add(rows)
-    found = moments.statistics(str(out))
+    found = replace(moments.statistics(", ".join(map(str, paths))), where=str(out))
     save_statistics(out, found, shapes)
     return found
+
+
+def fitted_features(path: str | Path, keys: Sequence[str]) -> Iterator[Num[np.ndarray, "n F"]]:
+    """Yields the features of a file, some rows at a time, but for rows that are marked as no fit.
+
+    Args:
+        path: an .npz.
+        keys: of its features. The key has_body_pose [N], 0 where a row is not trained on, is read
+            too if it is there.
+    Raises:
+        ValueError: naming file and key, if the file is damaged or lengths differ.
+    """
+    marked = ["has_body_pose"] if "has_body_pose" in npz_keys(path) else []
+    for columns in iterate(path, [*keys, *marked]):
+        rows = np.concatenate([_flat(each) for each in columns[: len(keys)]], axis=1)
+        yield rows[columns[-1].reshape(len(rows)) > 0] if marked else rows
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    return rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
 
 
 def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[str, tuple[int, ...]]:
@@ -148,8 +193,14 @@ def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[st
     if backbone is None:
         # Those with more keys first, as they may have all the keys of others.
         order = sorted(layouts, key=lambda name: len(layouts[name]), reverse=True)
-        fitting = (n for n in order if all(key in t for key in layouts[n] for t in tables))
-        backbone = next(fitting, None)
+        fitting = [n for n in order if all(key in t for key in layouts[n] for t in tables)]
+        apart = [n for n in fitting if not layouts[n].keys() <= layouts[fitting[0]].keys()]
+        if apart:
+            raise ValueError(
+                f"{', '.join(map(str, paths))}: expected features of one backbone, found those of "
+                f"{fitting[0]} and {', '.join(apart)}; choose one with --backbone"
+            )
+        backbone = next(iter(fitting), None)
     if backbone is None:
         known = "; ".join(" with ".join(columns) for columns in layouts.values())
         raise ValueError(
@@ -169,6 +220,7 @@ def _common_shapes(paths: Sequence[str | Path], backbone: str | None) -> dict[st
             raise ValueError(
                 f"{path}: features of an image have shape {found[-1]}, but {found[0]} in {paths[0]}"
             )
+        warn_of_unread(str(path), table.columns, [*found[0]], _BESIDE)
     return found[0]
 
 
@@ -235,4 +287,4 @@ def check_features(
 
 def _positive(std: np.ndarray) -> np.ndarray:
     # A feature that never changes is not scaled.
-    return np.where(std > 1e-6, std, 1.0)
+    return np.where(std > _CONSTANT, std, 1.0)

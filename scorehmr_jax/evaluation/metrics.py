@@ -3,7 +3,8 @@
 What an evaluation prints of them is chosen in metric_table.py.
 
 Points are in metres and errors in millimetres, unless a docstring says otherwise. Sums are taken in
-float32 at least, and in float64 where an argument has it.
+float32 at least, and in float64 where an argument has it and JAX has it enabled. NumPy's float64 is
+kept until differences are taken in any case: a person far from the origin loses no digits.
 
 `valid` marks what counts: True, or a number above 0. What does not count may hold anything, NaN
 too: it changes neither the error nor the gradient. An error without anything that counts is NaN
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Real, Shaped
 
+from body_model.arithmetic import native
 from body_model.joints import EMDB_15, JOINT_NAMES
 from body_model.procrustes import nearest_rotation
 from body_model.pytree import Array, Number
@@ -79,7 +81,9 @@ def similarity_align(
         ValueError: if the shapes do not fit.
     """
     source, target = _pair("similarity_align", source, target, 2)
-    return _align(source, target, _counting("similarity_align", valid, source.shape[:-1]))
+    counts = _counting("similarity_align", valid, source.shape[:-1])
+    aligned, center = _align(source, target, counts)
+    return aligned + center
 
 
 def pa_mpjpe(
@@ -102,7 +106,8 @@ def pa_mpjpe(
     """
     predicted, target = _pair("pa_mpjpe", predicted, target, 2)
     counts = _counting("pa_mpjpe", valid, predicted.shape[:-1])
-    return MM_PER_M * _mean_distance(_align(predicted, target, counts), target, counts)
+    aligned, center = _align(predicted, target, counts)
+    return MM_PER_M * _mean_distance(aligned, target - center, counts)
 
 
 def pve(
@@ -158,7 +163,7 @@ def acceleration_error(
     """
     predicted, target = _pair("acceleration_error", predicted, target, 3)
     frames = _counting("acceleration_error", valid, predicted.shape[:-2])
-    moved = jnp.diff(_emptied(predicted, frames, 2) - _emptied(target, frames, 2), n=2, axis=-3)
+    moved = _differences(_emptied(predicted, frames, 2) - _emptied(target, frames, 2), 2)
     error = MM_PER_M * _norm(moved).mean(-1)
     if fps is not None:
         error = error * (_frame_rate("acceleration_error", fps, error.dtype) ** 2 / MM_PER_M)
@@ -199,7 +204,7 @@ def jitter(
         joints = joints[..., _EMDB_JOINTS, :]
     elif convention != "wham":
         raise ValueError(f"jitter: convention is 'wham' or 'emdb', found {convention!r}")
-    jerk = _norm(jnp.diff(_emptied(joints, frames, 2), n=3, axis=-3)).sum(-1) / among
+    jerk = _norm(_differences(_emptied(joints, frames, 2), 3)).sum(-1) / among
     return _where_all_count(jerk * (_frame_rate("jitter", fps, jerk.dtype) ** 3 / 10), frames, 3)
 
 
@@ -246,14 +251,22 @@ def keypoint_error(
     return _mean_distance(projected, detected, seen)
 
 
-def _floats(*arrays: Any) -> list[jax.Array]:
-    """The arrays as numbers of one precision, float32 at least."""
-    given = [jnp.asarray(array) for array in arrays]
-    wide = any(array.dtype == jnp.float64 for array in given)
-    return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
+def _floats(*arrays: Any) -> list[Array]:
+    """The arrays as numbers of one precision, float32 at least.
+
+    They are NumPy's where one is of its float64 and JAX has none: JAX would round far places before
+    any difference is taken.
+    """
+    given = [native("points", np.asarray(a) if isinstance(a, list) else a) for a in arrays]
+    dtype = np.float64 if any(array.dtype == np.float64 for array in given) else np.float32
+    possible = jax.dtypes.canonicalize_dtype(dtype)
+    known = None if possible == dtype else concrete(*given)
+    if known is not None:
+        return [array.astype(dtype) for array in known]
+    return [jnp.asarray(array).astype(possible) for array in given]
 
 
-def _pair(name: str, first: Any, second: Any, axes: int, width: int = 3) -> list[jax.Array]:
+def _pair(name: str, first: Any, second: Any, axes: int, width: int = 3) -> list[Array]:
     """Two arrays of points in one shape, of which the last axes must be equal."""
     first, second = _floats(first, second)
     ends = first.shape[-axes:], second.shape[-axes:]
@@ -271,7 +284,7 @@ def _pair(name: str, first: Any, second: Any, axes: int, width: int = 3) -> list
     return [_stretch(name, array, shape, axes) for array in (first, second)]
 
 
-def _check_points(name: str, array: jax.Array, axes: int, width: int = 3) -> None:
+def _check_points(name: str, array: Array, axes: int, width: int = 3) -> None:
     """Refuses what are no points: a confidence or a flattened axis would count as a coordinate."""
     if array.ndim < axes or array.shape[-1] != width:
         expected = ", ".join(["...", *("T", "J")[3 - axes :], str(width)])
@@ -294,7 +307,7 @@ def _frame_rate(name: str, fps: Any, dtype: Any) -> jax.Array:
     return jnp.asarray(fps, dtype)
 
 
-def _stretch(name: str, array: jax.Array, shape: tuple[int, ...], axes: int) -> jax.Array:
+def _stretch(name: str, array: Array, shape: tuple[int, ...], axes: int) -> Array:
     """Repeats an array along leading axes; an axis of length 1 only where the ranks agree."""
     lead, wanted = array.shape[:-axes], shape[:-axes]
     same_rank = len(lead) == len(wanted)
@@ -307,14 +320,14 @@ def _stretch(name: str, array: jax.Array, shape: tuple[int, ...], axes: int) -> 
             f"{name}: found shape {array.shape} beside {shape}, whose leading axes do not fit; "
             "give equal shapes, or repeat with jnp.broadcast_to"
         )
-    return jnp.broadcast_to(array, shape)
+    return _library(array).broadcast_to(array, shape)
 
 
-def _counting(name: str, valid: Any, shape: tuple[int, ...]) -> jax.Array | None:
+def _counting(name: str, valid: Any, shape: tuple[int, ...]) -> Array | None:
     """The mask of what counts, in the shape of what it speaks of."""
     if valid is None:
         return None
-    counts = jnp.asarray(valid)
+    counts = native(f"{name}: valid", np.asarray(valid) if isinstance(valid, list) else valid)
     counts = counts if counts.dtype == bool else counts > 0
     if not shape:
         if counts.ndim:
@@ -327,14 +340,25 @@ def _counting(name: str, valid: Any, shape: tuple[int, ...]) -> jax.Array | None
     return _stretch(f"{name}: valid", counts, shape, 1)
 
 
-def _emptied(points: jax.Array, counts: jax.Array | None, axes: int) -> jax.Array:
+def _library(*arrays: Any) -> Any:
+    """NumPy for arrays that are all NumPy's, or JAX' form of it."""
+    return np if all(isinstance(array, np.ndarray | np.generic) for array in arrays) else jnp
+
+
+def _emptied(points: Array, counts: Array | None, axes: int) -> Array:
     """Points with zeros where they do not count: 0 * NaN would be NaN, in the gradient too."""
     if counts is None:
         return points
-    return jnp.where(counts.reshape(counts.shape + (1,) * axes), points, 0)
+    counts = counts.reshape(counts.shape + (1,) * axes)
+    return _library(points, counts).where(counts, points, 0)
 
 
-def _where_all_count(values: jax.Array, counts: jax.Array | None, before: int) -> jax.Array:
+def _differences(points: Array, order: int) -> Array:
+    """Differences of an order between the frames of points [..., T, J, 3]."""
+    return _library(points).diff(points, n=order, axis=-3)
+
+
+def _where_all_count(values: jax.Array, counts: Array | None, before: int) -> jax.Array:
     """NaN unless a frame and the `before` ones that it is compared with all count."""
     if counts is None:
         return values
@@ -345,40 +369,41 @@ def _where_all_count(values: jax.Array, counts: jax.Array | None, before: int) -
     return values
 
 
-def _norm(x: jax.Array) -> jax.Array:
+def _norm(x: Array) -> jax.Array:
     """Length of the last axis, with gradient 0 rather than NaN at 0."""
     squared = jnp.square(x).sum(-1)
     return jnp.where(squared == 0, 0, jnp.sqrt(jnp.where(squared == 0, 1, squared)))
 
 
-def _mean_distance(first: jax.Array, second: jax.Array, counts: jax.Array | None) -> jax.Array:
+def _mean_distance(first: Array, second: Array, counts: Array | None) -> jax.Array:
     """Mean over points [..., J, D] that count; NaN where none does."""
     if counts is None:
         return _norm(first - second).mean(-1)
     distances = _norm(_emptied(first, counts, 1) - _emptied(second, counts, 1))
-    count = counts.sum(-1).astype(distances.dtype)
+    count = jnp.asarray(counts.sum(-1), distances.dtype)
     mean = distances.sum(-1) / jnp.maximum(count, 1)
     return jnp.where(count == 0, jnp.nan, mean)
 
 
-def _align(source: jax.Array, target: jax.Array, counts: jax.Array | None) -> jax.Array:
-    """`similarity_align` for arrays of one shape."""
-    weight = jnp.ones(source.shape[:-1], source.dtype) if counts is None else counts
+def _align(source: Array, target: Array, counts: Array | None) -> tuple[jax.Array, Array]:
+    """`similarity_align` for arrays of one shape: the points about a centre [..., 1, 3], and it."""
+    weight = np.ones(source.shape[:-1], bool) if counts is None else counts
     weight = weight[..., None].astype(source.dtype)
-    count = jnp.maximum(weight.sum(-2, keepdims=True), 1)
+    count = _library(weight).maximum(weight.sum(-2, keepdims=True), 1)
     seen_source, seen_target = (_emptied(points, counts, 1) for points in (source, target))
     source_mean = seen_source.sum(-2, keepdims=True) / count
     target_mean = seen_target.sum(-2, keepdims=True) / count
-    a = weight * (seen_source - source_mean)
-    b = weight * (seen_target - target_mean)
+    a = jnp.asarray(weight * (seen_source - source_mean))
+    b = jnp.asarray(weight * (seen_target - target_mean))
     # A point that is not finite and does not count must not reach the rotation's gradient.
-    finite = jnp.isfinite(source).all(-1, keepdims=True)
+    library = _library(source)
+    finite = library.isfinite(source).all(-1, keepdims=True)
     with jax.default_matmul_precision("float32"):
         covariance = jnp.swapaxes(a, -1, -2) @ b
         rotation = nearest_rotation(covariance)
         spread = jnp.square(a).sum((-2, -1))
         fit = (rotation * covariance).sum((-2, -1))
         scale = jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
-        turned = (jnp.where(finite, source, source_mean) - source_mean) @ rotation
-    moved = scale[..., None, None] * turned + target_mean
-    return jnp.where(finite, moved, jnp.nan)
+        about = library.where(finite, source, source_mean) - source_mean
+        turned = jnp.asarray(about) @ rotation
+    return jnp.where(finite, scale[..., None, None] * turned, jnp.nan), target_mean

@@ -1,5 +1,6 @@
 """Width and height of images, from their headers or from a file; no pixel is decoded."""
 
+import codecs
 import json
 import os
 import struct
@@ -90,7 +91,8 @@ def _exif_after_pixels(path: Path) -> bytes | None:
 def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[Float[np.ndarray, "N 2"]]:
     """Reads the sizes of the images of groups from a file that lists them.
 
-    The file is an .npz with `img_size_wh` (or one array of any name), an .npy, .json or .pkl. It
+    The file is an .npz with `img_size_wh` (or one array of any name), an .npy, .json or .pkl; its
+    content decides, not its suffix. It
     holds one (width, height) for all, one for each group, one for each image in order, or a
     list of such arrays by group; a .json may also map image names to sizes.
 
@@ -139,17 +141,22 @@ def from_file(path: str | Path, names: Sequence[Sequence[str]]) -> list[Float[np
     return sizes
 
 
+def _is_json(path: Path) -> bool:
+    """Tells a list or a dict of JSON by its beginning, with which no pickle begins."""
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"{")
+
+
 def _read(path: Path) -> Any:
-    if path.suffix == ".json":
-        if not path.is_file():
-            raise ValueError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
+    suffix = path.suffix.lower()
+    if is_npy(path) or suffix == ".npy":
+        return read_npy(path)
+    if suffix == ".json" or _is_json(path):
         try:
-            return json.loads(path.read_text("utf-8"))
+            return json.loads(path.read_text("utf-8-sig"))
         except ValueError as error:
             raise ValueError(f"{path}: not valid JSON ({error})") from error
-    if is_npy(path) or path.suffix == ".npy":
-        return read_npy(path)
-    if is_npz(path) or path.suffix == ".npz":
+    if is_npz(path) or suffix == ".npz":
         arrays = read_npz(path)
         key = min(arrays) if len(arrays) == 1 and not arrays.objects else "img_size_wh"
         if key.lower().endswith("hw"):

@@ -78,7 +78,7 @@ class Table:
 
     def warn_of_rows(self, key: str, value: np.ndarray) -> None:
         """Warns if rows of a column [N, ...] are not finite."""
-        bad = np.flatnonzero(~np.isfinite(value).reshape(len(value), -1).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(value).all(axis=tuple(range(1, value.ndim))))
         if len(bad):
             warnings.warn(
                 f"{self.where}: {key} is NaN or infinite in {len(bad)} of {len(value)} rows "

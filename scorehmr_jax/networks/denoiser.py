@@ -54,7 +54,8 @@ class ResidualMLP(Network):
     def init(self, key: Key[Array, ""]) -> Params:
         features = jnp.zeros((1, self.condition_dim)) if self.condition_dim else None
         x, t = jnp.zeros((1, self.dim)), jnp.zeros(1, int)
-        return _Denoiser(self).init(jnp.asarray(key), x, t, features)["params"]
+        with jax.numpy_dtype_promotion("standard"):  # flax' norms know no other
+            return _Denoiser(self).init(jnp.asarray(key), x, t, features)["params"]
 
     def noise(
         self,

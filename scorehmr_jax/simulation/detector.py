@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Key, Real
 
 from body_model.joints import OPENPOSE_25
 from body_model.pytree import pytree
+from scorehmr_jax.shapes import floating
 from scorehmr_jax.simulation.clip_noise import smooth_noise
 from scorehmr_jax.types import Array, Camera, Keypoints2D, Number
 
@@ -48,7 +49,7 @@ DETECTOR = Detector()  # of the demo and of the benchmarks
 @partial(jax.jit, static_argnames=("names",))
 def simulate_detections(
     key: Key[Array, ""],
-    xy: Float[Array, "N K 2"],
+    xy: Real[Array, "N K 2"],
     pixels_per_metre: Real[Array, " N"],
     detector: Detector = DETECTOR,
     clip_index: Int[Array, " N"] | None = None,
@@ -67,10 +68,12 @@ def simulate_detections(
         names: of the K keypoints; arms and legs are known by them.
         detector_seed: decides the offsets. One seed is one detector.
     Returns:
-        Keypoints [N, K]; a missing one has confidence 0 and coordinates 0.
+        Keypoints [N, K], floating point of 32 bits at least; a missing one has confidence 0 and
+        coordinates 0.
     Raises:
         ValueError: if there are not K names.
     """
+    xy = floating(xy)
     count, number = xy.shape[:2]
     if len(names) != number:
         raise ValueError(f"names: expected one for each of {number} keypoints, found {len(names)}")

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Key, Real, Shaped
 
-from body_model.files import read_npz
+from body_model.files import read_npz, warn_of_unread
 from body_model.joints import MIRROR, NUM_JOINTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.types import Array, Number
-from scorehmr_jax.units import check_axis_angle
+from scorehmr_jax.units import check_axis_angle, check_frame_rates
 
 # Fields of `Mocap`, and the file's keys for them.
 _CLIP_KEYS = {
@@ -22,6 +22,10 @@ _CLIP_KEYS = {
     "collection": "clip_source",
 }
 _KEYS = ("poses", "trans", "clip_index", *_CLIP_KEYS.values())
+_OTHERS = ("split", "clip_subject", "clip_length", "clip_description")  # that are not needed
+_NUMBERS = ("poses", "trans", "clip_index", "clip_fps")
+_TEXTS = ("clip_names", "clip_split", "clip_source")
+_SPLITS = ("train", "val", "test")
 
 # Reflecting x negates the entries of a matrix that mix x with y or z: these signs for the
 # first and the second column, the 6D of a joint.
@@ -75,14 +79,19 @@ def read(path: str | Path) -> Mocap:
     Returns:
         The clips.
     Raises:
-        ValueError: if the file cannot be read, a key is missing, a shape is wrong, a number is
-            not finite, angles are in degrees or an index is not that of a clip.
+        ValueError: if the file cannot be read, a key is missing, a shape or type is wrong, a number
+            is not finite, angles are in degrees, an index is not that of a clip, a frame rate is
+            none or a split is another.
     """
     data = read_npz(path)
     missing = [key for key in _KEYS if key not in data]
     if missing:
         raise ValueError(f"{path}: expected the keys {', '.join(_KEYS)}; missing: {missing}")
-    frames, clips = (data[key].shape[:1] for key in ("poses", "clip_names"))
+    warn_of_unread(str(path), {*data, *data.objects}, _KEYS, _OTHERS)
+    for key in _NUMBERS:
+        if data[key].dtype.kind not in "fiu":
+            raise ValueError(f"{path}: {key}: expected numbers, found {data[key].dtype}")
+    frames, clips = (data[key].shape[:1] or (1,) for key in ("poses", "clip_names"))
     shapes = {"poses": (*frames, 3 * NUM_JOINTS), "trans": (*frames, 3), "clip_index": frames}
     shapes |= {key: clips for key in _CLIP_KEYS.values()}
     for key, shape in shapes.items():
@@ -92,6 +101,7 @@ def read(path: str | Path) -> Mocap:
         if not np.isfinite(data[key]).all():
             raise ValueError(f"{path}: {key} holds numbers that are not finite; leave them out")
     check_axis_angle(data["poses"], f"{path}: poses")
+    check_frame_rates(data["clip_fps"], f"{path}: clip_fps")
     index = data["clip_index"]
     if index.dtype.kind not in "iu":
         raise ValueError(f"{path}: clip_index: expected integers, found {index.dtype}")
@@ -99,12 +109,30 @@ def read(path: str | Path) -> Mocap:
     unknown = index[(index < 0) | (index >= count)]
     if len(unknown):
         raise ValueError(f"{path}: clip_index: expected 0 to {count - 1}, found {unknown[0]}")
+    texts = {
+        key: _as_text(path, key, data[key]) for key in _CLIP_KEYS.values() if key != "clip_fps"
+    }
+    odd = sorted({*texts["clip_split"].tolist()} - {*_SPLITS})
+    if odd:
+        raise ValueError(
+            f"{path}: clip_split: expected {', '.join(_SPLITS)}, found {odd[0]!r}; correct it: "
+            "such clips would be in no split"
+        )
     return Mocap(
         _as_float(data["poses"]).reshape(-1, NUM_JOINTS, 3),
         _as_float(data["trans"]),
         index,
-        **{field: data[key] for field, key in _CLIP_KEYS.items()},
+        **{field: texts.get(key, data[key]) for field, key in _CLIP_KEYS.items()},
     )
+
+
+def _as_text(path: str | Path, key: str, values: np.ndarray) -> np.ndarray:
+    """Turns bytes, which h5py and old numpy make of text, into text."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind != "U":
+        raise ValueError(f"{path}: {key}: expected text, found {values.dtype}")
+    return values
 
 
 def _as_float(array: np.ndarray) -> np.ndarray:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from body_model.files import local_path, write_npz
+from body_model.files import local_path, read_npz, write_npz
 from scorehmr_jax import checkpoint
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
+from scorehmr_jax.description import COSINE, checked, signed
 from scorehmr_jax.networks.denoiser import ResidualMLP
-from scorehmr_jax.networks.registry import describe, network_of
-from scorehmr_jax.provenance import versions
+from scorehmr_jax.networks.registry import network_of
 
 
 def export(source: str | Path, out: str | Path, step: int | None = None) -> None:
@@ -30,7 +30,8 @@ def export(source: str | Path, out: str | Path, step: int | None = None) -> None
         step: which of a run's checkpoints; the newest by default.
     Raises:
         ValueError: if there is nothing to read, the suffix is none of the above, a step is asked
-            of what is no run, or the released code has no such network.
+            of what is no run, the released code has no such network, or the statistics of another
+            prior lie where this one's would go.
     """
     source, out = local_path(source), local_path(out)
     if out.suffix not in (".pt", *checkpoint.SUFFIXES):
@@ -99,7 +100,7 @@ def _write_released(
             f"{out}: the released code has no {type(network).__name__}, only the paper's denoiser; "
             "choose .npz, .safetensors or no suffix"
         )
-    config = {**describe(network), **config, "written_by": versions()}
+    config = signed(checked(config))
     if run is None:
         released = released_checkpoint(ema, ema, config=config)
     else:
@@ -112,10 +113,36 @@ def _write_released(
             learning_rate=run["run"]["config"]["learning_rate"],
             config=config,
         )
-    save_torch(out, released)
-    if config.get("betas_range"):
-        low, high = np.asarray(config["betas_range"], np.float32)
-        write_npz(out.with_name("betas_stats.npz"), {"betas_min": low, "betas_max": high})
+    beside = out.with_name("betas_stats.npz")
+    new = bool(config.get("betas_range")) and _write_statistics(beside, config["betas_range"])
+    try:
+        save_torch(out, released)
+    except BaseException:
+        if new:
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def _write_statistics(path: Path, betas_range: Any) -> bool:
+    """Writes the range of shape numbers as the released code has it, where it is not there yet.
+
+    Returns:
+        Whether it was written.
+    Raises:
+        ValueError: if there is something else of that name, such as another prior's statistics.
+    """
+    low, high = np.asarray(betas_range, np.float32)
+    new = {"betas_min": low, "betas_max": high}
+    if not path.exists():
+        write_npz(path, new)
+        return True
+    old = read_npz(path)
+    if old.keys() != new.keys() or not all(np.array_equal(old[key], new[key]) for key in new):
+        raise ValueError(
+            f"{path}: expected betas_min and betas_max of this prior, or no such file; found "
+            "others. It belongs to another prior: choose another folder for --out"
+        )
+    return False
 
 
 def _find(tree: Any, name: str) -> Any:
@@ -129,7 +156,7 @@ def _find(tree: Any, name: str) -> Any:
 def _description(run: dict[str, Any]) -> dict[str, Any]:
     """Describes the prior of a run, from what `RunStore` keeps beside the weights."""
     config = run["config"]
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"schedule": COSINE, "condition_on": None}
     for prefix in ("denoiser.", "network."):  # the former is that of earlier versions
         found |= {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
     found |= {k: config[k] for k in ("network", "condition_on", "betas_range") if k in config}
