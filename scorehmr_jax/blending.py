@@ -65,7 +65,8 @@ class SmoothedEstimate(FirstEstimate):
 
     def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
         x = rotations_to_x(estimate.pose)
-        return replace(estimate, pose=x_to_rotations(_windowed(x, mask, self.frames)))
+        mean = jnp.where(mask[..., None], _windowed(x, mask, self.frames), x)
+        return replace(estimate, pose=x_to_rotations(mean))
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class MeanOfViews(FirstEstimate):
         x, there = rotations_to_x(estimate.pose), mask[..., None]
         count = jnp.maximum(there.sum(-2, keepdims=True), 1).astype(x.dtype)
         mean = jnp.where(there, x, 0).sum(-2, keepdims=True) / count
-        pose = x_to_rotations(jnp.broadcast_to(mean, x.shape))
-        pose = pose.at[..., 0, :, :].set(estimate.pose[..., 0, :, :])
-        return replace(estimate, pose=jnp.where(there[..., None, None], pose, estimate.pose))
+        mean = jnp.where(there, mean, x)
+        own = jnp.concatenate([x[..., :6], mean[..., 6:]], -1)
+        return replace(estimate, pose=x_to_rotations(own))
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,13 @@ class GatedShares(KeepAll):
     frames: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, least in (("distance", 1e-6), ("power", 0), ("misfit_power", 0), ("whole", 0), ("frames", 0)):
+        for name, least in (
+            ("distance", 1e-6),
+            ("power", 0),
+            ("misfit_power", 0),
+            ("whole", 0),
+            ("frames", 0),
+        ):
             if not least <= getattr(self, name):
                 raise ValueError(f"{name}: expected {least} or more, found {getattr(self, name)}")
         if not 0 <= self.most <= 1:
@@ -220,11 +227,12 @@ def _change(
     squared = _squared_distance(after.astype(number), before.astype(number))
     bodies = (as_hypothesis(skeleton, body, mask, estimate) for body in (estimate, refined))
     first, last = (misfit(terms, body) for body in bodies)
-    ratio = jnp.ones_like(squared)
-    if first is not None and last is not None:
-        # A loss is a square, in the measurement's own unit.
-        ratio = (last.astype(number) + _LEAST) / (first.astype(number) + _LEAST)
-    return Change(jnp.sqrt(jnp.maximum(squared, _LEAST**2)), jnp.sqrt(ratio))
+    moved = jnp.sqrt(jnp.maximum(squared, _LEAST**2))
+    if first is None or last is None:
+        return Change(moved, jnp.ones_like(moved))
+    # A loss is a square, in the measurement's own unit.
+    first, last = (jnp.asarray(loss, number) + _LEAST for loss in (first, last))
+    return Change(moved, jnp.sqrt(last / first))
 
 
 def _squared_distance(
