@@ -207,7 +207,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         rows, mask = batch
         estimate, true = jax.tree.map(lambda a, rows=rows: a[rows], (samples.estimate, truth))
         inputs = None if features is None else features[rows]
-        terms = task.terms(true.keypoints, true.camera)
+        terms = task.guidance(args.mode, true.keypoints, true.camera)
         turn = number % len(models)
         estimate, true, inputs, terms, mask = jax.device_put(
             (estimate, true, inputs, terms, mask), jax.local_devices()[turn]
@@ -232,7 +232,7 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
     # Report.
     run = {
         "protocol": asdict(protocol),
-        "refinement": asdict(config) | {"stop": str(config.stop)},
+        "refinement": asdict(config) | {"stop": str(config.stop), "blend": str(config.blend)},
         "mode": args.mode,
         "precision": args.precision,
         "files": {k: str(v) for k, v in vars(files).items() if v is not None},

@@ -164,7 +164,9 @@ def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
     compiled = make_refiner(load_prior(name), skeleton, task.config(mode))
 
     def method(scene: Scene) -> tuple[Refined, Array]:
-        refined, info = compiled(scene.estimate, None, task.terms(scene.keypoints, scene.camera))
+        refined, info = compiled(
+            scene.estimate, None, task.guidance(mode, scene.keypoints, scene.camera)
+        )
         return refined, info.status
 
     return method

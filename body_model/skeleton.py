@@ -154,6 +154,25 @@ class Skeleton:
             )
         return moved(jnp.moveaxis(keypoints, (0, 1), (-2, -1)), translation).astype(dtype)
 
+    def joints(
+        self,
+        pose: Real[Array, "*#batch 24 3 3"] | Real[Array, "*#batch 24 3"],
+        betas: Real[Array, "*#batch n"],
+    ) -> Float[Array, "*batch 24 3"]:
+        """Places the joints of the tree, whatever the keypoints are. As `__call__`, metres."""
+        dtype = result_dtype(self.rest, pose, betas)
+        computing = computing_dtype(dtype)
+        pose, betas = same_batch(
+            (pose_matrices(jnp.asarray(pose, computing)), 3), (jnp.asarray(betas, computing), 1)
+        )
+        betas = jnp.moveaxis(betas, -1, 0)
+        shape = jnp.concatenate([jnp.ones_like(betas[:1]), betas])
+        with jax.default_matmul_precision("float32"):
+            rest = jnp.tensordot(jnp.asarray(self.rest, computing), shape, 1)
+            rest = rest.reshape(NUM_JOINTS, 3, *shape.shape[1:])
+            joints = forward_kinematics(jnp.moveaxis(pose, (-3, -2, -1), (0, 1, 2)), rest)[1]
+        return jnp.moveaxis(joints, (0, 1), (-2, -1)).astype(dtype)
+
     def _keypoints(self, pose: Array, betas: Array) -> Array:
         """Keypoints [K, 3, ...] of a pose [24, 3, 3, ...] and betas [B, ...]."""
         batch = pose.shape[3:]

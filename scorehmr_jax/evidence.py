@@ -37,6 +37,8 @@ class CalibratedViewsTerm(Term):
     sigma: Real[Array, "..."]  # pixels
     weight: Real[Array, "..."]
 
+    measures = True
+
     def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         points = self._in_every_view(hypothesis)
         losses = reprojection(points, self.keypoints, self.camera, self.sigma)
@@ -78,6 +80,8 @@ class Keypoints3DTerm(Term):
     sigma: Real[Array, "..."]  # metres
     weight: Real[Array, "..."]
     centred: bool = field(metadata={"static": True})
+
+    measures = True
 
     def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         points = hypothesis.joints + hypothesis.translation[..., None, :]

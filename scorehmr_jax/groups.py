@@ -101,11 +101,10 @@ def unstack_groups(
             sizes are none, or a mask has padding before a sample.
     """
     if isinstance(tree, Info) and axis is None:
-        first = unstack_groups((tree.status, tree.stop_step), sizes, axis=0)
+        rest = {name: leaf for name, leaf in vars(tree).items() if name != "losses"}
+        first = unstack_groups(rest, sizes, axis=0)
         losses = unstack_groups(tree.losses, sizes, axis=1)
-        return [
-            Info(status, stop, loss) for (status, stop), loss in zip(first, losses, strict=True)
-        ]
+        return [Info(**group, losses=loss) for group, loss in zip(first, losses, strict=True)]
     given = np.asarray(sizes)
     whole = np.issubdtype(given.dtype, np.integer) and (given >= 0).all()
     if not (given.ndim == 2 and (whole or given.dtype == bool)) and not (given.ndim == 1 and whole):

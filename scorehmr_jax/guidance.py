@@ -66,6 +66,8 @@ class KeypointTerm(Term):
     sigma: Real[Array, "..."]  # pixels; one number, or one for each sample
     weight: Real[Array, "..."]
 
+    measures = True
+
     def __call__(self, hypothesis: Hypothesis) -> Float[Array, "*N"]:
         self._check_fit(hypothesis)
         points = hypothesis.joints + hypothesis.translation[..., None, :]

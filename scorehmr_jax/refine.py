@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
 from body_model.arithmetic import native, native_fields
+from scorehmr_jax.blending import blend
 from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.problem import DEFAULTS, Problem, RefineConfig, Setup
@@ -126,10 +127,18 @@ def _refine(
         problem = Problem.of(setup, estimate, features, terms, mask)
         state, losses = run(problem)
         estimate = checked_estimate(estimate)
-        refined, status = settle(
-            setup.skeleton, estimate, result(problem, state), terms, problem.status
+        refined, shares = blend(
+            setup.config.blend,
+            setup.skeleton,
+            problem.terms,
+            problem.estimate,
+            result(problem, state),
+            problem.active,
         )
-    return refined, Info(status, jnp.where(status == OK, state.stop_step, -1), losses)
+        refined, status = settle(setup.skeleton, estimate, refined, terms, problem.status)
+    good = status == OK
+    kept = None if shares is None else jnp.where(good, shares.body, 0)
+    return refined, Info(status, jnp.where(good, state.stop_step, -1), losses, kept)
 
 
 _prepared = jax.jit(Setup.of, static_argnums=2)

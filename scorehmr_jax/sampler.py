@@ -128,7 +128,7 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
         lambda slope: jnp.where(stopped[..., None], 0, slope), slopes
     )
     # The noise counts as a constant: dL/dx_t is sqrt(1 / a_t) dL/dx_0.
-    guided = noise + here.sqrt_one_minus * here.sqrt_recip * slope
+    guided = noise + config.guidance_scale * here.sqrt_one_minus * here.sqrt_recip * slope
     x_0 = predict_x_0(here, state.x, guided)
     frozen = state.stopped[..., None]
     taken = state.taken + 1

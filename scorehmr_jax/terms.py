@@ -30,6 +30,8 @@ class Term:
     """
 
     weight: Any  # one number, or one for each sample
+    # True if the loss is the squared misfit of each sample to what was measured of it.
+    measures: bool = False
 
     def __call__(self, hypothesis: Hypothesis) -> Real[Array, "*N"]:
         """Unweighted loss of each sample."""
@@ -79,6 +81,10 @@ class WeightedTerm(Term):
     def weight(self) -> Float[Array, "..."]:
         factor, weight = jnp.broadcast_arrays(*same_dtype(self.factor, self.term.weight))
         return factor * weight
+
+    @property
+    def measures(self) -> bool:  # type: ignore[override]
+        return self.term.measures
 
     def __call__(self, hypothesis: Hypothesis) -> Real[Array, "*N"]:
         return self.term(hypothesis)
@@ -167,6 +173,19 @@ def total_loss(
         weight = jnp.where(hypothesis.mask, weight, 0)
         total, losses = total + jnp.sum(weight * each), losses + each
     return total, losses
+
+
+def misfit(terms: Sequence[Term], hypothesis: Hypothesis) -> Float[Array, "*N"] | None:
+    """The misfit of each sample to what was measured of it.
+
+    Args:
+        terms: at least one.
+        hypothesis: samples outside its mask count 0.
+    Returns:
+        The unweighted sum over the terms that measure, [..., N]; None if none does.
+    """
+    measuring = [term for term in terms if term.measures]
+    return total_loss(measuring, hypothesis)[1] if measuring else None
 
 
 def as_weight(weight: Number, least: float = -np.inf) -> Float[Array, "..."]:

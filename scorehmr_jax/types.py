@@ -92,6 +92,7 @@ class Info:
 
     status: Int[Array, "*N"]  # index into STATUS, which says what it means; 0: refined
     stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not
-    losses: Float[
-        Array, " S *N"
-    ]  # unweighted loss before each guided step; once all stopped, the last
+    # Unweighted, before each guided step; once all have stopped, the last.
+    losses: Float[Array, " S *N"]
+    # Share of the refinement of the body's pose that was kept; None: all of it.
+    kept_share: Float[Array, "*N"] | None = None

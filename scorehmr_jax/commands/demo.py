@@ -23,7 +23,7 @@ from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.output.html_report import Figure, Row, format_table, save_report
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.refine import Info, make_refiner
+from scorehmr_jax.refine import Info, RefineConfig, make_refiner
 from scorehmr_jax.simulation.authored_motion import FPS
 from scorehmr_jax.simulation.scene import Scene, film, photograph
 from scorehmr_jax.types import Array, Camera, Estimate, Refined
@@ -86,17 +86,16 @@ def run(
     views = photograph(key_views, body, skeleton)
 
     seen = keypoints_2d(video.keypoints, video.camera)
-    agree = (keypoints_2d(views.keypoints, views.camera), multiview(weight=100.0))
-    refiner = make_refiner(prior, skeleton)
+    agree = (keypoints_2d(views.keypoints, views.camera), multiview())
     settings: dict[str, tuple] = {
-        # Weights are traced: with smoothness at 0 the video's program does single frames too.
-        "single frames": (video, (seen, smooth(weight=0.0))),
-        "video": (video, (seen, smooth())),
-        "four views": (views, agree),
+        "single frames": (RefineConfig.for_images(), video, (seen,)),
+        "video": (RefineConfig.for_video(), video, (seen, smooth())),
+        "four views": (RefineConfig.for_views(), views, agree),
     }
     rows, refined, status = [], {}, {}
-    for name, (scene, terms) in settings.items():
+    for name, (config, scene, terms) in settings.items():
         print(f"refining: {name} ...", flush=True)
+        refiner = make_refiner(prior, skeleton, config)
         refined[name], info, seconds = timed(refiner, scene, terms)
         status[name] = info.status
         before = measure(body, skeleton, scene, scene.estimate)

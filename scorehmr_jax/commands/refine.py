@@ -212,7 +212,7 @@ def refine_file(
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.formats.own_estimates import read_own
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.refine import make_refiner
+    from scorehmr_jax.refine import RefineConfig, make_refiner
     from scorehmr_jax.screening import STATUS
 
     # Before the work, not after it.
@@ -232,7 +232,8 @@ def refine_file(
         terms: list = [guidance.keypoints_2d(keypoints, camera)]
         if video:
             terms.append(guidance.smooth())
-        refiner = make_refiner(loaded_prior, model)
+        config = RefineConfig.for_video() if video else RefineConfig.for_images()
+        refiner = make_refiner(loaded_prior, model, config)
         refined, info = refiner(*devices.split((estimate, features, terms, mask), mask.shape))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None

@@ -234,7 +234,7 @@ def _refined(
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.refine import make_refiner
+    from scorehmr_jax.refine import RefineConfig, make_refiner
 
     devices = Devices.all()
     (estimate, keypoints, camera, found_), mask = devices.pad(
@@ -243,7 +243,8 @@ def _refined(
     terms: list = [guidance.keypoints_2d(keypoints, camera)]
     if moving:
         terms.append(guidance.smooth())
-    refiner = make_refiner(load_prior(prior), model)
+    config = RefineConfig.for_video() if moving else RefineConfig.for_images()
+    refiner = make_refiner(load_prior(prior), model, config)
     given = devices.split((estimate, None, terms, mask & found_), mask.shape)
     refined, info = refiner(*given)
     refined, status = devices.cut((refined, info.status), found.shape)

@@ -1,0 +1,279 @@
+"""The way back: a result between the first estimate and its refinement, safer than either.
+
+The errors of an estimate and of its refinement are partly independent. A pose between the two is
+therefore often nearer to the truth than both, and seldom much farther off than the estimate.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from body_model import Skeleton
+from body_model.joints import NUM_JOINTS
+from body_model.procrustes import nearest_rotation
+from body_model.pytree import pytree
+from scorehmr_jax.diffusion import single_at_least
+from scorehmr_jax.prior import rotations_to_x, x_to_rotations
+from scorehmr_jax.screening import as_hypothesis
+from scorehmr_jax.terms import Term, misfit
+from scorehmr_jax.types import Array, Estimate, Refined
+
+# A body that moved by less, metres, or a misfit below this, counts as this much.
+_LEAST = 1e-9
+
+
+@pytree
+class Change:
+    """The difference that a refinement made to each sample: what a rule decides by."""
+
+    moved: Float[Array, "*N"]  # of the 24 joints, best aligned; root mean square, metres
+    misfit: Float[Array, "*N"]  # to the measurements, over that of the estimate; 1: none to judge
+
+
+@pytree
+class Shares:
+    """Shares of a refinement that are kept, each between 0 and 1; the rest is the anchor's."""
+
+    body: Float[Array, "*N"]  # of the rotations of all joints but the root
+    root: Float[Array, "*N"]
+    translation: Float[Array, "*N"]
+
+
+@dataclass(frozen=True)
+class FirstEstimate:
+    """The estimate itself as the anchor. The base of the other anchors."""
+
+    def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
+        """Makes the anchor of each sample.
+
+        Args:
+            estimate: [..., N] the first.
+            mask: True for the samples that are refined.
+        """
+        return estimate
+
+
+@dataclass(frozen=True)
+class SmoothedEstimate(FirstEstimate):
+    """The estimates of a video under a Gaussian window."""
+
+    frames: float = 1.5  # standard deviation of the window
+
+    def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
+        x = rotations_to_x(estimate.pose)
+        mean = jnp.where(mask[..., None], _windowed(x, mask, self.frames), x)
+        return replace(estimate, pose=x_to_rotations(mean))
+
+
+@dataclass(frozen=True)
+class MeanOfViews(FirstEstimate):
+    """The mean body pose of all views of a person, under each view's own root."""
+
+    def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
+        x, there = rotations_to_x(estimate.pose), mask[..., None]
+        count = jnp.maximum(there.sum(-2, keepdims=True), 1).astype(x.dtype)
+        mean = jnp.where(there, x, 0).sum(-2, keepdims=True) / count
+        mean = jnp.where(there, mean, x)
+        own = jnp.concatenate([x[..., :6], mean[..., 6:]], -1)
+        return replace(estimate, pose=x_to_rotations(own))
+
+
+@dataclass(frozen=True)
+class KeepAll:
+    """Keeps the whole refinement, as the paper does. The base of the other rules.
+
+    A rule of your own is a frozen dataclass derived from this one, with `blends = True`, an
+    `anchor` and `shares`. It is static: another rule, or another number in it, compiles anew.
+    """
+
+    blends: ClassVar[bool] = False  # whether anything is to be done
+    anchor: FirstEstimate = field(default_factory=FirstEstimate, kw_only=True)
+
+    def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
+        """Decides how much of each sample's refinement is kept.
+
+        Args:
+            change: that the refinement made, [..., N].
+            mask: True for the samples that were refined.
+        """
+        whole = jnp.ones_like(change.moved)
+        return Shares(whole, whole, whole)
+
+
+@dataclass(frozen=True)
+class FixedShares(KeepAll):
+    """Keeps the same shares of every refinement."""
+
+    blends: ClassVar[bool] = True
+    body: float = 0.5
+    root: float = 0.75
+    translation: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("body", "root", "translation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share, 0 to 1, found {getattr(self, name)}")
+
+    def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
+        one = jnp.ones_like(change.moved)
+        return Shares(self.body * one, self.root * one, self.translation * one)
+
+
+@dataclass(frozen=True)
+class GatedShares(KeepAll):
+    """Keeps more of a refinement the farther it moved the body and the better it explains it.
+
+    The share of the body is d^p / (d^p + D^p m^q), where d is how far the joints moved and m the
+    misfit to the measurements, as a part of that of the estimate. A refinement that hardly moved a
+    good estimate gains little and may harm; the farther it moved, the more was wrong before.
+    """
+
+    blends: ClassVar[bool] = True
+    distance: float = 0.03  # D, metres: half is kept of what moved by it, at the misfit of before
+    power: float = 2.0  # p
+    misfit_power: float = 0.0  # q
+    most: float = 1.0  # largest share
+    whole: float = 3.0  # root and translation keep this many times the share of the body, at most 1
+    # Standard deviation of the window that d and m are averaged over, frames of a video; 0: none.
+    # Shares that change from frame to frame would shake the motion.
+    frames: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("distance", 1e-6),
+            ("power", 0),
+            ("misfit_power", 0),
+            ("whole", 0),
+            ("frames", 0),
+        ):
+            if not least <= getattr(self, name):
+                raise ValueError(f"{name}: expected {least} or more, found {getattr(self, name)}")
+        if not 0 <= self.most <= 1:
+            raise ValueError(f"most: expected a share, 0 to 1, found {self.most}")
+
+    def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
+        if self.frames:
+            change = jax.tree.map(
+                lambda a: _windowed(a[..., None], mask, self.frames)[..., 0], change
+            )
+        far = self.power * jnp.log(change.moved / self.distance)
+        share = self.most * jax.nn.sigmoid(far - self.misfit_power * jnp.log(change.misfit))
+        whole = jnp.minimum(self.whole * share, 1)
+        return Shares(share, whole, whole)
+
+
+def blend(
+    rule: KeepAll,
+    skeleton: Skeleton,
+    terms: tuple[Term, ...],
+    estimate: Estimate,
+    refined: Refined,
+    mask: Bool[Array, "*N"],
+) -> tuple[Refined, Shares | None]:
+    """Takes refinements back towards their estimates, as a rule says.
+
+    Rotations are blended in 6D and made orthonormal again; the shape stays as it was refined.
+
+    Args:
+        rule: how much is kept, and what the rest is.
+        skeleton, terms: what the samples were refined with.
+        estimate: [..., N] the first; harmless numbers where nothing was refined.
+        refined: [..., N] what came of it.
+        mask: True for the samples that were refined.
+    Returns:
+        The blended bodies and the shares that were kept; None if all of everything was.
+    """
+    if not rule.blends:
+        return refined, None
+    # One sample that has diverged must not reach its neighbours through the anchor's gradient.
+    sane = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
+    sane &= jnp.isfinite(refined.betas).all(-1)
+    tame = _choose(sane & mask, refined, as_refined(estimate))
+    shares = rule.shares(_change(skeleton, terms, estimate, tame, sane & mask), sane & mask)
+    anchor = rule.anchor(estimate, mask)
+    start, end = (rotations_to_x(pose) for pose in (anchor.pose, tame.pose))
+    body = jnp.broadcast_to(shares.body[..., None], (*mask.shape, NUM_JOINTS - 1))
+    each = jnp.repeat(jnp.concatenate([shares.root[..., None], body], -1), 6, axis=-1)
+    x = start + each.astype(start.dtype) * (end - start)
+    place = shares.translation[..., None].astype(start.dtype)
+    blended = Refined(
+        pose=x_to_rotations(x),
+        betas=tame.betas,
+        translation=anchor.translation + place * (tame.translation - anchor.translation),
+        pose_6d=x,
+    )
+    # Those that diverged are left for `settle` to find.
+    return _choose(sane, blended, refined), shares
+
+
+def as_refined(body: Estimate) -> Refined:
+    """Gives an estimate the form of a result."""
+    return Refined(body.pose, body.betas, body.translation, rotations_to_x(body.pose))
+
+
+def _change(
+    skeleton: Skeleton,
+    terms: tuple[Term, ...],
+    estimate: Estimate,
+    refined: Refined,
+    mask: Bool[Array, "*N"],
+) -> Change:
+    number = single_at_least(refined.pose.dtype)
+    before, after = (skeleton.joints(b.pose, estimate.betas) for b in (estimate, refined))
+    squared = _squared_distance(after.astype(number), before.astype(number))
+    bodies = (as_hypothesis(skeleton, body, mask, estimate) for body in (estimate, refined))
+    first, last = (misfit(terms, body) for body in bodies)
+    moved = jnp.sqrt(jnp.maximum(squared, _LEAST**2))
+    if first is None or last is None:
+        return Change(moved, jnp.ones_like(moved))
+    # A loss is a square, in the measurement's own unit.
+    first, last = (jnp.asarray(loss, number) + _LEAST for loss in (first, last))
+    return Change(moved, jnp.sqrt(last / first))
+
+
+def _squared_distance(
+    moved: Float[Array, "*N J 3"], still: Float[Array, "*N J 3"]
+) -> Float[Array, "*N"]:
+    """Mean squared distance of points after the similarity transform that makes it least."""
+    a, b = (points - points.mean(-2, keepdims=True) for points in (moved, still))
+    with jax.default_matmul_precision("float32"):
+        covariance = jnp.swapaxes(a, -1, -2) @ b
+        turn = nearest_rotation(covariance)
+        scale = (turn * covariance).sum((-2, -1)) / jnp.square(a).sum((-2, -1))
+        off = scale[..., None, None] * (a @ turn) - b
+    return jnp.square(off).sum(-1).mean(-1)
+
+
+def _windowed(
+    values: Float[Array, "*N M"], mask: Bool[Array, "*N"], frames: float
+) -> Float[Array, "*N M"]:
+    """Means under a Gaussian window along N, over the samples of the mask."""
+    there = mask[..., None].astype(values.dtype)
+    values = jnp.where(mask[..., None], values, 0)
+    reach = min(int(np.ceil(3 * frames)), values.shape[-2] - 1)
+    total, weight = jnp.zeros_like(values), jnp.zeros_like(there)
+    for shift in range(-reach, reach + 1):
+        share = float(np.exp(-0.5 * (shift / frames) ** 2))
+        total = total + share * _shifted(values, shift)
+        weight = weight + share * _shifted(there, shift)
+    return total / jnp.where(weight == 0, 1, weight)
+
+
+def _shifted(a: Array, by: int) -> Array:
+    """Moves [..., N, M] along N by some samples; zeros come in."""
+    width = [(0, 0)] * a.ndim
+    width[-2] = (max(by, 0), max(-by, 0))
+    start, count = max(-by, 0), a.shape[-2]
+    return jnp.pad(a, width)[..., start : start + count, :]
+
+
+def _choose(where: Array, new: Refined, old: Refined) -> Refined:
+    return jax.tree.map(
+        lambda n, o: jnp.where(where.reshape(where.shape + (1,) * (n.ndim - where.ndim)), n, o),
+        new,
+        old,
+    )

@@ -1,0 +1,259 @@
+"""The way back from a refinement to its estimate."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import refining
+from refining import CONFIG, evidence, people, prior, rows, same, skeleton
+
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.blending import (
+    Change,
+    FixedShares,
+    GatedShares,
+    KeepAll,
+    MeanOfViews,
+    Shares,
+    SmoothedEstimate,
+    as_refined,
+    blend,
+)
+from scorehmr_jax.evaluation.metrics import similarity_align
+from scorehmr_jax.groups import stack_groups, unstack_groups
+from scorehmr_jax.prior import rotations_to_x, x_to_rotations
+from scorehmr_jax.refine import RefineConfig, refine
+from scorehmr_jax.terms import weighted
+from scorehmr_jax.types import Estimate, Refined
+
+N = 5
+
+
+def bodies(seed: int, count: int = N) -> Estimate:
+    draw = np.random.default_rng(seed).normal
+    pose = axis_angle_to_matrix(jnp.asarray(0.3 * draw(size=(count, 24, 3)), jnp.float32))
+    place = jnp.asarray([0, 0, 5] + 0.2 * draw(size=(count, 3)), jnp.float32)
+    return Estimate(pose, jnp.asarray(draw(size=(count, 10)), jnp.float32), place)
+
+
+def blended(rule, estimate, refined, mask=None, terms=()):
+    """`blend`, outside a loop."""
+    mask = jnp.ones(len(estimate.pose), bool) if mask is None else mask
+    return blend(rule, skeleton(), terms, estimate, refined, mask)
+
+
+@pytest.fixture(scope="module")
+def before() -> Estimate:
+    return bodies(0)
+
+
+@pytest.fixture(scope="module")
+def after(before) -> Refined:
+    return as_refined(replace(bodies(1), betas=before.betas))
+
+
+def test_nothing_kept_is_the_estimate_and_all_of_it_the_refinement(before, after):
+    same(blended(FixedShares(0.0, 0.0, 0.0), before, after)[0], as_refined(before), atol=1e-6)
+    same(blended(FixedShares(1.0, 1.0, 1.0), before, after)[0], after, atol=1e-6)
+    found, shares = blended(KeepAll(), before, after)
+    assert found is after and shares is None
+
+
+def test_each_part_goes_its_own_share_of_the_way(before):
+    turn = axis_angle_to_matrix(jnp.array([0.0, 0.0, 0.8]))
+    start = replace(before, pose=jnp.broadcast_to(jnp.eye(3), before.pose.shape))
+    end = replace(start, pose=jnp.broadcast_to(turn, before.pose.shape))
+    end = replace(end, translation=start.translation + 1)
+    found, _ = blended(FixedShares(body=0.5, root=1.0, translation=0.25), start, as_refined(end))
+    half = axis_angle_to_matrix(jnp.array([0.0, 0.0, 0.4]))
+    np.testing.assert_allclose(found.pose[:, 0], end.pose[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.pose[:, 1:], jnp.broadcast_to(half, (N, 23, 3, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.translation, start.translation + 0.25, atol=1e-6)
+
+
+def test_the_gate_opens_with_the_distance_and_closes_with_the_misfit():
+    rule = GatedShares(distance=0.08, power=3.5, misfit_power=4.0, whole=1.5)
+    moved = jnp.array([1e-9, 0.04, 0.08, 0.16, 0.08, 0.08])
+    misfit = jnp.array([1.0, 1.0, 1.0, 1.0, 0.5, 2.0])
+    shares = rule.shares(Change(moved, misfit), jnp.ones(6, bool))
+    wanted = moved**3.5 / (moved**3.5 + 0.08**3.5 * misfit**4)
+    np.testing.assert_allclose(shares.body, wanted, rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(shares.root, np.minimum(1.5 * wanted, 1), rtol=1e-4, atol=1e-9)
+    assert (
+        float(shares.body[2]) == pytest.approx(0.5) and shares.body[4] > 0.9 > 0.1 > shares.body[5]
+    )
+
+
+def test_shares_of_a_video_follow_the_mean_of_a_window():
+    rule = GatedShares(distance=0.05, frames=2.0)
+    shaken = jnp.where(jnp.arange(40) % 2 == 0, 0.03, 0.07)
+    steady = rule.shares(Change(shaken, jnp.ones(40)), jnp.ones(40, bool)).body[8:-8]
+    assert np.ptp(steady) < 0.01 and np.abs(steady - 0.5).max() < 0.01
+    assert (
+        np.ptp(
+            replace(rule, frames=0.0).shares(Change(shaken, jnp.ones(40)), jnp.ones(40, bool)).body
+        )
+        > 0.3
+    )
+    # What is not refined tells nothing.
+    odd = jnp.where(jnp.arange(40) == 20, 1e3, 0.05)
+    masked = rule.shares(Change(odd, jnp.ones(40)), jnp.arange(40) != 20).body
+    np.testing.assert_allclose(np.delete(masked, 20), 0.5, atol=1e-5)
+
+
+class Seen(GatedShares):
+    """Remembers what it was asked about."""
+
+    def shares(self, change, mask):
+        Seen.change = change
+        return super().shares(change, mask)
+
+
+def test_what_moved_is_measured_after_the_best_similarity(before, after):
+    blended(Seen(), before, after)
+    moved, still = (skeleton().joints(b.pose, before.betas) for b in (after, before))
+    off = similarity_align(moved, still) - still
+    np.testing.assert_allclose(Seen.change.moved, np.sqrt((off**2).sum(-1).mean(-1)), rtol=1e-4)
+    np.testing.assert_array_equal(Seen.change.misfit, 1)
+    turned = before.pose.at[:, 0].set(after.pose[:, 0])
+    blended(Seen(), before, as_refined(replace(before, pose=turned)))
+    assert Seen.change.moved.max() < 1e-6
+
+
+def test_misfit_is_of_the_terms_that_measure():
+    given, terms = people(), evidence(people(), smoothness=5.0)
+    there = replace(given.estimate, translation=given.estimate.translation + 0.1)
+    blended(Seen(), given.estimate, as_refined(there), terms=terms)
+    of_keypoints = Seen.change.misfit
+    assert (of_keypoints > 1).all()
+    blended(Seen(), given.estimate, as_refined(there), terms=(weighted(7.0, terms[0]),))
+    np.testing.assert_allclose(Seen.change.misfit, of_keypoints, rtol=1e-5)
+    blended(Seen(), given.estimate, as_refined(there), terms=terms[1:])
+    np.testing.assert_array_equal(Seen.change.misfit, 1)
+
+
+def test_joints_of_a_skeleton_are_those_of_the_body():
+    from body_model import Skeleton, stand_in
+
+    pose, betas = bodies(3).pose, bodies(3).betas
+    few = Skeleton.of(stand_in(), ("left_wrist", "head"))
+    np.testing.assert_allclose(few.joints(pose, betas), stand_in().joints(pose, betas), atol=2e-6)
+
+
+def test_a_smoothed_anchor_is_the_windows_mean_of_refined_frames(before):
+    mask = jnp.array([True, True, False, True, True])
+    found = rotations_to_x(SmoothedEstimate(frames=1.0)(before, mask).pose)
+    x = np.asarray(rotations_to_x(before.pose))
+    for n in (0, 1, 3, 4):
+        weight = np.exp(-0.5 * (np.arange(N) - n) ** 2) * (np.abs(np.arange(N) - n) <= 3) * mask
+        mean = np.tensordot(weight / weight.sum(), x, 1)
+        np.testing.assert_allclose(found[n], rotations_to_x(x_to_rotations(mean)), atol=1e-5)
+    np.testing.assert_allclose(found[2], x[2], atol=1e-6)
+
+
+def test_the_mean_of_views_leaves_each_its_own_root(before):
+    mask = jnp.array([True, True, False, True, True])
+    found = MeanOfViews()(before, mask).pose
+    mean = np.asarray(rotations_to_x(before.pose))[np.asarray(mask)].mean(0)
+    body = x_to_rotations(jnp.asarray(mean))[1:]
+    np.testing.assert_allclose(found[:, 0], before.pose[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found[0, 1:], body, atol=1e-5)
+    np.testing.assert_allclose(found[4, 1:], body, atol=1e-5)
+    np.testing.assert_allclose(found[2], before.pose[2], atol=1e-6)
+
+
+def test_what_diverged_stays_so_and_reaches_no_neighbour(before, after):
+    broken = replace(after, pose_6d=after.pose_6d.at[2, 0].set(jnp.nan))
+    rule = GatedShares(frames=2.0, anchor=SmoothedEstimate())
+    found = blended(rule, before, broken)[0]
+    assert np.isnan(found.pose_6d[2, 0])
+    others = np.array([0, 1, 3, 4])
+    assert all(np.isfinite(leaf[others]).all() for leaf in jax.tree.leaves(found))
+
+    def total(pose):
+        out = blended(rule, before, replace(broken, pose=pose))[0]
+        return jnp.sum(jnp.where(jnp.arange(N) == 2, 0, out.pose.sum((-3, -2, -1))))
+
+    assert np.isfinite(jax.jit(jax.grad(total))(broken.pose)).all()
+
+
+def test_gradient_is_finite_where_nothing_moved_and_right_elsewhere(before, after):
+    rule = GatedShares(distance=0.1, power=2.0)
+
+    def total(x, still):
+        refined = Refined(x_to_rotations(x), before.betas, before.translation, x)
+        found = blended(rule, still, refined)[0]
+        return jnp.sum(found.pose * jnp.arange(3.0)) + found.translation.sum()
+
+    value, slope = jax.jit(total), jax.jit(jax.grad(total, (0, 1)))
+    assert np.isfinite(slope(rotations_to_x(before.pose), before)[0]).all()
+    x = after.pose_6d
+    away = jnp.asarray(np.random.default_rng(5).normal(size=x.shape), jnp.float32)
+    step = 1e-2
+    slopes = [
+        (value(x + s * away, before) - value(x - s * away, before)) / (2 * s) for s in (step,)
+    ]
+    np.testing.assert_allclose((slope(x, before)[0] * away).sum(), slopes[0], rtol=2e-2)
+
+
+def test_a_loop_keeps_shares_and_says_which():
+    config = replace(CONFIG, blend=GatedShares(distance=0.01))
+    given, terms = people(), evidence(people())
+    whole, info = refine(prior(), skeleton(), given.estimate, given.features, terms, config)
+    assert info.kept_share.shape == info.status.shape
+    assert ((info.kept_share > 0) & (info.kept_share < 1)).all()
+    one = rows(given, slice(1, 2))
+    alone, own = refine(prior(), skeleton(), one.estimate, one.features, evidence(one), config)
+    same(alone, refining.tree(lambda a: a[1:2], whole))
+    np.testing.assert_allclose(own.kept_share, info.kept_share[1:2], atol=1e-5)
+    (stacked,), mask = stack_groups([(info.kept_share,)])
+    assert stacked.shape == (1, *info.kept_share.shape)
+    group = replace(
+        info,
+        status=info.status[None],
+        stop_step=info.stop_step[None],
+        losses=info.losses[:, None],
+        kept_share=info.kept_share[None],
+    )
+    back = unstack_groups(group, mask)[0]
+    np.testing.assert_array_equal(back.kept_share, info.kept_share)
+    np.testing.assert_array_equal(back.losses, info.losses)
+
+
+def test_a_guidance_scale_is_a_factor_of_all_weights():
+    given = people()
+    half = replace(CONFIG, guidance_scale=0.5)
+    args = prior(), skeleton(), given.estimate, given.features
+    found = refine(*args, evidence(given, smoothness=10.0), half)[0]
+    same(found, refine(*args, evidence(given, smoothness=5.0, weight=0.0015), CONFIG)[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: FixedShares(body=1.5), "body: expected a share, 0 to 1, found 1.5"),
+        (lambda: GatedShares(distance=0.0), "distance: expected 1e-06 or more, found 0.0"),
+        (lambda: GatedShares(most=2.0), "most: expected a share"),
+        (lambda: RefineConfig(blend=0.5), "blend: expected a rule"),
+        (lambda: RefineConfig(guidance_scale=0.0), "guidance_scale: expected a number above 0"),
+    ],
+)
+def test_shares_that_are_none_are_refused(make, text):
+    with pytest.raises(ValueError, match=text):
+        make()
+
+
+def test_a_rule_of_the_users_own_decides(before, after):
+    class BodyAlone(KeepAll):
+        blends = True
+
+        def shares(self, change, mask):
+            one = jnp.ones_like(change.moved)
+            return Shares(one, 0 * one, 0 * one)
+
+    found = blended(BodyAlone(), before, after)[0]
+    np.testing.assert_allclose(found.pose[:, 0], before.pose[:, 0], atol=1e-6)
+    np.testing.assert_allclose(found.pose[:, 1:], after.pose[:, 1:], atol=1e-6)
+    np.testing.assert_array_equal(found.translation, before.translation)
