@@ -54,9 +54,9 @@ def refine(
     A video of any length is one group: memory grows by about 60 kB a frame with the released
     network. Differentiable in reverse mode by everything traced, in bounded memory.
 
-    Call it inside your own `jit`, or through `make_refiner`: by itself it compiles at every call.
-    Under `vmap` the early exit saves no time, as both ways of a branch are taken; leading axes do
-    the same and keep it.
+    Compiled once for each set of shapes and kinds of terms. Whoever calls it many times takes
+    `make_refiner`, which also prepares the prior and the body only once. Under `vmap` the early
+    exit saves no time, as both ways of a branch are taken; leading axes do the same and keep it.
 
     Args:
         prior: from `load_prior`.
@@ -73,7 +73,7 @@ def refine(
     Raises:
         ValueError: if shapes do not fit.
     """
-    return _refine(Setup.of(prior, body, config), estimate, features, as_terms(terms), mask)
+    return make_refiner(prior, body, config)(estimate, features, terms, mask)
 
 
 def make_refiner(prior: Prior, body: SMPL | Skeleton, config: RefineConfig = DEFAULTS) -> Refiner:

@@ -200,14 +200,15 @@ def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.refine import make_refiner
+    from scorehmr_jax.refine import RefineConfig, make_refiner
 
     devices, refiner = Devices.all(), None
 
     def refine(part: Part) -> tuple[Refined, np.ndarray]:
         nonlocal refiner
         # Loaded for the first part that is not done yet.
-        refiner = refiner or make_refiner(load_prior(prior), model)
+        config = RefineConfig.for_video() if moving else RefineConfig.for_images()
+        refiner = refiner or make_refiner(load_prior(prior), model, config)
         estimate, keypoints, camera = taken(arrays, part)
         batch = part.mask.shape
         (estimate, keypoints, camera, real), mask = devices.pad(
