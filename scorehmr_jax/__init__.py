@@ -1,5 +1,12 @@
 """ScoreHMR in JAX: refine 3D human pose with a learned diffusion prior."""
 
+from scorehmr_jax.blending import (
+    FixedShares,
+    GatedShares,
+    KeepAll,
+    MeanOfViews,
+    SmoothedEstimate,
+)
 from scorehmr_jax.calibration import calibrated_camera, levelled, relative_to, undistort
 from scorehmr_jax.camera import crop_to_full, pinhole, project
 from scorehmr_jax.evidence import calibrated_views, keypoints_3d
@@ -33,13 +40,17 @@ __all__ = [
     "CameraFile",
     "DetectedPeople",
     "Estimate",
+    "FixedShares",
+    "GatedShares",
     "Ground",
     "Hypothesis",
     "Info",
+    "KeepAll",
     "Keypoints2D",
     "Keypoints3D",
     "LiftConfig",
     "LiftInfo",
+    "MeanOfViews",
     "Never",
     "PoseGaussian",
     "Prior",
@@ -49,6 +60,7 @@ __all__ = [
     "Refined",
     "RoundStop",
     "Setup",
+    "SmoothedEstimate",
     "StepStop",
     "Term",
     "best_of",

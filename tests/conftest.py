@@ -1,7 +1,7 @@
 """Types checked at run time, compiled programs kept, and data from beside the repository."""
 
 import os
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,8 @@ from golden import cut
 jaxtyping.install_import_hook(["body_model", "scorehmr_jax"], "checked_types.checker")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+_KEPT = 14 * 24 * 3600.0  # seconds after which a compiled program is removed
 
 _raises = pytest.raises
 
@@ -36,16 +38,18 @@ pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lets the processes of this session, workers and programs that tests start, share a cache.
+    """Keeps compiled programs in pytest's cache: for workers, started processes, and the next run.
 
-    The folder goes with the session: a program compiled by other code or another version of JAX
-    is never run. Programs load within milliseconds that took seconds to compile.
+    Most of a first run is compilation. A program is found again by all that it was compiled from:
+    its own operations, the versions of JAX and XLA, their options and the machine.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or the user's choice
         return
-    folder = tempfile.TemporaryDirectory(prefix="scorehmr-tests-", ignore_cleanup_errors=True)
-    config.add_cleanup(folder.cleanup)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    folder = config.cache.mkdir("compiled")  # type: ignore[union-attr]
+    for program in folder.iterdir():
+        if time.time() - program.stat().st_mtime > _KEPT:
+            program.unlink(missing_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # XLA takes its own preferences for instructions that the machine lacks, at every load.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -53,10 +57,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_programs_are_kept() -> None:
-    """Keeps long compilations alone: hardly a test compiles what another one has compiled."""
+    """Keeps no program that is compiled as fast as it is read."""
     import jax  # not before the environment has been set
 
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import pytest
 from bodies import released_state
 from evaluations import SCRIPT, TOLERANCE, differences, evaluate, flags
 
-from scorehmr_jax.evaluation.tasks import TASKS
+from scorehmr_jax.camera import pinhole
+from scorehmr_jax.evaluation.tasks import MODES, TASKS
 from scorehmr_jax.screening import STATUS
+from scorehmr_jax.types import Keypoints2D
 
 
 @pytest.mark.slow
@@ -185,3 +187,21 @@ def test_tasks_use_the_released_settings():
     assert loops["keypoints"].stop != loops["video"].stop == loops["multiview"].stop
     with pytest.raises(ValueError, match="mode: expected one of released, default, found 'best'"):
         TASKS["video"].config("best")
+
+
+def test_the_default_mode_keeps_a_share_and_sees_all_there_is():
+    keypoints = Keypoints2D(np.zeros((4, 25, 2)), np.ones((4, 25)))
+    camera = pinhole(np.full((4, 2), 1000.0), 1500.0)
+    for task in TASKS.values():
+        assert task.config("default").blend.blends and not task.config("released").blend.blends
+    kinds = {
+        (name, mode): [type(term).__name__ for term in task.guidance(mode, keypoints, camera)]
+        for name, task in TASKS.items()
+        for mode in MODES
+    }
+    assert kinds["multiview", "released"] == ["MultiviewTerm"]
+    assert kinds["multiview", "default"] == ["KeypointTerm", "MultiviewTerm"]
+    assert kinds["video", "default"] == kinds["video", "released"] == ["KeypointTerm", "SmoothTerm"]
+    assert len(TASKS["multiview"].guidance("default", keypoints, None)) == 1
+    with pytest.raises(ValueError, match="mode: expected one of"):
+        TASKS["video"].guidance("best", keypoints, camera)

@@ -91,6 +91,7 @@ STORY = (
     "stopping",
     "checks",
     "screening",
+    "blending",
     "problem",
     "moments",
     "sampler",
