@@ -190,7 +190,7 @@ def test_tasks_use_the_released_settings():
 
 
 def test_the_default_mode_keeps_a_share_and_sees_all_there_is():
-    keypoints = Keypoints2D(np.zeros((4, 25, 2)), np.ones((4, 25)))
+    keypoints = Keypoints2D(np.full((4, 25, 2), 500.0), np.ones((4, 25)))
     camera = pinhole(np.full((4, 2), 1000.0), 1500.0)
     for task in TASKS.values():
         assert task.config("default").blend.blends and not task.config("released").blend.blends
