@@ -1,20 +1,28 @@
 """The documentation works as it is written, and names what there is."""
 
+import argparse
 import importlib
 import re
+import shlex
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
+from jax import export
 
 import body_model
 import scorehmr_jax
+from scorehmr_jax.commands.main import SUBCOMMANDS
+from scorehmr_jax.evaluation.tasks import TASKS
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/golden/README.md")
+
+DOCS = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(page):
@@ -69,12 +77,65 @@ def test_the_page_on_bodies_runs(tmp_path, monkeypatch):
     assert (standing[:, 15, 2] > 1.4).all()  # the head, with z up and the ground at 0
 
 
-@pytest.mark.slow
-def test_the_first_lines_of_the_readme_run(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def some_body(monkeypatch):
+    """The open body; without its data the figure that needs none."""
     try:
         body_model.open_body()
-    except (ImportError, ValueError):  # without its data: the figure that needs none
+    except (ImportError, ValueError):
         monkeypatch.setattr(body_model, "open_body", body_model.stand_in)
+
+
+@pytest.mark.slow
+def test_the_page_on_exported_programs_writes_a_file_that_needs_no_class_of_ours(
+    some_body, tmp_path, monkeypatch
+):
+    run("docs/export.md", blocks("docs/export.md"), tmp_path, monkeypatch)
+    read = export.deserialize(bytearray((tmp_path / "refine_images.bin").read_bytes()))
+    given, _ = jax.tree.unflatten(read.in_tree, read.in_avals)
+    refined = jax.tree.unflatten(read.out_tree, read.out_avals)
+    assert type(given[0]) is dict and type(refined) is dict
+    shapes = {name: [str(n) for n in aval.shape] for name, aval in refined.items()}
+    assert shapes["pose"] == ["images", "1", "24", "3", "3"]
+    assert shapes["status"] == ["images", "1"]
+    assert {"cpu", "cuda"} <= set(read.platforms)
+
+
+def test_the_quick_start_reads_what_the_command_writes(tmp_path, monkeypatch):
+    monkeypatch.setattr(body_model, "open_body", body_model.stand_in)
+    estimate, keypoints, camera = jax.tree.map(lambda a: a[:1], scorehmr_jax.example())
+    (tmp_path / "photo_refined").mkdir()
+    file = tmp_path / "photo_refined/refined.npz"
+    scorehmr_jax.write_estimates(file, estimate, camera, keypoints, status=np.zeros(1, int))
+    names = run("docs/quick_start.md", blocks("docs/quick_start.md"), tmp_path, monkeypatch)
+    wanted = body_model.stand_in().vertices(estimate.pose, estimate.betas, estimate.translation)
+    np.testing.assert_allclose(names["vertices"], wanted, atol=1e-5)
+
+
+def test_the_released_loops_on_the_page_are_those_of_the_evaluation(tmp_path, monkeypatch):
+    page = "docs/coming_from_pytorch.md"
+    names = run(page, blocks(page), tmp_path, monkeypatch)
+    for name, task in (("released", "keypoints"), ("video", "video"), ("views", "multiview")):
+        assert names[name] == TASKS[task].released
+
+
+@pytest.mark.parametrize("page", ["README.md", *DOCS])
+def test_commands_on_the_pages_have_the_options_that_there_are(page):
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    for module in SUBCOMMANDS:
+        module.add_parser(commands)
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    lines = re.findall(r"^(?:    )?(scorehmr .*)$", text, re.MULTILINE)
+    for line in lines:
+        try:
+            parser.parse_args(shlex.split(line, comments=True)[1:])
+        except SystemExit:
+            pytest.fail(line)
+
+
+@pytest.mark.slow
+def test_the_first_lines_of_the_readme_run(some_body, tmp_path, monkeypatch, capsys):
     code = blocks("README.md")[:2]
     names = run("README.md", code, tmp_path, monkeypatch)
     before, after = map(float, capsys.readouterr().out.split("->"))
@@ -126,10 +187,7 @@ def test_every_page_is_in_the_navigation_of_the_site():
 
 @pytest.mark.parametrize(
     "page",
-    [
-        *PAGES,
-        *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
-    ],
+    [*PAGES, *DOCS],
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text()
