@@ -44,9 +44,10 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# The documentation as a site, in site/. Only the tools are fetched, once.
+# The documentation as a site, in site/. Only the tools are fetched, once. With --quiet, mkdocs would
+# not count warnings.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "written to site/; its search needs a server: python3 -m http.server -d site"
 
 $(VENV)/.docs: $(VENV)/.done
