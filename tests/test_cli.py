@@ -1,6 +1,5 @@
 """The command `scorehmr`: from file to file, and what a user hears of a mistake."""
 
-import functools
 import importlib
 import importlib.util
 
@@ -20,8 +19,8 @@ COUNT = 3
 @pytest.fixture
 def short_loop(monkeypatch):
     loop = importlib.import_module("scorehmr_jax.refine")
-    short = functools.partial(loop.make_refiner, config=loop.RefineConfig(iterations=1))
-    monkeypatch.setattr(loop, "make_refiner", short)
+    make, short = loop.make_refiner, loop.RefineConfig(iterations=1)
+    monkeypatch.setattr(loop, "make_refiner", lambda prior, body, config: make(prior, body, short))
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_a_missing_frame_harms_no_other(tmp_path, body, monkeypatch):
     monkeypatch.setattr(command, "_refined", REFINED)
     loop = importlib.import_module("scorehmr_jax.refine")
     make, config = loop.make_refiner, loop.RefineConfig(iterations=1, start=10)
-    monkeypatch.setattr(loop, "make_refiner", lambda prior, body: make(prior, body, config))
+    monkeypatch.setattr(loop, "make_refiner", lambda prior, body, _: make(prior, body, config))
     folder, out = photos(tmp_path / "frames", 4), tmp_path / "out.npz"
     whole, part = (
         refine_pictures(folder, out, body=body, detector=detector, draw=False)[0]
