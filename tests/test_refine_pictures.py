@@ -162,6 +162,11 @@ def test_a_video_becomes_a_video(tmp_path, body, capsys):
         for key in ("pose", "betas", "translation"):
             np.testing.assert_array_equal(arrays[f"first_{key}"], arrays[key])  # unchanged
         assert [*np.flatnonzero(np.isnan(arrays["first_translation"]).any(-1))] == [4]
+    main(
+        ["export", str(tmp_path / "out/refined.npz"), str(tmp_path / "a.bvh"), "--body", str(body)]
+    )
+    assert "are assumed" not in capsys.readouterr().err  # of the frame rate
+    assert "Frame Time: 0.02" in (tmp_path / "a.bvh").read_text()
 
 
 def test_pictures_of_mixed_sizes_have_a_camera_each(tmp_path, body, capsys):

@@ -374,6 +374,15 @@ def test_first_estimates_are_read_of_each_person(tmp_path):
     np.testing.assert_array_equal(people[1].translation, columns["translation"][1])
 
 
+def test_first_estimates_are_of_the_people_who_are_drawn(tmp_path):
+    from scorehmr_jax.commands.export_overlay import first_of
+
+    path = _saved(tmp_path, first_columns(motion(people=3)))
+    people, _ = read_people(path)
+    assert [person.row for person in first_of(path, people[2:])] == [2]
+    assert [person.row for person in first_of(path, people)] == [0, 1, 2]
+
+
 def test_first_estimates_that_are_not_there_or_do_not_fit(tmp_path):
     columns = first_columns(one(motion()))
     assert read_first(_saved(tmp_path, one(motion()))) == []
