@@ -95,14 +95,16 @@ class RefineConfig:
         Args:
             changes: fields that are to differ from it.
         """
-        blend = GatedShares(distance=0.08, power=3.5, misfit_power=4.0)
+        blend = GatedShares(distance=0.08, power=2.0, misfit_power=4.0, most=0.9)
         own = cls(iterations=20, start=50, step=10, guidance_scale=0.5, blend=blend)
         return replace(own, **changes)
 
     @classmethod
     def for_video(cls, **changes: Any) -> "RefineConfig":
         """The loop for the frames of a video, with `smooth` among the terms; see `for_images`."""
-        blend = GatedShares(distance=0.042, power=3.0, frames=10.0, anchor=SmoothedEstimate())
+        blend = GatedShares(
+            distance=0.06, power=1.5, misfit_power=2.0, frames=10.0, anchor=SmoothedEstimate()
+        )
         return replace(cls(iterations=20, start=50, step=10, blend=blend), **changes)
 
     @classmethod

@@ -257,3 +257,17 @@ def test_a_rule_of_the_users_own_decides(before, after):
     np.testing.assert_allclose(found.pose[:, 0], before.pose[:, 0], atol=1e-6)
     np.testing.assert_allclose(found.pose[:, 1:], after.pose[:, 1:], atol=1e-6)
     np.testing.assert_array_equal(found.translation, before.translation)
+
+
+@pytest.mark.parametrize("anchor", [SmoothedEstimate(), MeanOfViews()])
+def test_under_jaxs_strictest_switches(before, after, anchor):
+    given, terms = people(), evidence(people())
+    there = as_refined(replace(given.estimate, translation=given.estimate.translation + 0.1))
+    rule = GatedShares(misfit_power=2.0, frames=3.0, anchor=anchor)
+    with (
+        jax.numpy_dtype_promotion("strict"),
+        jax.numpy_rank_promotion("raise"),
+        jax.debug_nans(True),
+    ):
+        found, shares = blended(rule, given.estimate, there, terms=terms)
+    assert jnp.isfinite(found.pose).all() and shares.body.dtype == found.pose.dtype

@@ -175,7 +175,7 @@ def test_motion_in_a_world_has_no_camera(tmp_path, made, width, left):
     )
     with pytest.warns(UserWarning, match=f"{left} are not SMPL's.*female body.*no camera"):
         given = sh.read_estimates(tmp_path / "a_poses.npz")
-    assert given.camera is None and given.tracks.format == "amass"
+    assert given.camera is None and given.tracks.format == "amass" and given.fps == 120
     pose = np.asarray(given.estimate.pose)[0]
     np.testing.assert_allclose(pose[:, :22], made["pose"][:, :22], atol=2e-6)
     np.testing.assert_allclose(pose[:, 22:], np.tile(np.eye(3), (M, 2, 1, 1)))

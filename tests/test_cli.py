@@ -1,6 +1,5 @@
 """The command `scorehmr`: from file to file, and what a user hears of a mistake."""
 
-import functools
 import importlib
 import importlib.util
 
@@ -20,8 +19,8 @@ COUNT = 3
 @pytest.fixture
 def short_loop(monkeypatch):
     loop = importlib.import_module("scorehmr_jax.refine")
-    short = functools.partial(loop.make_refiner, config=loop.RefineConfig(iterations=1))
-    monkeypatch.setattr(loop, "make_refiner", short)
+    make, short = loop.make_refiner, loop.RefineConfig(iterations=1)
+    monkeypatch.setattr(loop, "make_refiner", lambda prior, body, config: make(prior, body, short))
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +69,25 @@ def test_from_file_to_file(tmp_path, body, short_loop, capsys):
 
 
 def test_what_the_command_wrote_it_refines_again(tmp_path, body, short_loop, capsys):
-    refine(tmp_path, body, columns())
+    given = columns(fps=np.array(25))
+    refine(tmp_path, body, given)
+    assert "first estimate" not in capsys.readouterr().out
     (tmp_path / "out.npz").rename(tmp_path / "once.npz")
     once, again = (str(tmp_path / f"{name}.npz") for name in ("once", "again"))
     main(["refine", once, "--out", again, "--body", str(body), "--video"])
-    assert capsys.readouterr().err == ""
+    printed, said = capsys.readouterr()
+    assert said == "" and f"first estimate: the bodies of {once}; what they were" in printed
     first, second = read_estimates(once), read_estimates(again)
     for name in ("keypoints", "camera"):
         a, b = (vars(getattr(given, name)) for given in (first, second))
         for key, array in a.items():
             np.testing.assert_array_equal(array, b[key])
     assert np.abs(first.estimate.pose - second.estimate.pose).max() > 0.01
+    assert first.fps == second.fps == 25
+    for key, array in vars(first.first).items():
+        np.testing.assert_allclose(array, given[key], atol=1e-6)
+    for key, array in vars(second.first).items():
+        np.testing.assert_array_equal(array, getattr(first.estimate, key))
 
 
 def test_a_principal_point_off_the_middle_moves_nothing_but_the_pixels(

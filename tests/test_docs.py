@@ -64,6 +64,12 @@ def test_the_guide_to_extending_runs(tables, tmp_path, monkeypatch):
     assert (names["info"].status == 0).all()
 
 
+def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
+    names = run("docs/default_mode.md", blocks("docs/default_mode.md"), tmp_path, monkeypatch)
+    shares = names["careful"].blend.shares(names["Change"](np.ones(2), np.array([0.4, 0.6])), None)
+    np.testing.assert_array_equal(shares.body, [1, 0])
+
+
 @pytest.mark.slow
 def test_the_page_on_terms_runs(tmp_path, monkeypatch):
     names = run("docs/terms.md", blocks("docs/terms.md"), tmp_path, monkeypatch)

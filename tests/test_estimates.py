@@ -290,3 +290,98 @@ def test_a_file_without_images_or_without_a_center_says_so(tmp_path, arrays):
         sh.read_estimates(written(tmp_path, arrays, **empty))
     with pytest.raises(ValueError, match=r"in\.npz: center: .* nothing finite"):
         sh.read_estimates(written(tmp_path, arrays, center=np.full((N, 2), np.nan)))
+
+
+def with_first(whole):
+    """What a result holds beside it: frames per second, and an estimate unlike its own."""
+    first = jax.tree.map(lambda a: np.asarray(a)[::-1], whole["estimate"])
+    return whole | {"fps": 29.97, "first": first}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_frame_rate_and_first_estimate_are_read_back(tmp_path, whole, dtype):
+    given = with_first(whole)
+    first = jax.tree.map(lambda a: np.asarray(a, jnp.dtype(dtype)), given["first"])
+    sh.write_estimates(tmp_path / "a.npz", **given | {"first": first})
+    found = silent(tmp_path / "a.npz")
+    equal(found, whole)
+    assert found.fps == 29.97
+    for name, value in vars(first).items():
+        np.testing.assert_array_equal(getattr(found.first, name), value.astype(np.float32))
+        assert read_npz(tmp_path / "a.npz")[f"first_{name}"].dtype == np.float32
+
+
+def test_a_file_without_them_is_read_as_before(tmp_path, whole):
+    sh.write_estimates(tmp_path / "a.npz", **whole)
+    assert not {"fps", "first_pose"} & {*read_npz(tmp_path / "a.npz")}
+    found = silent(tmp_path / "a.npz")
+    assert found.fps is None and found.first is None
+
+
+def test_a_first_estimate_of_several_people_and_of_one_shape_is_written_for_each(tmp_path, whole):
+    two = jax.tree.map(lambda a: np.stack([a, a]), whole["estimate"])
+    first = sh.Estimate(two.pose[:, ::-1], two.betas[0, 0, :4][None], two.translation[:1] + 1)
+    sh.write_estimates(tmp_path / "a.npz", two, first=first)
+    held = read_npz(tmp_path / "a.npz")
+    np.testing.assert_array_equal(held["first_pose"], first.pose)
+    np.testing.assert_array_equal(held["first_betas"], np.broadcast_to(first.betas, (2, N, 4)))
+    wanted = np.broadcast_to(first.translation, (2, N, 3)).astype(np.float32)
+    np.testing.assert_array_equal(held["first_translation"], wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": 0}, "fps: expected one number of frames per second, above 0; found 0"),
+        ({"fps": np.nan}, "fps: .*found nan"),
+        ({"fps": np.array([25.0, 30.0])}, r"fps: .*found \[25. 30.\]"),
+        ({"first": 1}, r"first: expected one for each estimate \(5,\), found \(1,\)"),
+        ({"first": None}, r"first: estimate.pose: expected \[..., N, 24, 3, 3\]"),
+    ],
+)
+def test_a_frame_rate_or_first_estimate_that_does_not_fit_is_not_written(
+    tmp_path, whole, changes, message
+):
+    given = with_first(whole)
+    if "first" in changes:
+        rows = slice(0, 1) if changes["first"] else 0
+        changes = {"first": jax.tree.map(lambda a: a[rows], given["first"])}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        sh.write_estimates(tmp_path / "a.npz", **given | changes)
+    assert not (tmp_path / "a.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("drop", "changes", "message"),
+    [
+        ((), {"fps": 0.0}, "fps: expected one number of frames per second, above 0; found 0"),
+        ((), {"fps": [25.0, 30.0]}, r"fps: .*found \[25. 30.\]; leave the key out"),
+        ((), {"fps": "fast"}, "fps: expected numbers"),
+        (
+            ("first_betas", "first_pose"),
+            {},
+            "no key first_pose and no key first_betas beside first_translation; expected all of",
+        ),
+        ((), {"first_betas": np.zeros((4, 10))}, r"first_betas: expected shape \(5, F\)"),
+        ((), {"first_pose": np.zeros((5, 72))}, r"first_pose: expected shape \(5, 24, 3\) or"),
+    ],
+)
+def test_a_frame_rate_or_first_estimate_that_does_not_fit_is_named(
+    tmp_path, whole, drop, changes, message
+):
+    sh.write_estimates(tmp_path / "a.npz", **with_first(whole))
+    path = written(tmp_path, dict(read_npz(tmp_path / "a.npz")), drop, **changes)
+    with pytest.raises(ValueError, match=rf"in\.npz: {message}"):
+        sh.read_estimates(path)
+
+
+def test_a_first_estimate_that_was_lost_refuses_no_result(tmp_path, whole):
+    given = with_first(whole)
+    lost = jax.tree.map(
+        lambda a: np.where(np.arange(N).reshape(-1, *[1] * (a.ndim - 1)) == 2, np.nan, a),
+        given["first"],
+    )
+    sh.write_estimates(tmp_path / "a.npz", **given | {"first": lost})
+    found = silent(tmp_path / "a.npz")
+    equal(found, whole)
+    assert [*np.flatnonzero(~np.isfinite(found.first.pose).all((1, 2, 3)))] == [2]

@@ -126,6 +126,13 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     np.testing.assert_allclose(held["keypoints"], wanted, atol=0.01)
     np.testing.assert_allclose(held["translation"][0], made["translation"][[1, 3, 5]] + 1)
     np.testing.assert_allclose(held["translation"][1, 1], made["translation"][[0, 4]].mean(0) + 1)
+    # Each person's own first estimate; of the frame that was filled, what it was filled with.
+    wanted = np.stack([made["translation"][[1, 3, 5]], made["translation"][[0, 2, 4]]])
+    wanted[1, 1] = made["translation"][[0, 4]].mean(0)
+    np.testing.assert_allclose(held["first_translation"], wanted, rtol=1e-6)
+    np.testing.assert_allclose(held["first_pose"], held["pose"], atol=1e-6)
+    np.testing.assert_allclose(held["first_betas"], held["betas"], atol=1e-6)
+    assert "fps" not in held
     assert not (tmp_path / "neu ö" / "bodies.parts").exists()
 
 
@@ -164,6 +171,7 @@ def test_what_was_stopped_goes_on(tmp_path, made, seen, body, quick, monkeypatch
     assert ASKED == ["person0", "person1"]
     first = written(tmp_path / "a.npz")
     np.testing.assert_allclose(first["translation"][0], made["translation"][[1, 3, 5]] + 1)
+    np.testing.assert_allclose(first["first_translation"] + 1, first["translation"])
     # Other input, or a damaged part, is done anew.
     write(
         tmp_path / "k.json", [*coco_of((t, points + np.array([0.5, 0, 0])) for t, points in rows)]
@@ -186,6 +194,27 @@ def test_what_was_stopped_goes_on(tmp_path, made, seen, body, quick, monkeypatch
     ASKED.clear()
     run(*words)
     assert ASKED == ["person0", "person1"]
+
+
+def test_our_own_result_refined_again_says_what_its_first_estimates_are(
+    tmp_path, made, seen, body, quick, capsys
+):
+    source = body_files.phalp(tmp_path / "demo_v.pkl", made)
+    write(tmp_path / "k.json", [*coco_of((t, seen[2 * t + p]) for t in range(3) for p in range(2))])
+    keypoints = ["--keypoints", tmp_path / "k.json"]
+    run(source, "--out", tmp_path / "a.npz", "--body", body, *keypoints)
+    assert "refined from before" not in capsys.readouterr().out
+    once = written(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", fps=np.float32(24), **once)
+    run(tmp_path / "b.npz", "--out", tmp_path / "c.npz", "--images", "--body", body)
+    assert (
+        "the file's bodies as first estimates; what they were refined from before is left out"
+        in (capsys.readouterr().out)
+    )
+    again = written(tmp_path / "c.npz")
+    for key in ("pose", "betas", "translation"):
+        np.testing.assert_array_equal(again[f"first_{key}"], once[key])
+    assert again["fps"] == 24 and (again["first_translation"] != once["first_translation"]).any()
 
 
 def coco_of(rows):
@@ -284,7 +313,7 @@ def test_keypoints_in_3d_are_lifted(tmp_path, seen, made, body, quick, monkeypat
         return lift
 
     monkeypatch.setattr(importlib.import_module("scorehmr_jax.lift"), "make_lifter", lifter)
-    source = three_d(tmp_path / "points.npz", seen, made)
+    source = three_d(tmp_path / "points.npz", seen, made, fps=np.array(60))
     run(source, "--out", tmp_path / "out", "--body", body, "--focal", 900)
     printed = capsys.readouterr().out
     assert "person of id 9: in 3 of 3" in printed and "lifted from the points in 3D" in printed
@@ -292,6 +321,9 @@ def test_keypoints_in_3d_are_lifted(tmp_path, seen, made, body, quick, monkeypat
     ((_, _, keypoints, camera, shared),) = asked
     assert shared and (np.asarray(camera.focal) == 900).all()
     np.testing.assert_allclose(keypoints.xy[1, 2], seen[5, :, :2], atol=1e-3)
+    held = written(tmp_path / "out" / "refined.npz")
+    assert held["fps"] == 60
+    np.testing.assert_array_equal(held["first_translation"], np.tile([0, 0, 5.0], (2, 3, 1)))
     for changes, message in (
         ({"points_3d": None}, "keypoints in 2D alone; expected points in 3D"),
         ({"keypoints": None}, "points in 3D without any in 2D"),

@@ -119,7 +119,7 @@ def test_a_missing_frame_harms_no_other(tmp_path, body, monkeypatch):
     monkeypatch.setattr(command, "_refined", REFINED)
     loop = importlib.import_module("scorehmr_jax.refine")
     make, config = loop.make_refiner, loop.RefineConfig(iterations=1, start=10)
-    monkeypatch.setattr(loop, "make_refiner", lambda prior, body: make(prior, body, config))
+    monkeypatch.setattr(loop, "make_refiner", lambda prior, body, _: make(prior, body, config))
     folder, out = photos(tmp_path / "frames", 4), tmp_path / "out.npz"
     whole, part = (
         refine_pictures(folder, out, body=body, detector=detector, draw=False)[0]
@@ -138,6 +138,9 @@ def test_several_people_are_rows(tmp_path, body, capsys):
     with np.load(out) as arrays:
         np.testing.assert_array_equal(arrays["status"], [[0, 0], [5, 0]])
         assert arrays["keypoints"].shape == (2, 2, 25, 3)
+        assert "fps" not in arrays and arrays["first_pose"].shape == (2, 2, 24, 3, 3)
+        lost = np.isnan(arrays["first_pose"]).all((-3, -2, -1))
+        np.testing.assert_array_equal(lost, [[False, False], [True, False]])
     assert "person 2: found in 1 of 2; not in 0.png" in capsys.readouterr().out
 
 
@@ -154,6 +157,16 @@ def test_a_video_becomes_a_video(tmp_path, body, capsys):
     with av.open(str(tmp_path / "out" / "refined.mp4")) as container:
         assert container.streams.video[0].average_rate == 50
         assert len([*container.decode(video=0)]) == 18
+    with np.load(tmp_path / "out" / "refined.npz") as arrays:
+        assert arrays["fps"] == 50
+        for key in ("pose", "betas", "translation"):
+            np.testing.assert_array_equal(arrays[f"first_{key}"], arrays[key])  # unchanged
+        assert [*np.flatnonzero(np.isnan(arrays["first_translation"]).any(-1))] == [4]
+    main(
+        ["export", str(tmp_path / "out/refined.npz"), str(tmp_path / "a.bvh"), "--body", str(body)]
+    )
+    assert "are assumed" not in capsys.readouterr().err  # of the frame rate
+    assert "Frame Time: 0.02" in (tmp_path / "a.bvh").read_text()
 
 
 def test_pictures_of_mixed_sizes_have_a_camera_each(tmp_path, body, capsys):

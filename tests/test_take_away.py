@@ -17,7 +17,7 @@ from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets.amass import Amass
 from scorehmr_jax.output.amass import CAMERA_TO_Z_UP, save_amass
 from scorehmr_jax.output.bvh import save_bvh
-from scorehmr_jax.output.people import read_people
+from scorehmr_jax.output.people import read_first, read_people
 from scorehmr_jax.screening import PADDING
 
 FRAMES = 12
@@ -344,6 +344,63 @@ def test_rows_that_are_no_rotations_harm_no_other(tmp_path):
     with pytest.warns(UserWarning, match="found others in 1 of 12"):
         (person,), fps = read_people(tmp_path / "a.npz")
     assert fps is None and not person.present[2] and person.present.sum() == FRAMES - 1
+
+
+def first_columns(columns, seed=7):
+    """The same with first estimates of their own."""
+    people = columns["pose"].shape[0] if columns["pose"].ndim == 5 else 1
+    made = motion(people, seed)
+    return columns | {
+        f"first_{key}": value.reshape(columns[key].shape) for key, value in made.items()
+    }
+
+
+def test_first_estimates_are_read_of_each_person(tmp_path):
+    columns = first_columns(motion(people=3))
+    columns["first_pose"][0] = np.nan
+    columns["first_pose"][2, 4] *= 3
+    columns["first_translation"][2, 5] = np.inf
+    status = np.zeros((3, FRAMES), int)
+    status[1, 7] = PADDING
+    np.savez(tmp_path / "a.npz", status=status, **columns)
+    with pytest.warns(UserWarning, match=r"a\.npz: first_pose: .*found others in 1 of 36"):
+        second, third = read_first(tmp_path / "a.npz")
+    assert (second.row, third.row) == (1, 2)
+    assert [*np.flatnonzero(~second.present)] == [7]
+    assert [*np.flatnonzero(~third.present)] == [4, 5]
+    np.testing.assert_allclose(second.pose[0], columns["first_pose"][1, 0], atol=1e-6)
+    np.testing.assert_array_equal(third.translation[0], columns["first_translation"][2, 0])
+    people, _ = read_people(tmp_path / "a.npz")
+    np.testing.assert_array_equal(people[1].translation, columns["translation"][1])
+
+
+def test_first_estimates_are_of_the_people_who_are_drawn(tmp_path):
+    from scorehmr_jax.commands.export_overlay import first_of
+
+    path = _saved(tmp_path, first_columns(motion(people=3)))
+    people, _ = read_people(path)
+    assert [person.row for person in first_of(path, people[2:])] == [2]
+    assert [person.row for person in first_of(path, people)] == [0, 1, 2]
+
+
+def test_first_estimates_that_are_not_there_or_do_not_fit(tmp_path):
+    columns = first_columns(one(motion()))
+    assert read_first(_saved(tmp_path, one(motion()))) == []
+    with pytest.raises(ValueError, match=r"b\.npz: no key first_betas beside first_pose, first_tr"):
+        read_first(_saved(tmp_path, {k: v for k, v in columns.items() if k != "first_betas"}))
+    short = {k: v[:5] if k.startswith("first") else v for k, v in columns.items()}
+    with pytest.raises(ValueError, match=r"first_translation: .*\(12,\), found shape \(5, 3\)"):
+        read_first(_saved(tmp_path, short))
+
+
+def test_the_frame_rate_of_the_file_is_taken_unless_another_is_given(export, capsys):
+    columns = one(motion()) | {"fps": np.array(50.0)}
+    for flags, rate in (((), 50), (("--fps", "20"), 20)):
+        _, seconds = bvh_joints(export(columns, "walk.bvh", *flags))
+        assert seconds == pytest.approx(1 / rate)
+    assert "are assumed" not in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"result\.npz: fps: expected one number .*found -1"):
+        export(columns | {"fps": np.array(-1.0)}, "walk.bvh")
 
 
 def test_one_shape_of_many_is_said(tmp_path):

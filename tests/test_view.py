@@ -1,5 +1,6 @@
 """Bodies in the browser: what a page holds is where our bodies are, and nothing is fetched."""
 
+import argparse
 import base64
 import functools
 import importlib
@@ -8,7 +9,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from test_take_away import BODY, FRAMES, motion, one, our_joints
+from test_take_away import BODY, FRAMES, first_columns, motion, one, our_joints
 
 import scorehmr_jax as sh
 from body_model import Skeleton
@@ -116,6 +117,31 @@ def test_pictures_detections_and_the_body_before_are_shown(view, tmp_path, pictu
         view(columns, "--pictures", "pictures")
 
 
+def test_frame_rate_and_first_estimates_are_those_of_the_file_unless_others_are_given(tmp_path):
+    from scorehmr_jax.commands.view import _gather
+
+    save(tmp_path / "body.npz", BODY)
+    columns = first_columns(one(motion()))
+    np.savez(tmp_path / "result.npz", fps=np.array(24.0), **columns)
+    other = one(motion(seed=3))
+    np.savez(tmp_path / "other.npz", **other)
+    options = {"pictures": None, "body": tmp_path / "body.npz", "width": 50}
+
+    def gathered(before=None, fps=None):
+        shown, rate = _gather(
+            argparse.Namespace(result=tmp_path / "result.npz", before=before, fps=fps, **options)
+        )
+        (person,) = shown.before
+        return person.translation, rate
+
+    place, rate = gathered()
+    np.testing.assert_array_equal(place, columns["first_translation"])
+    assert rate == 24
+    place, rate = gathered(tmp_path / "other.npz", 10.0)
+    np.testing.assert_array_equal(place, other["translation"])
+    assert rate == 10
+
+
 def test_joints_are_coloured_by_their_distance_from_the_detections(tmp_path):
     from scorehmr_jax.commands.view import evidence
     from scorehmr_jax.output.people import read_people
@@ -164,6 +190,14 @@ def test_overlays_are_drawn_of_a_result_made_before(tmp_path, pictures, monkeypa
     main([*command, "--pictures", "pictures", "--before", "result.npz"])
     picture = np.asarray(Image.open(tmp_path / "out/0.png.png").convert("RGB"))
     assert (picture[:200, :200] != 0).any()
+    # The first estimates of the file itself, of which the person is in no frame but the first.
+    first = {f"first_{key}": columns[key].copy() for key in ("pose", "betas", "translation")}
+    first["first_pose"][1:] = np.nan
+    np.savez("result.npz", status=status, **columns, **first)
+    main([*command, "--pictures", "pictures"])
+    for frame in (0, 1):
+        picture = np.asarray(Image.open(tmp_path / f"out/{frame}.png.png").convert("RGB"))
+        assert (picture[:200, :200] != 20 * frame).any() == (frame == 0)
     with pytest.raises(SystemExit, match=r"out\.png: .*give them as --pictures"):
         main(command)
     with pytest.raises(SystemExit, match=r"pictures: is photos; expected the name of a \.png"):

@@ -118,7 +118,13 @@ def run(
     title = "ScoreHMR in JAX: a demonstration"
     save_report(out_dir / "report.html", title, LEAD, COLUMNS, rows, figures, NOTES)
     write_estimates(
-        out_dir / "refined.npz", found, video.camera, video.keypoints, status=status["video"]
+        out_dir / "refined.npz",
+        found,
+        video.camera,
+        video.keypoints,
+        status=status["video"],
+        fps=FPS,
+        first=video.estimate,
     )
     save_glb(
         out_dir / "animation.glb", body, found.pose, found.betas.mean(0), found.translation, FPS

@@ -52,14 +52,16 @@ def add_parser(commands: Any) -> None:
         type=Path,
         help="another SMPL file to write bodies of: the pose is kept, the shape fitted",
     )
-    parser.add_argument("--fps", type=float, help="frames per second, where the .npz has none")
+    parser.add_argument("--fps", type=float, help="frames per second; the .npz's by default")
     parser.add_argument("--person", type=int, help="which one of several, from 1")
     parser.add_argument("--ground", action="store_true", help="put the ground at height 0")
     parser.add_argument(
         "--up", type=float, nargs=3, help="the way up in the camera's frame, for --ground"
     )
     parser.add_argument("--pictures", type=Path, help="what bodies are drawn over")
-    parser.add_argument("--before", type=Path, help="an .npz drawn beside them")
+    parser.add_argument(
+        "--before", type=Path, help="an .npz drawn beside them; first estimates by default"
+    )
     parser.add_argument(
         "--joints", type=int, choices=(24, 52), default=52, help="of an AMASS .npz; 52"
     )

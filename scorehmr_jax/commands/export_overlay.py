@@ -8,7 +8,7 @@ import numpy as np
 
 from body_model import SMPL
 from scorehmr_jax.commands.picture_overlays import draw_overlays
-from scorehmr_jax.output.people import Person, read_people
+from scorehmr_jax.output.people import Person, read_first, read_people
 from scorehmr_jax.types import Camera, Estimate
 
 SUFFIXES = (".mp4", ".png")
@@ -31,7 +31,8 @@ def export_overlay(
         pictures: the photo, the folder of photos or the video.
         model: the body.
         people: those to draw.
-        before: an .npz of the same frames, drawn on the left; else the picture alone is there.
+        before: an .npz of the same frames, drawn on the left; else the source's first estimates,
+            or where it has none the picture alone.
     Returns:
         The file or folder written.
     Raises:
@@ -63,9 +64,17 @@ def export_overlay(
                 f"{len(others[0].present)}"
             )
         first = _stacked(others)
+    elif others := first_of(source, people):
+        first = _stacked(others)
     camera = _camera(source, frames)
     (written,) = draw_overlays(opened, out, model, (first, after), camera, opened.is_video)
     return written
+
+
+def first_of(source: Path, people: list[Person]) -> list[Person]:
+    """First estimates in the same file of some of its people; none if it holds none."""
+    rows = {person.row for person in people}
+    return [person for person in read_first(source) if person.row in rows]
 
 
 def _stacked(people: list[Person]) -> Estimate:

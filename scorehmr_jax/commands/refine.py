@@ -34,9 +34,11 @@ An .npz of our own estimates holds, for N images (with --video: N frames of one 
   image_size [N,2] or [2] width and height, pixels
   focal [N,2], [N] or one number, pixels; else 5000 is assumed
   center [N,2] or [2] principal point, pixels; else the image's middle
-and, for a prior that needs image features, features [N,F], already standardised.
+and, for a prior that needs image features, features [N,F], already standardised;
+of a video fps, frames per second, which is kept.
 The output holds the same keys with the refined bodies, and status [N]: 0 is
-refined, others are listed. It can be refined again.
+refined, others are listed. What they were refined from is in first_pose, first_betas
+and first_translation. It can be refined again: then its bodies are the first ones.
 
 Of such an .npz all devices are used; of several processes each reads the input and
 the first writes the output.
@@ -240,7 +242,18 @@ def refine_file(
     refined, status = devices.cut((refined, info.status), batch)
     if not cluster.is_main():
         return
-    write_estimates(target, refined, given.camera, given.keypoints, given.features, status)
+    write_estimates(
+        target,
+        refined,
+        given.camera,
+        given.keypoints,
+        given.features,
+        status,
+        fps=given.fps,
+        first=given.estimate,
+    )
     print(f"{np.sum(status == 0)} of {status.size} refined, written to {target}")
+    if given.first is not None:
+        print(f"first estimate: the bodies of {source}; what they were refined from is left out")
     for index in map(tuple, np.argwhere(status)):
         print(f"  {', '.join(map(str, index))}: {STATUS[status[index]]}")

@@ -31,6 +31,10 @@ from scorehmr_jax.formats.keypoints.result import NO_ID, DetectedPeople
 from scorehmr_jax.formats.own_estimates import RefineInput
 from scorehmr_jax.types import Array, Camera, Estimate, Refined
 
+_REFINED_AGAIN = (
+    "the file's bodies as first estimates; what they were refined from before is left out"
+)
+
 
 @dataclass(frozen=True)
 class Files:
@@ -118,11 +122,19 @@ def refine_estimates(
         raise
     clock.lap("refining")
     rows: Any = slice(None) if len(status) > 1 else 0
-    bodies, cameras, seen = jax.tree.map(
-        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints)
+    bodies, cameras, seen, start = jax.tree.map(
+        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, estimate)
     )
     write_estimates(
-        target, bodies, cameras, seen, status=status[rows], tracks=tracks, filled=filled[rows]
+        target,
+        bodies,
+        cameras,
+        seen,
+        status=status[rows],
+        tracks=tracks,
+        filled=filled[rows],
+        fps=given.fps,
+        first=start,
     )
     shutil.rmtree(folder, ignore_errors=True)
     for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
@@ -160,11 +172,20 @@ def _read(
         points = read_keypoints(files.source, convention=files.convention, image_size=size)
         if size is None and points.image_size is not None:
             size = points.image_size[0]
-        return lifted(points, model, camera, size, str(files.source), video), size
+        given = lifted(points, model, camera, size, str(files.source), video)
+        return replace(given, fps=_rate_of(files.source)), size
     given = read_estimates(files.source, files.format, body=model, image_size=size)
     if given.tracks is None:
         given = _as_tracks(given, bool(video))
     return given, size
+
+
+def _rate_of(source: Path) -> float | None:
+    """Frames per second of keypoints, where their .npz says it."""
+    from body_model.files import is_npz, read_npz
+    from scorehmr_jax.formats.own_estimates import read_fps
+
+    return None if source.is_dir() or not is_npz(source) else read_fps(read_npz(source))
 
 
 def _as_tracks(given: RefineInput, video: bool) -> RefineInput:
@@ -179,8 +200,9 @@ def _as_tracks(given: RefineInput, video: bool) -> RefineInput:
     people, frames = np.shape(given.estimate.betas)[:-1]
     present = np.isfinite(np.asarray(given.estimate.pose)).all((-3, -2, -1))
     ids = np.full(people, NO_ID)
-    tracks = Tracks(present, ids, np.arange(frames), ("",) * frames, video, "scorehmr", ())
-    return replace(given, tracks=tracks)
+    notes = (_REFINED_AGAIN,) if given.first is not None else ()
+    tracks = Tracks(present, ids, np.arange(frames), ("",) * frames, video, "scorehmr", notes)
+    return replace(given, tracks=tracks, first=None)
 
 
 def _seen(model: SMPL, estimate: Estimate, camera: Camera) -> np.ndarray:

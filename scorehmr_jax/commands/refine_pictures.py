@@ -124,13 +124,17 @@ def refine_pictures(
     clock.lap("refining")
     status = np.where(found.found, status, PADDING)
     refined = _without_missing(refined, found.found)
+    first = _without_missing(estimate, found.found)
     rows = slice(None) if len(status) > 1 else 0
-    bodies, lenses, seen = jax.tree.map(lambda a: np.asarray(a)[rows], (refined, camera, keypoints))
-    write_estimates(target, bodies, lenses, seen, status=status[rows])
+    bodies, lenses, seen, start = jax.tree.map(
+        lambda a: np.asarray(a)[rows], (refined, camera, keypoints, first)
+    )
+    write_estimates(
+        target, bodies, lenses, seen, status=status[rows], fps=pictures.fps, first=start
+    )
     written = [target]
     if draw:
-        both = (_without_missing(estimate, found.found), refined)
-        written += draw_overlays(pictures, target, model, both, camera, moving)
+        written += draw_overlays(pictures, target, model, (first, refined), camera, moving)
         clock.lap("drawing")
     for line in _summary(pictures, found, exchanged, lens_note, status, written, clock):
         print(line)

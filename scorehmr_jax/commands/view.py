@@ -14,15 +14,16 @@ import jax
 import numpy as np
 
 from body_model import SMPL
-from scorehmr_jax.output.people import Person, frame_rate, read_people
+from scorehmr_jax.output.people import Person, frame_rate, read_first, read_people
 from scorehmr_jax.output.viewer import Joints, Scene, Shown, new_server, save_page, small_jpeg
 from scorehmr_jax.types import Camera
 
 _HELP = """\
 Show the bodies in an .npz, such as `scorehmr refine` makes, in the browser: over
-time, with a slider. Blue is the body, orange one from another file (--before);
-joints go from green to red by their distance from the detections in the image; the
-pictures that were refined stand behind (--pictures).
+time, with a slider. Blue is the body, orange the first estimate that it was refined
+from, or one from another file (--before); joints go from green to red by their
+distance from the detections in the image; the pictures that were refined stand
+behind (--pictures).
 
 With --export a page is written instead, which needs no network and no program but a
 browser. Needs viser: pip install 'scorehmr-jax[view]'.
@@ -39,11 +40,13 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("result", type=Path, help="an .npz that `scorehmr refine` wrote")
-    parser.add_argument("--before", type=Path, help="an .npz of the same frames, to compare with")
+    parser.add_argument(
+        "--before", type=Path, help="an .npz to compare with; first estimates by default"
+    )
     parser.add_argument("--pictures", type=Path, help="the photo, folder or video of the frames")
     parser.add_argument("--export", type=Path, help="an .html to write instead")
     parser.add_argument("--body", type=Path, help="the SMPL file used; the open body by default")
-    parser.add_argument("--fps", type=float, help="frames per second, where the .npz has none")
+    parser.add_argument("--fps", type=float, help="frames per second; the .npz's by default")
     parser.add_argument("--width", type=int, default=640, help="of pictures shown, pixels; 640")
     parser.add_argument("--port", type=int, help="of the server; any that is free by default")
     parser.set_defaults(run=_run)
@@ -65,8 +68,9 @@ def _gather(args: argparse.Namespace) -> tuple[Shown, float]:
 
     people, fps = read_people(args.result)
     frames = len(people[0].present)
-    before: list[Person] = []
-    if args.before is not None:
+    if args.before is None:
+        before = read_first(args.result)
+    else:
         before, _ = read_people(args.before)
         if len(before[0].present) != frames:
             raise ValueError(
@@ -105,7 +109,7 @@ def evidence(source: Path, body: SMPL, people: list[Person]) -> tuple[Camera | N
     if not {"keypoints", "image_size"} <= {*npz_keys(source)}:
         return None, []
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*not read:")  # fps and the like
+        warnings.filterwarnings("ignore", message=".*not read:")  # of other programs
         try:
             given = read_estimates(source)
         except ValueError as error:

@@ -16,14 +16,14 @@ from jaxtyping import Bool, Float, Int, Real
 from body_model import SMPL
 from body_model.files import is_npz, local_path, npz_keys, write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, OPENPOSE_25
-from body_model.pytree import Array
+from body_model.pytree import Array, Number
 from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.camera import camera_batch
 from scorehmr_jax.checks import check_shapes
 from scorehmr_jax.formats.bodies.contents import contents, is_torch
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.formats.bodies.read import folder_contents, format_of, read_people, unknown
-from scorehmr_jax.formats.own_estimates import OPTIONAL, RefineInput, read_own
+from scorehmr_jax.formats.own_estimates import FIRST, OPTIONAL, RefineInput, read_own
 from scorehmr_jax.shapes import fits_plainly, in_one_way
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
 
@@ -83,6 +83,7 @@ def read_estimates(
         people.camera,
         None,
         people.tracks,
+        people.fps,
     )
 
 
@@ -122,6 +123,8 @@ def write_estimates(
     status: Int[Array, "..."] | None = None,
     tracks: Tracks | None = None,
     filled: Bool[Array, "..."] | None = None,
+    fps: Number | None = None,
+    first: Estimate | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
@@ -137,6 +140,8 @@ def write_estimates(
         status: what became of each sample, as `Info.status`.
         tracks: who is in which frame; written as `ids`, `frame_numbers` and `frame_names`.
         filled: True for samples without evidence of their own, made of those around them.
+        fps: frames per second, of a video.
+        first: the first estimate [N] that the estimate was refined from; float32 in the file.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -179,7 +184,35 @@ def write_estimates(
     if tracks is not None:
         arrays["ids"], arrays["frame_numbers"] = tracks.ids, tracks.frame_numbers
         arrays["frame_names"] = np.array(tracks.frame_names, dtype=str)
+    if fps is not None:
+        arrays["fps"] = _frames_per_second(fps)
+    if first is not None:
+        arrays |= _first_estimate(first, lead)
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
+
+
+def _frames_per_second(fps: Number) -> np.ndarray:
+    found = np.asarray(fps, np.float64)
+    if found.shape != () or not 0 < found < np.inf:
+        raise ValueError(f"fps: expected one number of frames per second, above 0; found {fps}")
+    return found
+
+
+def _first_estimate(first: Estimate, lead: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The arrays of a first estimate of the same samples, by their keys."""
+    try:
+        rows = check_shapes(first)
+    except ValueError as error:
+        raise ValueError(f"first: {error}") from None
+    if rows != lead:
+        raise ValueError(f"first: expected one for each estimate {lead}, found {rows}")
+    fields = (first.pose, first.betas, first.translation)
+    return {
+        key: np.broadcast_to(
+            _plain(value).astype(np.float32), (*lead, *np.shape(value)[np.ndim(value) - axes :])
+        )
+        for key, value, axes in zip(FIRST, fields, (3, 1, 1), strict=True)
+    }
 
 
 def _detections(keypoints: Keypoints2D, lead: tuple[int, ...]) -> np.ndarray:

@@ -17,6 +17,8 @@ from scorehmr_jax.camera import DEFAULT_FOCAL, to_camera_frame
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
+# The first estimate that a result was refined from.
+FIRST = ("first_pose", "first_betas", "first_translation")
 READ = (
     "pose",
     "pose_axis_angle",
@@ -32,6 +34,8 @@ READ = (
     "skew",
     "features",
     "joint_names",
+    "fps",
+    *FIRST,
 )
 # Fields that a camera may have or not, by their keys, and the axes of one camera in them.
 OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -53,6 +57,8 @@ class RefineInput:
     camera: Camera | None  # [N]; None: the file does not tell
     features: Float[Array, "*N F"] | None  # standardised
     tracks: Tracks | None = None  # who is in which frame; None for our own .npz
+    fps: float | None = None  # frames per second; None: images, or the file does not tell
+    first: Estimate | None = None  # [N] that `estimate` was refined from; None: it was not
 
 
 def read_own(path: str | os.PathLike[str]) -> RefineInput:
@@ -72,6 +78,9 @@ def read_own(path: str | os.PathLike[str]) -> RefineInput:
       as `Camera` has them; or one for all
     - `features` [N, F] standardised, for a prior that needs them
     - `joint_names` [24], if given, must be SMPL's; `status` is not read
+    - `fps`, one number: frames per second
+    - `first_pose` [N, 24, 3, 3] or [N, 24, 3], `first_betas` [N, B], `first_translation` [N, 3]: of
+      a result, the first estimate that it was refined from; all three or none
 
     Any other key is named in a warning. Units are checked (`scorehmr_jax.units`). Rows that are not
     finite are for `refine` to keep as they are.
@@ -120,7 +129,52 @@ def read_own(path: str | os.PathLike[str]) -> RefineInput:
         Keypoints2D(jnp.asarray(xy), jnp.asarray(confidence)),
         camera,
         None if features is None else jnp.asarray(features),
+        fps=read_fps(arrays),
+        first=_first(arrays, lead),
     )
+
+
+def read_fps(arrays: Npz) -> float | None:
+    """Reads frames per second, the key `fps`; None if the file does not tell.
+
+    Raises:
+        ValueError: naming the file, if it is not one number above 0.
+    """
+    if "fps" not in arrays:
+        return None
+    found = _numbers(arrays, "fps")
+    if found.size != 1 or not 0 < found.item() < np.inf:
+        raise ValueError(
+            f"{arrays.path}: fps: expected one number of frames per second, above 0; found "
+            f"{found}; leave the key out if it is not known"
+        )
+    return float(arrays["fps"].item())
+
+
+def has_first(arrays: Npz) -> bool:
+    """True if the file holds the first estimate that its bodies were refined from.
+
+    Raises:
+        ValueError: naming the file and keys, if it holds only a part of it.
+    """
+    missing = [key for key in FIRST if key not in arrays]
+    if missing and len(missing) < len(FIRST):
+        found = ", ".join(key for key in FIRST if key in arrays)
+        raise ValueError(
+            f"{arrays.path}: no key {' and no key '.join(missing)} beside {found}; expected all of "
+            f"{', '.join(FIRST)}, or none"
+        )
+    return not missing
+
+
+def _first(arrays: Npz, lead: tuple[int, ...]) -> Estimate | None:
+    if not has_first(arrays):
+        return None
+    joints = (*lead, NUM_JOINTS, 3)
+    pose = _key(arrays, "first_pose", joints, (*joints, 3))
+    betas = _key(arrays, "first_betas", (*lead, None))
+    translation = _key(arrays, "first_translation", (*lead, 3))
+    return Estimate(pose_matrices(jnp.asarray(pose)), jnp.asarray(betas), jnp.asarray(translation))
 
 
 def _pose(arrays: Npz, lead: tuple[int, ...]) -> np.ndarray:

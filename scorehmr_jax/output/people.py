@@ -15,6 +15,7 @@ from body_model.files import Npz, read_npz
 from body_model.joints import NUM_JOINTS
 from body_model.rotations import matrix_to_quaternion, quaternion_to_matrix
 from body_model.smpl import pose_matrices
+from scorehmr_jax.formats.own_estimates import has_first, read_fps
 from scorehmr_jax.screening import PADDING
 from scorehmr_jax.units import not_rotations
 
@@ -118,7 +119,39 @@ def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | Non
             frame has a body.
     """
     arrays = read_npz(path)
-    pose, betas, translation = _numbers(arrays)
+    people = _people(arrays)
+    if not people:
+        raise ValueError(f"{arrays.path}: no frame has a body: every one holds NaN or is padding")
+    return people, read_fps(arrays)
+
+
+def read_first(path: str | os.PathLike[str]) -> list[Person]:
+    """Reads the first estimates that the bodies in an .npz were refined from.
+
+    The keys are `first_pose`, `first_betas` and `first_translation`, of the axes of the bodies.
+
+    Args:
+        path: of the .npz, such as `scorehmr refine` writes.
+    Returns:
+        The people who have one in any frame; none if the file does not hold them.
+    Raises:
+        ValueError: naming the file and key, if an array is missing or has another shape.
+    """
+    arrays = read_npz(path)
+    if not has_first(arrays):
+        return []
+    lead = arrays["translation"].shape[:-1]
+    if arrays["first_translation"].shape[:-1] != lead:
+        raise ValueError(
+            f"{arrays.path}: first_translation: expected one for each body {lead}, found shape "
+            f"{arrays['first_translation'].shape}"
+        )
+    return _people(arrays, "first_")
+
+
+def _people(arrays: Npz, prefix: str = "") -> list[Person]:
+    """People of three keys, who are in any frame."""
+    pose, betas, translation = _numbers(arrays, prefix)
     lead = translation.shape[:-1]
     rows = (-1, lead[-1] if lead else 1)
     present = np.isfinite(pose).all((-3, -2, -1)) & np.isfinite(betas).all(-1)
@@ -128,9 +161,9 @@ def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | Non
     odd = not_rotations(pose.reshape(-1, NUM_JOINTS, 3, 3)).reshape(lead) & present
     if odd.any():
         warnings.warn(
-            f"{arrays.path}: pose: expected rotations, found others in {np.count_nonzero(odd)} of "
-            f"{odd.size} frames, which count as frames without a body",
-            stacklevel=2,
+            f"{arrays.path}: {prefix}pose: expected rotations, found others in "
+            f"{np.count_nonzero(odd)} of {odd.size} frames, which count as frames without a body",
+            stacklevel=3,
         )
     pose, betas, translation, present = (
         a.reshape(*rows, *a.shape[len(lead) :]) for a in (pose, betas, translation, present & ~odd)
@@ -139,10 +172,7 @@ def read_people(path: str | os.PathLike[str]) -> tuple[list[Person], float | Non
         Person(pose[row], betas[row], translation[row], present[row], row)
         for row in range(len(present))
     ]
-    people = [person for person in people if person.present.any()]
-    if not people:
-        raise ValueError(f"{arrays.path}: no frame has a body: every one holds NaN or is padding")
-    return people, _rate(arrays)
+    return [person for person in people if person.present.any()]
 
 
 def frame_rate(
@@ -169,11 +199,15 @@ def frame_rate(
     return given or known or DEFAULT_FPS
 
 
-def _numbers(arrays: Npz) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _numbers(arrays: Npz, prefix: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pose in rotations, betas and translation of the same leading axes."""
     path = arrays.path
-    betas, translation = (np.asarray(arrays[key], float) for key in ("betas", "translation"))
-    key = "pose" if "pose" in arrays else "pose_axis_angle"
+    betas, translation = (
+        np.asarray(arrays[prefix + key], float) for key in ("betas", "translation")
+    )
+    key = prefix + "pose"
+    if not prefix and key not in arrays:
+        key = "pose_axis_angle"
     pose = np.asarray(arrays[key], float)
     lead = translation.shape[:-1]
     if key == "pose_axis_angle" and pose.shape == (*lead, 3 * NUM_JOINTS):
@@ -181,21 +215,12 @@ def _numbers(arrays: Npz) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     fits = pose.shape in ((*lead, NUM_JOINTS, 3), (*lead, NUM_JOINTS, 3, 3))
     if translation.shape[-1:] != (3,) or betas.shape[:-1] != lead or not fits or 0 in lead:
         raise ValueError(
-            f"{path}: expected {key} [T, 24, 3, 3], betas [T, B] and translation [T, 3] of the "
-            f"same frames, found {pose.shape}, {betas.shape} and {translation.shape}"
+            f"{path}: expected {key} [T, 24, 3, 3], {prefix}betas [T, B] and {prefix}translation "
+            f"[T, 3] of the same frames, found {pose.shape}, {betas.shape} and {translation.shape}"
         )
     known = np.isfinite(pose).all(axis=tuple(range(len(lead), pose.ndim)))
     matrices = np.array(pose_matrices(jnp.asarray(pose, jnp.float32)), float)
     return np.where(known[..., None, None, None], matrices, np.nan), betas, translation
-
-
-def _rate(arrays: Npz) -> float | None:
-    if "fps" not in arrays:
-        return None
-    found = arrays["fps"]
-    if found.size != 1 or not 0 < float(found.item()) < np.inf:
-        raise ValueError(f"{arrays.path}: fps: expected frames per second, above 0; found {found}")
-    return float(found.item())
 
 
 def _between(first: np.ndarray, last: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ _KEYS = ("poses", "trans", "clip_index", *_CLIP_KEYS.values())
 _OTHERS = ("split", "clip_subject", "clip_length", "clip_description")  # that are not needed
 _NUMBERS = ("poses", "trans", "clip_index", "clip_fps")
 _TEXTS = ("clip_names", "clip_split", "clip_source")
-_SPLITS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test", "heldout")
 
 # Reflecting x negates the entries of a matrix that mix x with y or z: these signs for the
 # first and the second column, the 6D of a joint.

@@ -15,7 +15,7 @@ from scorehmr_jax.formats.bodies.rows import Rows, key, numbers, rotations, shap
 
 READ = (
     *("poses", "root_orient", "pose_body", "trans", "betas", "gender", "surface_model_type"),
-    *("mocap_framerate", "mocap_frame_rate"),
+    *("mocap_framerate", "mocap_frame_rate", "fps"),
 )
 OTHERS = (
     *("dmpls", "pose_hand", "pose_jaw", "pose_eye", "num_betas", "markers_latent", "latent_labels"),
@@ -67,7 +67,17 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
         model="smplx" if kind == "smplx" or joints.shape[1] == 55 else "smpl",
         in_world=True,
         notes=tuple(notes),
+        fps=_rate(held),
     )
+
+
+def _rate(held: Mapping[str, Any]) -> float | None:
+    """Frames per second, if the file says it in one number."""
+    for name in ("mocap_framerate", "mocap_frame_rate", "fps"):
+        found = np.ravel(np.asarray(held.get(name, np.nan)))
+        if found.size == 1 and found.dtype.kind in "fiu" and 0 < found[0] < np.inf:
+            return float(found[0])
+    return None
 
 
 def _text(held: Mapping[str, Any], name: str) -> str:

@@ -39,6 +39,7 @@ class People:
     camera: Camera | None
     tracks: Tracks
     keypoints: Float[np.ndarray, "P T K 3"] | None = None  # confidence 0 where not present
+    fps: float | None = None  # frames per second; None: the file does not tell
 
 
 def assemble(rows: Rows, where: str, format: str) -> People:
@@ -95,7 +96,7 @@ def assemble(rows: Rows, where: str, format: str) -> People:
         present, people, numbers, names, rows.video, format, tuple(notes), rows.in_world
     )
     points = None if rows.keypoints is None else spread(rows.keypoints, 0)
-    return People(estimate, camera, tracks, points)
+    return People(estimate, camera, tracks, points, rows.fps)
 
 
 def _axis(frames: np.ndarray, video: bool) -> np.ndarray:

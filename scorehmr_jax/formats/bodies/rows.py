@@ -40,6 +40,7 @@ class Rows:
     keypoints: Float[np.ndarray, "M K 3"] | None = None  # x, y, confidence of its own 2D points
     points: Float[np.ndarray, "M K 3"] | None = None  # 3D in place of a pose: to be lifted
     convention: str = ""  # of keypoints and points
+    fps: float | None = None  # frames per second of the video; None: the file does not tell
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -21,6 +21,7 @@ _IN_2D = ("keypoints", "xy", "landmarks")
 _OTHERS = (
     *("pose", "pose_axis_angle", "betas", "translation", "focal", "center", "features"),
     *("joint_names", "status", "fps", "xy_undistorted"),
+    *("first_pose", "first_betas", "first_translation"),
 )
 
 
