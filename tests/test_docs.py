@@ -112,7 +112,8 @@ def test_the_quick_start_reads_what_the_command_writes(tmp_path, monkeypatch):
     estimate, keypoints, camera = jax.tree.map(lambda a: a[:1], scorehmr_jax.example())
     (tmp_path / "photo_refined").mkdir()
     file = tmp_path / "photo_refined/refined.npz"
-    scorehmr_jax.write_estimates(file, estimate, camera, keypoints, status=np.zeros(1, int))
+    status = np.zeros(1, int)
+    scorehmr_jax.write_estimates(file, estimate, camera, keypoints, status=status, first=estimate)
     names = run("docs/quick_start.md", blocks("docs/quick_start.md"), tmp_path, monkeypatch)
     wanted = body_model.stand_in().vertices(estimate.pose, estimate.betas, estimate.translation)
     np.testing.assert_allclose(names["vertices"], wanted, atol=1e-5)
