@@ -5,7 +5,7 @@ therefore often nearer to the truth than both, and seldom much farther off than 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from scorehmr_jax.types import Array, Estimate, Refined
 
 # A body that moved by less, metres, or a misfit below this, counts as this much.
 _LEAST = 1e-9
+# Beyond this, logarithms of what a frame of a video tells its neighbours are cut off.
+_FAR = 2.0
 
 
 @pytree
@@ -62,6 +64,10 @@ class SmoothedEstimate(FirstEstimate):
     """The estimates of a video under a Gaussian window."""
 
     frames: float = 1.5  # standard deviation of the window
+
+    def __post_init__(self) -> None:
+        if not self.frames > 0:
+            raise ValueError(f"frames: expected a number above 0, found {self.frames}")
 
     def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
         x = rotations_to_x(estimate.pose)
@@ -138,7 +144,8 @@ class GatedShares(KeepAll):
     misfit_power: float = 0.0  # q
     most: float = 1.0  # largest share
     whole: float = 3.0  # root and translation keep this many times the share of the body, at most 1
-    # Standard deviation of the window that d and m are averaged over, frames of a video; 0: none.
+    # Standard deviation of the window that log d and log m are averaged over, frames of a video;
+    # 0: none.
     # Shares that change from frame to frame would shake the motion.
     frames: float = 0.0
 
@@ -156,12 +163,13 @@ class GatedShares(KeepAll):
             raise ValueError(f"most: expected a share, 0 to 1, found {self.most}")
 
     def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
+        far, worse = jnp.log(change.moved / self.distance), jnp.log(change.misfit)
         if self.frames:
-            change = jax.tree.map(
-                lambda a: _windowed(a[..., None], mask, self.frames)[..., 0], change
-            )
-        far = self.power * jnp.log(change.moved / self.distance)
-        share = self.most * jax.nn.sigmoid(far - self.misfit_power * jnp.log(change.misfit))
+            # One frame that is far off must not decide for those around it.
+            both: Any = jnp.clip(jnp.stack([far, worse], -1), -_FAR, _FAR)
+            both = _windowed(both, mask, self.frames)
+            far, worse = both[..., 0], both[..., 1]
+        share = self.most * jax.nn.sigmoid(self.power * far - self.misfit_power * worse)
         whole = jnp.minimum(self.whole * share, 1)
         return Shares(share, whole, whole)
 
@@ -173,41 +181,43 @@ def blend(
     estimate: Estimate,
     refined: Refined,
     mask: Bool[Array, "*N"],
-) -> tuple[Refined, Shares | None]:
+    one_shape: bool = False,
+) -> tuple[Refined, Shares]:
     """Takes refinements back towards their estimates, as a rule says.
 
-    Rotations are blended in 6D and made orthonormal again; the shape stays as it was refined.
+    Rotations are blended in 6D and made orthonormal again; the shape goes with the translation,
+    as the one was found for the other.
 
     Args:
         rule: how much is kept, and what the rest is.
         skeleton, terms: what the samples were refined with.
         estimate: [..., N] the first; harmless numbers where nothing was refined.
         refined: [..., N] what came of it.
-        mask: True for the samples that were refined.
+        mask: True for the samples that were refined; the others stay as they are and reach nobody.
+        one_shape: the samples of a group have one shape, and are to keep one.
     Returns:
-        The blended bodies and the shares that were kept; None if all of everything was.
+        The blended bodies, and the shares that were kept.
     """
-    if not rule.blends:
-        return refined, None
-    # One sample that has diverged must not reach its neighbours through the anchor's gradient.
-    sane = jnp.isfinite(refined.pose_6d).all(-1) & jnp.isfinite(refined.translation).all(-1)
-    sane &= jnp.isfinite(refined.betas).all(-1)
-    tame = _choose(sane & mask, refined, as_refined(estimate))
-    shares = rule.shares(_change(skeleton, terms, estimate, tame, sane & mask), sane & mask)
+    tame = _choose(mask, refined, as_refined(estimate))
+    shares = rule.shares(_change(skeleton, terms, estimate, tame, mask), mask)
     anchor = rule.anchor(estimate, mask)
     start, end = (rotations_to_x(pose) for pose in (anchor.pose, tame.pose))
     body = jnp.broadcast_to(shares.body[..., None], (*mask.shape, NUM_JOINTS - 1))
     each = jnp.repeat(jnp.concatenate([shares.root[..., None], body], -1), 6, axis=-1)
     x = start + each.astype(start.dtype) * (end - start)
     place = shares.translation[..., None].astype(start.dtype)
+    shape = place
+    if one_shape:
+        count = jnp.maximum(mask.sum(-1, keepdims=True), 1).astype(place.dtype)
+        shape = jnp.where(mask, place[..., 0], 0).sum(-1, keepdims=True) / count
+        shape = jnp.broadcast_to(shape, mask.shape)[..., None]
     blended = Refined(
         pose=x_to_rotations(x),
-        betas=tame.betas,
+        betas=anchor.betas + shape * (tame.betas - anchor.betas),
         translation=anchor.translation + place * (tame.translation - anchor.translation),
         pose_6d=x,
     )
-    # Those that diverged are left for `settle` to find.
-    return _choose(sane, blended, refined), shares
+    return _choose(mask, blended, refined), shares
 
 
 def as_refined(body: Estimate) -> Refined:

@@ -127,18 +127,25 @@ def _refine(
         problem = Problem.of(setup, estimate, features, terms, mask)
         state, losses = run(problem)
         estimate = checked_estimate(estimate)
-        refined, shares = blend(
-            setup.config.blend,
-            setup.skeleton,
-            problem.terms,
-            problem.estimate,
-            result(problem, state),
-            problem.active,
+        refined, status = settle(
+            setup.skeleton, estimate, result(problem, state), terms, problem.status
         )
-        refined, status = settle(setup.skeleton, estimate, refined, terms, problem.status)
-    good = status == OK
-    kept = None if shares is None else jnp.where(good, shares.body, 0)
-    return refined, Info(status, jnp.where(good, state.stop_step, -1), losses, kept)
+        kept = None
+        if setup.config.blend.blends:
+            # After the diverged ones are out: between an estimate and a body that has left the
+            # camera's sight lies one that nobody would find fault with.
+            refined, shares = blend(
+                setup.config.blend,
+                setup.skeleton,
+                terms,
+                problem.estimate,
+                refined,
+                status == OK,
+                setup.config.share_shape,
+            )
+            refined, status = settle(setup.skeleton, estimate, refined, terms, status)
+            kept = jnp.where(status == OK, shares.body, 0)
+    return refined, Info(status, jnp.where(status == OK, state.stop_step, -1), losses, kept)
 
 
 _prepared = jax.jit(Setup.of, static_argnums=2)

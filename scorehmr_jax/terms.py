@@ -30,7 +30,7 @@ class Term:
     """
 
     weight: Any  # one number, or one for each sample
-    # True if the loss is the squared misfit of each sample to what was measured of it.
+    # True if the loss is a squared misfit of each sample to what was measured of it, robust or not.
     measures: bool = False
 
     def __call__(self, hypothesis: Hypothesis) -> Real[Array, "*N"]:
@@ -182,10 +182,18 @@ def misfit(terms: Sequence[Term], hypothesis: Hypothesis) -> Float[Array, "*N"] 
         terms: at least one.
         hypothesis: samples outside its mask count 0.
     Returns:
-        The unweighted sum over the terms that measure, [..., N]; None if none does.
+        The weighted sum over the terms that measure, [..., N]; None if none does.
     """
     measuring = [term for term in terms if term.measures]
-    return total_loss(measuring, hypothesis)[1] if measuring else None
+    if not measuring:
+        return None
+    dtype, shape = hypothesis.pose_6d.dtype, hypothesis.mask.shape
+    total = jnp.zeros(shape, dtype)
+    for term in measuring:
+        weight = jnp.broadcast_to(jnp.asarray(term.weight, dtype), shape)
+        loss = jnp.where(hypothesis.mask, term(hypothesis), 0).astype(dtype)
+        total = total + jnp.where(weight == 0, 0, weight * loss)
+    return total
 
 
 def as_weight(weight: Number, least: float = -np.inf) -> Float[Array, "..."]:

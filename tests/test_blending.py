@@ -25,6 +25,7 @@ from scorehmr_jax.evaluation.metrics import similarity_align
 from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.refine import RefineConfig, refine
+from scorehmr_jax.screening import DIVERGED
 from scorehmr_jax.terms import weighted
 from scorehmr_jax.types import Estimate, Refined
 
@@ -57,8 +58,11 @@ def after(before) -> Refined:
 def test_nothing_kept_is_the_estimate_and_all_of_it_the_refinement(before, after):
     same(blended(FixedShares(0.0, 0.0, 0.0), before, after)[0], as_refined(before), atol=1e-6)
     same(blended(FixedShares(1.0, 1.0, 1.0), before, after)[0], after, atol=1e-6)
-    found, shares = blended(KeepAll(), before, after)
-    assert found is after and shares is None
+    same(blended(KeepAll(), before, after)[0], after, atol=1e-6)
+    taller = replace(after, betas=after.betas + 3)
+    none, whole = FixedShares(0.0, 0.0, 0.0), FixedShares(1.0, 1.0, 1.0)
+    np.testing.assert_allclose(blended(none, before, taller)[0].betas, before.betas, atol=1e-6)
+    np.testing.assert_allclose(blended(whole, before, taller)[0].betas, taller.betas, atol=1e-6)
 
 
 def test_each_part_goes_its_own_share_of_the_way(before):
@@ -88,7 +92,8 @@ def test_the_gate_opens_with_the_distance_and_closes_with_the_misfit():
 
 def test_shares_of_a_video_follow_the_mean_of_a_window():
     rule = GatedShares(distance=0.05, frames=2.0)
-    shaken = jnp.where(jnp.arange(40) % 2 == 0, 0.03, 0.07)
+    shaken = jnp.where(jnp.arange(40) % 2 == 0, 0.05 / 1.4, 0.05 * 1.4)
+    ones = jnp.ones(40, bool)
     steady = rule.shares(Change(shaken, jnp.ones(40)), jnp.ones(40, bool)).body[8:-8]
     assert np.ptp(steady) < 0.01 and np.abs(steady - 0.5).max() < 0.01
     assert (
@@ -99,6 +104,8 @@ def test_shares_of_a_video_follow_the_mean_of_a_window():
     )
     # What is not refined tells nothing.
     odd = jnp.where(jnp.arange(40) == 20, 1e3, 0.05)
+    near = replace(rule, misfit_power=2.0).shares(Change(0 * odd + 0.05, odd / 0.05), ones)
+    assert np.abs(np.delete(near.body, slice(12, 29)) - 0.5).max() < 0.01 < near.body[17] - 0.1
     masked = rule.shares(Change(odd, jnp.ones(40)), jnp.arange(40) != 20).body
     np.testing.assert_allclose(np.delete(masked, 20), 0.5, atol=1e-5)
 
@@ -130,6 +137,9 @@ def test_misfit_is_of_the_terms_that_measure():
     assert (of_keypoints > 1).all()
     blended(Seen(), given.estimate, as_refined(there), terms=(weighted(7.0, terms[0]),))
     np.testing.assert_allclose(Seen.change.misfit, of_keypoints, rtol=1e-5)
+    silent = evidence(people(), weight=0.0)[0]
+    blended(Seen(), given.estimate, as_refined(there), terms=(silent,))
+    np.testing.assert_array_equal(Seen.change.misfit, 1)
     blended(Seen(), given.estimate, as_refined(there), terms=terms[1:])
     np.testing.assert_array_equal(Seen.change.misfit, 1)
 
@@ -164,19 +174,39 @@ def test_the_mean_of_views_leaves_each_its_own_root(before):
     np.testing.assert_allclose(found[2], before.pose[2], atol=1e-6)
 
 
-def test_what_diverged_stays_so_and_reaches_no_neighbour(before, after):
-    broken = replace(after, pose_6d=after.pose_6d.at[2, 0].set(jnp.nan))
+def test_what_is_not_refined_stays_so_and_reaches_no_neighbour(before, after):
     rule = GatedShares(frames=2.0, anchor=SmoothedEstimate())
-    found = blended(rule, before, broken)[0]
-    assert np.isnan(found.pose_6d[2, 0])
-    others = np.array([0, 1, 3, 4])
-    assert all(np.isfinite(leaf[others]).all() for leaf in jax.tree.leaves(found))
+    mask = jnp.arange(N) != 2
+    broken = replace(
+        after,
+        pose_6d=after.pose_6d.at[2].set(jnp.nan),
+        translation=after.translation.at[2].set(jnp.nan),
+    )
+    found, wanted = (blended(rule, before, b, mask)[0] for b in (broken, after))
+    assert np.isnan(found.translation[2]).all()
+    same(found, wanted, atol=1e-7, among=np.asarray(mask))
 
     def total(pose):
-        out = blended(rule, before, replace(broken, pose=pose))[0]
-        return jnp.sum(jnp.where(jnp.arange(N) == 2, 0, out.pose.sum((-3, -2, -1))))
+        out = blended(rule, before, replace(broken, pose=pose), mask)[0]
+        return jnp.sum(jnp.where(mask, out.pose.sum((-3, -2, -1)), 0))
 
-    assert np.isfinite(jax.jit(jax.grad(total))(broken.pose)).all()
+    slope = jax.jit(jax.grad(total))(broken.pose)
+    assert np.isfinite(slope).all() and not slope[2].any() and slope[1].any()
+
+
+def behind(hypothesis):
+    """Draws the third sample through the camera."""
+    third = jnp.arange(refining.N) == 2
+    return jnp.where(third, hypothesis.translation[..., 2] * 1e3, 0)
+
+
+def test_a_body_that_left_the_sight_is_not_averaged_back():
+    config = replace(CONFIG, camera_rate=5.0, blend=FixedShares(0.5, 0.5, 0.5))
+    given = people()
+    terms = (evidence(given)[0], weighted(1.0, behind))
+    found, info = refine(prior(), skeleton(), given.estimate, given.features, terms, config)
+    assert info.status[2] == DIVERGED and info.kept_share[2] == 0
+    refining.is_estimate(found, given.estimate, 2)
 
 
 def test_gradient_is_finite_where_nothing_moved_and_right_elsewhere(before, after):
@@ -188,7 +218,8 @@ def test_gradient_is_finite_where_nothing_moved_and_right_elsewhere(before, afte
         return jnp.sum(found.pose * jnp.arange(3.0)) + found.translation.sum()
 
     value, slope = jax.jit(total), jax.jit(jax.grad(total, (0, 1)))
-    assert np.isfinite(slope(rotations_to_x(before.pose), before)[0]).all()
+    still = jax.tree.leaves(slope(rotations_to_x(before.pose), before))
+    assert all(np.isfinite(leaf).all() for leaf in still)
     x = after.pose_6d
     away = jnp.asarray(np.random.default_rng(5).normal(size=x.shape), jnp.float32)
     step = 1e-2
@@ -236,6 +267,7 @@ def test_a_guidance_scale_is_a_factor_of_all_weights():
         (lambda: FixedShares(body=1.5), "body: expected a share, 0 to 1, found 1.5"),
         (lambda: GatedShares(distance=0.0), "distance: expected 1e-06 or more, found 0.0"),
         (lambda: GatedShares(most=2.0), "most: expected a share"),
+        (lambda: SmoothedEstimate(frames=0.0), "frames: expected a number above 0, found 0.0"),
         (lambda: RefineConfig(blend=0.5), "blend: expected a rule"),
         (lambda: RefineConfig(guidance_scale=0.0), "guidance_scale: expected a number above 0"),
     ],
