@@ -18,13 +18,13 @@ from keypoint_files import coco_results, openpose_folder, write
 import body_model
 import scorehmr_jax as sh
 from body_model import save, stand_in
-from scorehmr_jax.commands import refine
+from scorehmr_jax.commands import refine, refine_parts
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched, match
-from scorehmr_jax.commands.refine_parts import parts_of
+from scorehmr_jax.commands.refine_parts import parts_of, remove_parts, settings_of
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.types import Refined
 
@@ -455,6 +455,56 @@ def test_parts_have_few_sizes_and_hold_every_sample_once():
         np.testing.assert_array_equal(count, present)
         assert {len(part.mask) for part in parts} <= {16, 32, 64, 128, 512}
     assert [part.name for part in parts_of(present, True)] == [f"person{p}" for p in range(4)]
+
+
+def test_only_parts_are_removed_from_their_folder(tmp_path):
+    folder = tmp_path / "bodies.parts"
+    remove_parts(folder)  # nothing is there
+    (folder / "person0").mkdir(parents=True)
+    kept = [folder / name for name in ("thesis.npz", "person1.npz", "person0/a.npz")]
+    gone = [folder / f"{name}-0123456789abcdef.npz" for name in ("person12", "images0")]
+    for file in (*kept, *gone):
+        file.write_bytes(b"x")
+    remove_parts(folder)
+    assert all(file.exists() for file in kept) and not any(file.exists() for file in gone)
+    for file in kept:
+        file.unlink()
+    (folder / "person0").rmdir()
+    remove_parts(folder)
+    assert not folder.exists()
+
+
+def test_a_part_of_other_settings_software_or_files_is_not_taken(tmp_path, monkeypatch):
+    prior = tmp_path / "prior.npz"
+    prior.write_bytes(b"one")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"x")
+    config = sh.RefineConfig.for_images()
+
+    def settings():
+        return settings_of(config, ["open-cond", prior, tmp_path / "folder"])
+
+    seen = [settings()]
+    assert settings() == seen[0]
+    config = sh.RefineConfig(iterations=3)
+    seen.append(settings())
+    prior.write_bytes(b"two")
+    seen.append(settings())
+    (tmp_path / "folder" / "a").write_bytes(b"y")
+    seen.append(settings())
+    monkeypatch.setattr(refine_parts, "versions", lambda: {"scorehmr-jax": "9"})
+    seen.append(settings())
+    assert len({*seen}) == len(seen)
+
+
+def test_what_lies_in_the_folder_of_parts_stays(tmp_path, made, seen, body, quick):
+    source = body_files.phalp(tmp_path / "demo_v.pkl", made)
+    write(tmp_path / "k.json", [*coco_of((t, seen[2 * t + p]) for t in range(3) for p in range(2))])
+    (tmp_path / "a.parts").mkdir()
+    (tmp_path / "a.parts" / "mine.txt").write_text("mine")
+    words = ["--keypoints", tmp_path / "k.json", "--out", tmp_path / "a.npz", "--body", body]
+    run(source, *words)
+    assert [file.name for file in (tmp_path / "a.parts").iterdir()] == ["mine.txt"]
 
 
 def commands_of_the_page():

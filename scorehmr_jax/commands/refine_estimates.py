@@ -1,6 +1,5 @@
 """From estimates or 3D points of another network, and keypoints, to refined bodies."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from scorehmr_jax.commands.refine_parts import (
     parts_of,
     put,
     refine_parts,
+    remove_parts,
+    settings_of,
     taken,
 )
 from scorehmr_jax.commands.refine_pictures import _Clock, _writable
@@ -107,7 +108,7 @@ def refine_estimates(
     status = np.full(tracks.present.shape, PADDING)
     folder = target.with_suffix(".parts")
     arrays = (estimate, given.keypoints, lens)
-    settings = f"{prior}|{body}|{len(np.asarray(model.template))}|{moving}"
+    settings = settings_of(_config(moving), [prior, *([body] if body else [])])
     earlier, done = 0, 0
     work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving))
     try:
@@ -136,7 +137,7 @@ def refine_estimates(
         fps=given.fps,
         first=start,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_parts(folder)
     for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
         print(line)
     return result, given
@@ -217,20 +218,25 @@ def _seen(model: SMPL, estimate: Estimate, camera: Camera) -> np.ndarray:
     return np.asarray(seen(Skeleton.of(model), estimate, camera))
 
 
+def _config(moving: bool) -> Any:
+    from scorehmr_jax.refine import RefineConfig
+
+    return RefineConfig.for_video() if moving else RefineConfig.for_images()
+
+
 def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
     """A function from a part to its result and status."""
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.refine import RefineConfig, make_refiner
+    from scorehmr_jax.refine import make_refiner
 
     devices, refiner = Devices.all(), None
 
     def refine(part: Part) -> tuple[Refined, np.ndarray]:
         nonlocal refiner
         # Loaded for the first part that is not done yet.
-        config = RefineConfig.for_video() if moving else RefineConfig.for_images()
-        refiner = refiner or make_refiner(load_prior(prior), model, config)
+        refiner = refiner or make_refiner(load_prior(prior), model, _config(moving))
         estimate, keypoints, camera = taken(arrays, part)
         batch = part.mask.shape
         (estimate, keypoints, camera, real), mask = devices.pad(
