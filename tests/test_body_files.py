@@ -21,6 +21,12 @@ from scorehmr_jax.formats.bodies.read import BODY_FORMATS
 M = 6
 WIDE, HIGH = map(float, SIZE)
 DIAGONAL = float(np.hypot(WIDE, HIGH))
+WHAM = {
+    "pose": np.zeros((3, 72)),
+    "trans": np.ones((3, 3)),
+    "betas": np.zeros((3, 10)),
+    "frame_ids": np.arange(3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +229,37 @@ def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
     np.testing.assert_array_equal(again.estimate.pose, given.estimate.pose)
     assert again.tracks.frame_names[2] == "im12.npy"
     assert again.tracks.frame_numbers.tolist() == [10, 11, 12, 13, 14, 15]
+
+
+def test_a_folder_is_read_of_files_with_one_image_each_only(tmp_path, made, joints):
+    """Files of several images, or of none, would shift the frames of those after them."""
+    batch = body_files.nlf(made, joints, 900.0)
+    two = body_files.hmr2(made)
+    tables = {
+        "nlf": (batch, batch, "nlf"),
+        "wham": ({0: WHAM}, {1: WHAM}, "wham"),
+        "hmr2": (two, [two, two], "hmr2"),
+        "table": ({"a.jpg": two, "b.jpg": two}, two, "hmr2"),
+    }
+    for name, (first, second, found) in tables.items():
+        for number, value in enumerate((first, second)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"f_{number}.pkl").write_bytes(body_files.pickled(value))
+        with pytest.raises(
+            ValueError, match=rf"f_\d\.pkl: {found}; expected in a folder one image"
+        ):
+            read(tmp_path / name, image_size=SIZE)
+    with pytest.raises(ValueError, match=r"f_0\.pkl: nlf; expected in a folder one image"):
+        read(tmp_path / "nlf", format="nlf")
+
+
+def test_frames_of_a_folder_are_those_of_the_files_names(tmp_path, made):
+    for number in (7, 12):
+        held = body_files.hmr2({name: value[:2] for name, value in made.items()})
+        (tmp_path / f"im{number}.pkl").write_bytes(body_files.pickled(held))
+    given = read(tmp_path)
+    assert given.tracks.frame_numbers.tolist() == [7, 12]
+    assert given.tracks.frame_names == ("im7.pkl", "im12.pkl") and given.tracks.present.all()
 
 
 def test_a_focal_length_of_the_whole_image_is_taken(tmp_path, made):

@@ -98,6 +98,8 @@ def read_people(
             f"format {format!r} is not known; known are scorehmr, {', '.join(BODY_FORMATS)}"
         )
     chosen = format_of(held) if format is None else BODY_FORMATS[format]
+    if isinstance(held, FolderContents) and not (chosen and chosen.folders):
+        _refuse_folder(path, held)
     if chosen is None or not chosen.is_file(held):
         raise ValueError(f"{path}: {unknown(held, format)}")
     warn_of_unread(str(path), _keys(held, chosen), chosen.keys, chosen.others)
@@ -115,6 +117,24 @@ def read_people(
     if people.tracks.notes:
         warnings.warn(f"{path}: {'; '.join(people.tracks.notes)}", stacklevel=4)
     return _as_openpose(people, rows.convention)
+
+
+def _refuse_folder(folder: Path, held: "FolderContents") -> None:
+    """Refuses a folder of files that hold more than one image each.
+
+    Their frames could not be told from the files' names.
+
+    Raises:
+        ValueError: naming the first such file, if there is one.
+    """
+    for number, each in zip(held.numbers, held, strict=True):
+        found = format_of(each)
+        if found is not None:
+            known = ", ".join(one.name for one in BODY_FORMATS.values() if one.folders)
+            raise ValueError(
+                f"{folder / held.names[int(number)]}: {found.name}; expected in a folder one "
+                f"image's estimates in each file, of {known}; give the file itself, not its folder"
+            )
 
 
 class FolderContents(list):
