@@ -1,8 +1,10 @@
 """Estimates of other networks: their joints land where their own convention puts them."""
 
+import gzip
 import json
 import pickle
 import warnings
+import zlib
 
 import body_files
 import jax
@@ -10,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from body_files import SIZE, angles, people
+from scipy.sparse import csc_matrix
 
 import body_model
 import scorehmr_jax as sh
+from body_model import files, pickles
 from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.joblib_file import load_joblib
 from scorehmr_jax.formats.bodies.on_body import REST_PELVIS
@@ -421,6 +425,61 @@ def test_deep_nesting_in_a_joblib_file_is_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"\x80\x03" + wrapper + inner + b".")
     with pytest.raises(ValueError, match=r"a\.pkl: refuses what is nested deeper"):
         load_joblib(tmp_path / "a.pkl")
+
+
+def layers(data):
+    """Data under gzip, zlib and gzip again, each of which is far larger inside."""
+    many = gzip.compress(bytes(900), 9)
+    return gzip.compress(zlib.compress(many * (2**20 // len(many)) + data, 9), 9)
+
+
+def test_layers_of_compression_share_one_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_FREE", 2**16)
+    read_on = []
+    monkeypatch.setattr(pickles, "_check_opcodes", lambda data: read_on.append(len(data)))
+    path = tmp_path / "a.pkl"
+    for data in (layers(b""), gzip.compress(zlib.compress(bytes(2**18), 9), 9)):
+        path.write_bytes(data)
+        with pytest.raises(UnsafePickle, match=r"a\.pkl: refuses to decompress to more than"):
+            load_joblib(path)
+    # A third layer is no pickle, and is not opened.
+    path.write_bytes(gzip.compress(zlib.compress(gzip.compress(bytes(2**18), 9), 9), 9))
+    with pytest.raises(ValueError, match=r"a\.pkl: not a whole pickle"):
+        load_joblib(path)
+    assert max(read_on) < 2**11
+
+
+def wrapped(inner, count):
+    """A file of joblib's with arrays of `count` objects, for which the pickles `inner` stand."""
+    state = {"shape": (count,), "order": "C", "dtype": np.dtype(object)}
+    held = pickle.dumps(state, 2)[2:-1]  # without the protocol and the end
+    wrapper = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + held + b"b"
+    return b"\x80\x03(" + b"".join(wrapper + each for each in inner) + b"l."
+
+
+def test_arrays_of_objects_share_one_limit_and_are_such(tmp_path, monkeypatch):
+    path = tmp_path / "a.pkl"
+    whole = pickle.dumps(np.array([{"x": 1}, None], object), 2)
+    path.write_bytes(wrapped([whole, whole], 2))
+    assert [[*each] for each in load_joblib(path)] == [[{"x": 1}, None]] * 2
+    numbers = pickle.dumps(np.zeros(2), 2)
+    for inner, count in ((numbers, 2), (pickle.dumps([1, 2], 2), 2), (whole, 3)):
+        path.write_bytes(wrapped([inner], count))
+        with pytest.raises(ValueError, match=rf"an array of {count} objects that holds something"):
+            load_joblib(path)
+    one = csc_matrix((100, 50))
+    held = np.empty(1, object)
+    held[0] = one
+    inner = pickle.dumps(held, 2)
+    path.write_bytes(wrapped([inner] * 4, 1))
+    size = path.stat().st_size
+    # Dense, each takes 40 kB: two of them are allowed, four are not.
+    monkeypatch.setattr(files, "_GROWTH", 0)
+    monkeypatch.setattr(files, "_FREE", 200_000)
+    assert len(load_joblib(path)) == 4 and size < 10_000
+    monkeypatch.setattr(files, "_FREE", 90_000)
+    with pytest.raises(UnsafePickle, match=r"a\.pkl: .*far more memory"):
+        load_joblib(path)
 
 
 def test_arrays_of_tensors_keep_views(tmp_path):
