@@ -422,6 +422,23 @@ def test_frames_are_the_same_by_name_or_else_by_number():
         match(joints, ours, detections(shown, numbers=[7, 8]), "k")
 
 
+def test_images_of_one_name_in_several_folders_are_told_apart():
+    random = np.random.default_rng(0)
+    joints = random.uniform(0, 100, (1, 1, 25, 2)) + np.array([0, 3, 40])[None, :, None, None]
+    ours = tracks([[1, 1, 1]], ("v/cam1/1.jpg", "v/cam2/1.jpg", "v/cam1/2.jpg"))
+    names = ("w/cam1/2.png", "w/cam2/1.png", "w/cam1/1.png")
+    found = match(joints, ours, detections(joints[0, [2, 1, 0]][:, None], names), "k")
+    assert found.by == "names" and found.frames == 3
+    np.testing.assert_allclose(found.keypoints.xy[0], joints[0], atol=1e-4)
+    # A frame that the other file has of one folder alone is not taken for another's.
+    one = match(joints, ours, detections(joints[0, 1][None, None], ("cam2/1.png",)), "k")
+    assert one.frames == 1 and one.without == {0: [0, 2]}
+    for names in (("1.png",), ("1.png", "1.png"), ("cam2/1.png", "cam2/1.jpg")):
+        shown = detections(np.tile(joints[0, 0], (len(names), 1, 1, 1)), names)
+        with pytest.raises(ValueError, match=r"k: \S*1\.png may be v/cam\d/1\.jpg of the estim"):
+            match(joints, ours, shown, "k")
+
+
 def test_short_gaps_are_filled_between_their_ends(made):
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)  # by 90 degrees about z
     pose = np.full((1, 9, 24, 3, 3), np.nan, np.float32)
