@@ -524,6 +524,26 @@ def test_what_lies_in_the_folder_of_parts_stays(tmp_path, made, seen, body, quic
     assert [file.name for file in (tmp_path / "a.parts").iterdir()] == ["mine.txt"]
 
 
+def test_a_person_in_no_frame_is_left_out_by_name(tmp_path, made, seen, body, quick, capsys):
+    arrays = {name: value.reshape(2, 3, *value.shape[1:]).copy() for name, value in made.items()}
+    arrays["pose"][0] = np.nan
+    arrays |= {"keypoints": seen.reshape(2, 3, 25, 3), "image_size": SIZE, "focal": FOCAL}
+    arrays["center"] = SIZE / 2
+    np.savez(tmp_path / "a.npz", **arrays)
+    for options in (("--video", "--fill", 5), ("--images",)):
+        run(tmp_path / "a.npz", *options, "--out", tmp_path / "b.npz", "--body", body)
+        printed = capsys.readouterr().out
+        assert "person 1: in 0 of 3; left out: no estimate of theirs is finite" in printed
+        assert "person 2: in 3 of 3\n" in printed and "refined: 3 of 3" in printed
+        held = written(tmp_path / "b.npz")
+        np.testing.assert_allclose(held["translation"][1], arrays["translation"][1] + 1)
+        assert np.isnan(held["pose"][0]).all() and (held["status"][0] == 5).all()
+    arrays["pose"][1] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(SystemExit, match=r"a\.npz: none of its bodies is finite"):
+        run(tmp_path / "a.npz", "--images", "--out", tmp_path / "b.npz", "--body", body)
+
+
 def commands_of_the_page():
     page = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
     found = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)

@@ -104,6 +104,8 @@ def refine_estimates(
     moving = tracks.video if video is None else video
     estimate, filled = fill_gaps(estimate, tracks.present, longest_gap if moving else 0)
     parts = parts_of(tracks.present | filled, moving)
+    if not parts:
+        raise ValueError(f"{files.source}: none of its bodies is finite; expected at least one")
     result = empty_result(estimate)
     status = np.full(tracks.present.shape, PADDING)
     folder = target.with_suffix(".parts")

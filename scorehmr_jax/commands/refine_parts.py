@@ -35,12 +35,15 @@ class Part:
 def parts_of(present: Bool[np.ndarray, "P T"], video: bool) -> list[Part]:
     """Splits the work: by person in a video, from where they come to where they go.
 
-    Sizes are few, so that few programs are compiled: what is added is masked.
+    Sizes are few, so that few programs are compiled: what is added is masked. People who are in no
+    frame have no part.
     """
     if video:
         rows = []
         for person, seen in enumerate(present):
             held = np.flatnonzero(seen)
+            if not len(held):
+                continue
             frames = np.arange(held[0], held[-1] + 1)
             rows.append((f"person{person}", np.full(len(frames), person), frames))
     else:
