@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import body_files
 import jax
@@ -542,6 +543,34 @@ def test_a_person_in_no_frame_is_left_out_by_name(tmp_path, made, seen, body, qu
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(SystemExit, match=r"a\.npz: none of its bodies is finite"):
         run(tmp_path / "a.npz", "--images", "--out", tmp_path / "b.npz", "--body", body)
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_features_of_our_own_file_reach_the_prior_and_the_result(
+    tmp_path, made, seen, body, monkeypatch, people
+):
+    lead = (M,) if people == 1 else (people, M // people)
+    arrays = {name: value.reshape(*lead, *value.shape[1:]) for name, value in made.items()}
+    arrays |= {"keypoints": seen.reshape(*lead, 25, 3), "image_size": SIZE, "focal": FOCAL}
+    arrays |= {"center": SIZE / 2, "features": np.arange(M * 4.0).reshape(*lead, 4)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    got = []
+
+    def make(prior, model, config):
+        def refiner(estimate, features, terms, mask):
+            got.append(np.asarray(features)[np.asarray(mask)])
+            pose_6d = np.zeros((*mask.shape, 144), np.float32)
+            status = np.zeros(mask.shape, int)
+            return Refined(*vars(estimate).values(), pose_6d), SimpleNamespace(status=status)
+
+        return refiner
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.refine"), "make_refiner", make)
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.load"), "load_prior", str)
+    run(tmp_path / "a.npz", "--images", "--out", tmp_path / "b.npz", "--body", body)
+    np.testing.assert_array_equal(np.concatenate(got), np.arange(M * 4.0).reshape(M, 4))
+    held = written(tmp_path / "b.npz")
+    np.testing.assert_array_equal(held["features"].reshape(M, 4), np.concatenate(got))
 
 
 def commands_of_the_page():

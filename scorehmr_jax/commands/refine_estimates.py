@@ -109,7 +109,7 @@ def refine_estimates(
     result = empty_result(estimate)
     status = np.full(tracks.present.shape, PADDING)
     folder = target.with_suffix(".parts")
-    arrays = (estimate, given.keypoints, lens)
+    arrays = (estimate, given.keypoints, lens, given.features)
     settings = settings_of(_config(moving), [prior, *([body] if body else [])])
     earlier, done = 0, 0
     work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving))
@@ -125,14 +125,15 @@ def refine_estimates(
         raise
     clock.lap("refining")
     rows: Any = slice(None) if len(status) > 1 else 0
-    bodies, cameras, seen, start = jax.tree.map(
-        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, estimate)
+    bodies, cameras, seen, features, start = jax.tree.map(
+        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, given.features, estimate)
     )
     write_estimates(
         target,
         bodies,
         cameras,
         seen,
+        features,
         status=status[rows],
         tracks=tracks,
         filled=filled[rows],
@@ -197,9 +198,9 @@ def _as_tracks(given: RefineInput, video: bool) -> RefineInput:
     if len(lead) > 2:
         raise ValueError(f"expected estimates [N] or [P, T], found axes {lead}")
     if len(lead) == 1:
-        arrays = (given.estimate, given.keypoints, given.camera)
-        estimate, keypoints, camera = jax.tree.map(lambda a: jnp.asarray(a)[None], arrays)
-        given = replace(given, estimate=estimate, keypoints=keypoints, camera=camera)
+        names = ("estimate", "keypoints", "camera", "features")
+        held = {name: getattr(given, name) for name in names}
+        given = replace(given, **jax.tree.map(lambda a: jnp.asarray(a)[None], held))
     people, frames = np.shape(given.estimate.betas)[:-1]
     present = np.isfinite(np.asarray(given.estimate.pose)).all((-3, -2, -1))
     ids = np.full(people, NO_ID)
@@ -239,15 +240,16 @@ def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
         nonlocal refiner
         # Loaded for the first part that is not done yet.
         refiner = refiner or make_refiner(load_prior(prior), model, _config(moving))
-        estimate, keypoints, camera = taken(arrays, part)
+        estimate, keypoints, camera, features = taken(arrays, part)
         batch = part.mask.shape
-        (estimate, keypoints, camera, real), mask = devices.pad(
-            (estimate, keypoints, camera, part.mask), batch
+        (estimate, keypoints, camera, features, real), mask = devices.pad(
+            (estimate, keypoints, camera, features, part.mask), batch
         )
         terms: list = [guidance.keypoints_2d(keypoints, camera)]
         if moving:
             terms.append(guidance.smooth())
-        refined, info = refiner(*devices.split((estimate, None, terms, mask & real), mask.shape))
+        arguments = (estimate, features, terms, mask & real)
+        refined, info = refiner(*devices.split(arguments, mask.shape))
         refined, status = devices.cut((refined, info.status), batch)
         return refined, np.asarray(status)
 
