@@ -240,18 +240,16 @@ def test_a_folder_is_read_of_files_with_one_image_each_only(tmp_path, made, join
     batch = body_files.nlf(made, joints, 900.0)
     two = body_files.hmr2(made)
     tables = {
-        "nlf": (batch, batch, "nlf"),
-        "wham": ({0: WHAM}, {1: WHAM}, "wham"),
-        "hmr2": (two, [two, two], "hmr2"),
-        "table": ({"a.jpg": two, "b.jpg": two}, two, "hmr2"),
+        "nlf": (batch, batch, r"f_0\.pkl: nlf"),
+        "wham": ({0: WHAM}, {1: WHAM}, r"f_0\.pkl: wham"),
+        "hmr2": (two, [two, two], r"f_1\.pkl: hmr2"),
+        "table": ({"a.jpg": two, "b.jpg": two}, two, r"f_0\.pkl: hmr2"),
     }
     for name, (first, second, found) in tables.items():
         for number, value in enumerate((first, second)):
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / f"f_{number}.pkl").write_bytes(body_files.pickled(value))
-        with pytest.raises(
-            ValueError, match=rf"f_\d\.pkl: {found}; expected in a folder one image"
-        ):
+        with pytest.raises(ValueError, match=f"{found}; expected in a folder one image"):
             read(tmp_path / name, image_size=SIZE)
     with pytest.raises(ValueError, match=r"f_0\.pkl: nlf; expected in a folder one image"):
         read(tmp_path / "nlf", format="nlf")

@@ -129,7 +129,7 @@ def _refuse_folder(folder: Path, held: "FolderContents") -> None:
     """
     for number, each in zip(held.numbers, held, strict=True):
         found = format_of(each)
-        if found is not None:
+        if found is not None and not (found.folders and found.is_file([each])):
             known = ", ".join(one.name for one in BODY_FORMATS.values() if one.folders)
             raise ValueError(
                 f"{folder / held.names[int(number)]}: {found.name}; expected in a folder one "
