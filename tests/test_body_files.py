@@ -3,6 +3,7 @@
 import gzip
 import json
 import pickle
+import tracemalloc
 import warnings
 import zlib
 
@@ -19,8 +20,10 @@ import scorehmr_jax as sh
 from body_model import files, pickles
 from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.joblib_file import load_joblib
+from scorehmr_jax.formats.bodies import people as people_of_rows
 from scorehmr_jax.formats.bodies.on_body import REST_PELVIS
 from scorehmr_jax.formats.bodies.read import BODY_FORMATS
+from scorehmr_jax.formats.bodies.rows import Rows
 
 M = 6
 WIDE, HIGH = map(float, SIZE)
@@ -130,6 +133,33 @@ def test_a_frame_that_nobody_is_in_keeps_its_place(tmp_path, made):
     assert given.tracks.frame_numbers.tolist() == [0, 1, 2]
     assert not given.tracks.present[:, 1].any()
     assert np.isfinite(np.asarray(given.camera.focal)).all()
+
+
+def test_a_camera_stands_in_from_the_nearest_frame_of_a_long_video():
+    present = np.random.default_rng(0).random((3, 50)) < 0.2
+    nearest = people_of_rows._nearest(present)
+    for row, found in zip(present, nearest, strict=True):
+        held = np.flatnonzero(row)
+        wanted = [held[np.abs(held - frame).argmin()] for frame in range(50)]  # the earlier of two
+        np.testing.assert_array_equal(found, wanted)
+    tracemalloc.start()
+    people_of_rows._nearest(np.ones((1, 20_000), bool))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10e6  # a table of frame by frame takes 3.2 GB
+
+
+def test_people_in_frames_that_would_fill_the_memory_are_refused(monkeypatch):
+    count = 40
+    pose = np.broadcast_to(np.eye(3, dtype=np.float32), (count, 24, 3, 3))
+    betas, place = np.zeros((count, 10), np.float32), np.ones((count, 3), np.float32)
+    once = Rows(pose, betas, place, np.arange(count), np.arange(count))
+    size = 40 * 40 * 4 * (24 * 9 + 10 + 3)
+    monkeypatch.setattr(people_of_rows, "_MOST_BYTES", size)
+    assert people_of_rows.assemble(once, "a.pkl", "phalp").tracks.present.sum() == 40
+    monkeypatch.setattr(people_of_rows, "_MOST_BYTES", size - 1)
+    with pytest.raises(ValueError, match=r"a\.pkl: 40 people in 40 frames take 0\.00136\d* GiB"):
+        people_of_rows.assemble(once, "a.pkl", "phalp")
 
 
 def test_bodies_that_are_not_finite_are_missing(tmp_path, made):
