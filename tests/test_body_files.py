@@ -23,7 +23,7 @@ from scorehmr_jax.convert.joblib_file import load_joblib
 from scorehmr_jax.formats.bodies import people as people_of_rows
 from scorehmr_jax.formats.bodies.on_body import REST_PELVIS
 from scorehmr_jax.formats.bodies.read import BODY_FORMATS
-from scorehmr_jax.formats.bodies.rows import Rows
+from scorehmr_jax.formats.bodies.rows import Rows, shaped, whole_numbers
 
 M = 6
 WIDE, HIGH = map(float, SIZE)
@@ -348,6 +348,12 @@ def test_a_key_that_is_not_read_is_named(tmp_path, made):
         (lambda a: {"pose": a["pose"][:, :70]}, "person 0: pose: expected rotations"),
         (lambda a: {"pose": a["pose"][:, :69]}, "person 0: pose: expected 24 joints"),
         (lambda a: {"trans": a["trans"][:4]}, r"person 0: trans: expected \[6, 3\], found \[4, 3"),
+        (lambda a: {"trans": a["trans"].T}, r"person 0: trans: expected \[6, 3\], found \[3, 6"),
+        (lambda a: {"trans": a["trans"].reshape(2, 9)}, r"trans: expected \[6, 3\], found \[2, 9"),
+        (lambda a: {"betas": a["betas"].T}, r"betas: expected \[6, 10\], found \[10, 6"),
+        (lambda a: {"pose": a["pose"].T}, r"pose: expected rotations of 6 bodies.*found \[72, 6"),
+        (lambda a: {"frame_ids": np.full(6, np.nan)}, "person 0: frame_ids: expected whole"),
+        (lambda a: {"frame_ids": None}, "person 0: frame_ids: expected whole"),
         (lambda a: {"betas": a["betas"] + 100}, "betas: expected SMPL's shape numbers"),
         (lambda a: {"betas": np.array(["x"])}, "person 0: betas: expected numbers"),
         (lambda a: {"frame_ids": np.zeros(6)}, "person 0 comes twice in frame 0"),
@@ -360,6 +366,97 @@ def test_what_is_wrong_is_named(tmp_path, made, change, message):
     path = body_files.save_joblib(tmp_path / "a.pkl", {0: {**held, **change(held)}})
     with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"smpl": [None]}, "smpl: expected a table with global_orient, found 'None'"),
+        ({"smpl": [{}]}, "smpl: no key global_orient; found none"),
+        ({"camera": None}, "camera: expected a list, found 'None'"),
+        ({"camera": [None]}, r"camera: expected \[3\], found \[\]"),
+        ({"tid": 3}, "tid: expected a list, found '3'"),
+        ({"tid": [None]}, "tid: expected whole numbers, found 'None'"),
+        ({"time": "x"}, "time: expected numbers, found 'x'"),
+        ({"size": 5}, "not as phalp has it"),
+    ],
+)
+def test_a_damaged_frame_of_phalp_is_named(tmp_path, change, message):
+    smpl = {"global_orient": np.eye(3)[None], "body_pose": np.tile(np.eye(3), (23, 1, 1))}
+    frame = {"tid": [1], "smpl": [{**smpl, "betas": np.zeros(10)}], "camera": [np.ones(3)]}
+    frame |= {"size": [[360, 641]], "time": 0}
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"f.jpg": frame}))
+    assert read(path).tracks.present.sum() == 1
+    path.write_bytes(pickle.dumps({"f.jpg": {**frame, **change}}))
+    with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
+        read(path)
+
+
+def test_damage_of_any_kind_names_the_file(tmp_path, made, joints):
+    body = {name: np.array(1.0) for name in ("transl", "global_orient", "body_pose", "betas")}
+    nlf = body_files.nlf(made, joints[:, :24], 900.0)
+    motion = {"poses": np.zeros((6, 156)), "trans": np.zeros((6, 3)), "betas": np.zeros((4, 10))}
+    for held, message in (
+        ({"smpl_params_incam": body}, "not as gvhmr has it"),
+        ({"smpl_params_incam": 5}, "smpl_params_incam: expected a table with transl, found '5'"),
+        ({**nlf, "trans": [a.array.T for a in nlf["trans"]][:1]}, "image 1: trans: expected one"),
+        ({**nlf, "betas": [a.array.T for a in nlf["betas"]]}, r"image 0: betas: .*found \[10, 3"),
+        (motion, r"betas: expected \[10\] or \[6, 10\], found \[4, 10"),
+    ):
+        (tmp_path / "a.pkl").write_bytes(body_files.pickled(held))
+        with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
+            read(tmp_path / "a.pkl")
+
+
+def test_shapes_differ_in_axes_of_length_one_only():
+    numbers = np.arange(6.0)
+    for shape, wanted in (
+        ((2, 3), (2, 3)),
+        ((2, 1, 3), (2, 3)),
+        ((1, 2, 3), (-1, 3)),
+        ((6,), (1, 6)),
+        ((1, 6, 1), (6,)),
+        ((6, 1), (-1, 1)),
+        ((6,), (1, -1)),
+    ):
+        found = shaped(numbers.reshape(shape), wanted, "k")
+        np.testing.assert_array_equal(found, numbers.reshape(wanted))
+    for shape, wanted in (((3, 2), (2, 3)), ((6,), (2, 3)), ((2, 3), (6,)), ((3, 2), (-1, 3))):
+        with pytest.raises(ValueError, match=r"k: expected \[.*\], found \[.*\]"):
+            shaped(numbers.reshape(shape), wanted, "k")
+
+
+def test_ids_are_read_to_the_last_digit():
+    many = 2**24 + 1
+    assert whole_numbers([many, 3.0], "k").tolist() == [many, 3]
+    assert whole_numbers(np.array([many]), "k").tolist() == [many]
+    for bad in (np.nan, 1.5, 1e300, "x"):
+        with pytest.raises(ValueError, match="k: expected"):
+            whole_numbers([bad], "k")
+
+
+@pytest.mark.parametrize("as_written", [True, False])
+def test_the_size_of_the_file_comes_before_one_from_the_center(tmp_path, body, made, as_written):
+    """CameraHMR writes height and width; others width and height."""
+    held = body_files.camerahmr(made, 900.0)
+    held["cam_int"][:, :2, 2] += [30, -20]  # the camera looks beside the image's middle
+    held["img_size"] = np.tile(SIZE[:: -1 if as_written else 1], (M, 1))
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(held))
+    given = read(path, image_size=(100, 200))
+    assert (np.asarray(given.camera.image_size) == SIZE).all() and not given.tracks.notes
+    np.testing.assert_allclose(given.camera.center[0, 0], SIZE / 2 + [30, -20])
+    seen = projected(body, given)
+    held["cam_int"][:, :2, 2] -= [30, -20]
+    del held["img_size"]
+    path.write_bytes(pickle.dumps(held))
+    guessed = read(path)
+    # In the pixels of its box, a person is where they were.
+    np.testing.assert_allclose(seen[:, 0], projected(body, guessed)[:, 0], atol=3)
+    assert (np.asarray(guessed.camera.image_size) == SIZE).all()
+    assert guessed.tracks.notes == ("image size from the camera's center",)
+    assert (np.asarray(read(path, image_size=(700, 400)).camera.image_size) == [700, 400]).all()
 
 
 def test_nlf_of_no_pinhole_camera_is_refused(tmp_path, made, joints):

@@ -103,7 +103,7 @@ def read_people(
     if chosen is None or not chosen.is_file(held):
         raise ValueError(f"{path}: {unknown(held, format)}")
     warn_of_unread(str(path), _keys(held, chosen), chosen.keys, chosen.others)
-    rows = chosen.read(held, str(path), image_size)
+    rows = _rows(chosen, held, path, image_size)
     if isinstance(held, FolderContents):
         rows = replace(rows, frames=held.numbers[rows.frames], names=held.names)
     if rows.points is not None:
@@ -135,6 +135,21 @@ def _refuse_folder(folder: Path, held: "FolderContents") -> None:
                 f"{folder / held.names[int(number)]}: {found.name}; expected in a folder one "
                 f"image's estimates in each file, of {known}; give the file itself, not its folder"
             )
+
+
+def _rows(chosen: BodyFormat, held: Any, path: Path, image_size: Any) -> Rows:
+    """Reads with a format's reader, whose errors name the file whatever the damage is."""
+    try:
+        return chosen.read(held, str(path), image_size)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path}: not as {chosen.name} has it ({type(error).__name__}: {error}); it may be "
+            "damaged, or of another version"
+        ) from error
 
 
 class FolderContents(list):
