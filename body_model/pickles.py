@@ -219,6 +219,12 @@ def read_bytes(source: Source) -> tuple[str, bytes]:
     Raises:
         ValueError: if there is no such file, or it is truncated, or far larger inside.
     """
+    name, data = packed_bytes(source)
+    return name, unpacked(name, data, most_bytes(len(data)))
+
+
+def packed_bytes(source: Source) -> tuple[str, bytes]:
+    """Reads a file as it is; arguments and errors as `read_bytes`."""
     if isinstance(source, bytes):
         name, data = "pickled bytes", source
     elif isinstance(source, str | Path):
@@ -229,12 +235,24 @@ def read_bytes(source: Source) -> tuple[str, bytes]:
             raise ValueError(f"{name}: cannot be read ({error.strerror})") from None
     else:
         name, data = str(getattr(source, "name", "pickled data")), source.read()
+    return name, data
+
+
+def unpacked(name: str, data: bytes, limit: int) -> bytes:
+    """Decompresses gzip and xz, once; gives anything else as it is.
+
+    Args:
+        name: of the file, for messages.
+        data: its contents.
+        limit: bytes that it may grow into.
+    Raises:
+        ValueError: if it is truncated, or would grow into more.
+    """
     opener: Any = gzip.open if data[:2] == b"\x1f\x8b" else None
     if data[:6] == b"\xfd7zXZ\x00":
         opener = lzma.open
     if opener is None:
-        return name, data
-    limit = most_bytes(len(data))
+        return data
     try:
         with opener(io.BytesIO(data)) as stream:
             data = stream.read(limit + 1)
@@ -242,7 +260,7 @@ def read_bytes(source: Source) -> tuple[str, bytes]:
         raise ValueError(f"{name}: cannot be decompressed ({error}); copy it again") from None
     if len(data) > limit:
         raise UnsafePickle(f"{name}: refuses to decompress to more than {limit} bytes")
-    return name, data
+    return data
 
 
 def load_pickle(
@@ -267,9 +285,33 @@ def load_pickle(
         ValueError: if it is truncated or no pickle; both name the file and the reason.
     """
     name, data = read_bytes(source)
+    return load_unpacked(name, data, Budget(len(data)), extra, persistent_load, encoding)
+
+
+def load_unpacked(
+    name: str,
+    data: bytes,
+    budget: Budget,
+    extra: Mapping[str, Any] | None = None,
+    persistent_load: Callable[[Any], Any] | None = None,
+    encoding: str = "latin1",
+) -> Any:
+    """Reads a pickle as `load_pickle` does, but unpacks nothing.
+
+    Args:
+        name: of the file, for messages.
+        data: the pickle; compressed, it is none.
+        budget: the memory that it may grow into, which several pickles of one file can share.
+        extra: as `load_pickle` has it, and so the others.
+        persistent_load: resolves references to data outside the pickle.
+        encoding: of the text in Python 2's pickles.
+    Raises:
+        UnsafePickle: as `load_pickle`.
+        ValueError: as `load_pickle`.
+    """
+    spend = budget.spend
     try:
         _check_opcodes(data)
-        spend = Budget(len(data)).spend
         loaded = _Unpickler(data, extra or {}, persistent_load, encoding, spend).load()
         return Converter(spend)(loaded)
     except UnsafePickle as error:

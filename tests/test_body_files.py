@@ -1,8 +1,11 @@
 """Estimates of other networks: their joints land where their own convention puts them."""
 
+import gzip
 import json
 import pickle
+import tracemalloc
 import warnings
+import zlib
 
 import body_files
 import jax
@@ -10,17 +13,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from body_files import SIZE, angles, people
+from scipy.sparse import csc_matrix
 
 import body_model
 import scorehmr_jax as sh
+from body_model import files, pickles
 from body_model.placeholders import UnsafePickle
 from scorehmr_jax.convert.joblib_file import load_joblib
+from scorehmr_jax.formats.bodies import people as people_of_rows
 from scorehmr_jax.formats.bodies.on_body import REST_PELVIS
 from scorehmr_jax.formats.bodies.read import BODY_FORMATS
+from scorehmr_jax.formats.bodies.rows import Rows, shaped, whole_numbers
 
 M = 6
 WIDE, HIGH = map(float, SIZE)
 DIAGONAL = float(np.hypot(WIDE, HIGH))
+WHAM = {
+    "pose": np.zeros((3, 72)),
+    "trans": np.ones((3, 3)),
+    "betas": np.zeros((3, 10)),
+    "frame_ids": np.arange(3),
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +133,33 @@ def test_a_frame_that_nobody_is_in_keeps_its_place(tmp_path, made):
     assert given.tracks.frame_numbers.tolist() == [0, 1, 2]
     assert not given.tracks.present[:, 1].any()
     assert np.isfinite(np.asarray(given.camera.focal)).all()
+
+
+def test_a_camera_stands_in_from_the_nearest_frame_of_a_long_video():
+    present = np.random.default_rng(0).random((3, 50)) < 0.2
+    nearest = people_of_rows._nearest(present)
+    for row, found in zip(present, nearest, strict=True):
+        held = np.flatnonzero(row)
+        wanted = [held[np.abs(held - frame).argmin()] for frame in range(50)]  # the earlier of two
+        np.testing.assert_array_equal(found, wanted)
+    tracemalloc.start()
+    people_of_rows._nearest(np.ones((1, 20_000), bool))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10e6  # a table of frame by frame takes 3.2 GB
+
+
+def test_people_in_frames_that_would_fill_the_memory_are_refused(monkeypatch):
+    count = 40
+    pose = np.broadcast_to(np.eye(3, dtype=np.float32), (count, 24, 3, 3))
+    betas, place = np.zeros((count, 10), np.float32), np.ones((count, 3), np.float32)
+    once = Rows(pose, betas, place, np.arange(count), np.arange(count))
+    size = 40 * 40 * 4 * (24 * 9 + 10 + 3)
+    monkeypatch.setattr(people_of_rows, "_MOST_BYTES", size)
+    assert people_of_rows.assemble(once, "a.pkl", "phalp").tracks.present.sum() == 40
+    monkeypatch.setattr(people_of_rows, "_MOST_BYTES", size - 1)
+    with pytest.raises(ValueError, match=r"a\.pkl: 40 people in 40 frames take 0\.00136\d* GiB"):
+        people_of_rows.assemble(once, "a.pkl", "phalp")
 
 
 def test_bodies_that_are_not_finite_are_missing(tmp_path, made):
@@ -225,6 +265,35 @@ def test_points_of_sam_3d_body_are_lifted(tmp_path, body, made, joints):
     assert again.tracks.frame_numbers.tolist() == [10, 11, 12, 13, 14, 15]
 
 
+def test_a_folder_is_read_of_files_with_one_image_each_only(tmp_path, made, joints):
+    """Files of several images, or of none, would shift the frames of those after them."""
+    batch = body_files.nlf(made, joints, 900.0)
+    two = body_files.hmr2(made)
+    tables = {
+        "nlf": (batch, batch, r"f_0\.pkl: nlf"),
+        "wham": ({0: WHAM}, {1: WHAM}, r"f_0\.pkl: wham"),
+        "hmr2": (two, [two, two], r"f_1\.pkl: hmr2"),
+        "table": ({"a.jpg": two, "b.jpg": two}, two, r"f_0\.pkl: hmr2"),
+    }
+    for name, (first, second, found) in tables.items():
+        for number, value in enumerate((first, second)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / f"f_{number}.pkl").write_bytes(body_files.pickled(value))
+        with pytest.raises(ValueError, match=f"{found}; expected in a folder one image"):
+            read(tmp_path / name, image_size=SIZE)
+    with pytest.raises(ValueError, match=r"f_0\.pkl: nlf; expected in a folder one image"):
+        read(tmp_path / "nlf", format="nlf")
+
+
+def test_frames_of_a_folder_are_those_of_the_files_names(tmp_path, made):
+    for number in (7, 12):
+        held = body_files.hmr2({name: value[:2] for name, value in made.items()})
+        (tmp_path / f"im{number}.pkl").write_bytes(body_files.pickled(held))
+    given = read(tmp_path)
+    assert given.tracks.frame_numbers.tolist() == [7, 12]
+    assert given.tracks.frame_names == ("im7.pkl", "im12.pkl") and given.tracks.present.all()
+
+
 def test_a_focal_length_of_the_whole_image_is_taken(tmp_path, made):
     held = {**body_files.hmr2(made, 777.0), "scaled_focal_length": np.array(777.0)}
     np.savez(tmp_path / "a.npz", **held)
@@ -279,6 +348,12 @@ def test_a_key_that_is_not_read_is_named(tmp_path, made):
         (lambda a: {"pose": a["pose"][:, :70]}, "person 0: pose: expected rotations"),
         (lambda a: {"pose": a["pose"][:, :69]}, "person 0: pose: expected 24 joints"),
         (lambda a: {"trans": a["trans"][:4]}, r"person 0: trans: expected \[6, 3\], found \[4, 3"),
+        (lambda a: {"trans": a["trans"].T}, r"person 0: trans: expected \[6, 3\], found \[3, 6"),
+        (lambda a: {"trans": a["trans"].reshape(2, 9)}, r"trans: expected \[6, 3\], found \[2, 9"),
+        (lambda a: {"betas": a["betas"].T}, r"betas: expected \[6, 10\], found \[10, 6"),
+        (lambda a: {"pose": a["pose"].T}, r"pose: expected rotations of 6 bodies.*found \[72, 6"),
+        (lambda a: {"frame_ids": np.full(6, np.nan)}, "person 0: frame_ids: expected whole"),
+        (lambda a: {"frame_ids": None}, "person 0: frame_ids: expected whole"),
         (lambda a: {"betas": a["betas"] + 100}, "betas: expected SMPL's shape numbers"),
         (lambda a: {"betas": np.array(["x"])}, "person 0: betas: expected numbers"),
         (lambda a: {"frame_ids": np.zeros(6)}, "person 0 comes twice in frame 0"),
@@ -291,6 +366,97 @@ def test_what_is_wrong_is_named(tmp_path, made, change, message):
     path = body_files.save_joblib(tmp_path / "a.pkl", {0: {**held, **change(held)}})
     with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"smpl": [None]}, "smpl: expected a table with global_orient, found 'None'"),
+        ({"smpl": [{}]}, "smpl: no key global_orient; found none"),
+        ({"camera": None}, "camera: expected a list, found 'None'"),
+        ({"camera": [None]}, r"camera: expected \[3\], found \[\]"),
+        ({"tid": 3}, "tid: expected a list, found '3'"),
+        ({"tid": [None]}, "tid: expected whole numbers, found 'None'"),
+        ({"time": "x"}, "time: expected numbers, found 'x'"),
+        ({"size": 5}, "not as phalp has it"),
+    ],
+)
+def test_a_damaged_frame_of_phalp_is_named(tmp_path, change, message):
+    smpl = {"global_orient": np.eye(3)[None], "body_pose": np.tile(np.eye(3), (23, 1, 1))}
+    frame = {"tid": [1], "smpl": [{**smpl, "betas": np.zeros(10)}], "camera": [np.ones(3)]}
+    frame |= {"size": [[360, 641]], "time": 0}
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps({"f.jpg": frame}))
+    assert read(path).tracks.present.sum() == 1
+    path.write_bytes(pickle.dumps({"f.jpg": {**frame, **change}}))
+    with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
+        read(path)
+
+
+def test_damage_of_any_kind_names_the_file(tmp_path, made, joints):
+    body = {name: np.array(1.0) for name in ("transl", "global_orient", "body_pose", "betas")}
+    nlf = body_files.nlf(made, joints[:, :24], 900.0)
+    motion = {"poses": np.zeros((6, 156)), "trans": np.zeros((6, 3)), "betas": np.zeros((4, 10))}
+    for held, message in (
+        ({"smpl_params_incam": body}, "not as gvhmr has it"),
+        ({"smpl_params_incam": 5}, "smpl_params_incam: expected a table with transl, found '5'"),
+        ({**nlf, "trans": [a.array.T for a in nlf["trans"]][:1]}, "image 1: trans: expected one"),
+        ({**nlf, "betas": [a.array.T for a in nlf["betas"]]}, r"image 0: betas: .*found \[10, 3"),
+        (motion, r"betas: expected \[10\] or \[6, 10\], found \[4, 10"),
+    ):
+        (tmp_path / "a.pkl").write_bytes(body_files.pickled(held))
+        with pytest.raises(ValueError, match=rf"a\.pkl.*{message}"):
+            read(tmp_path / "a.pkl")
+
+
+def test_shapes_differ_in_axes_of_length_one_only():
+    numbers = np.arange(6.0)
+    for shape, wanted in (
+        ((2, 3), (2, 3)),
+        ((2, 1, 3), (2, 3)),
+        ((1, 2, 3), (-1, 3)),
+        ((6,), (1, 6)),
+        ((1, 6, 1), (6,)),
+        ((6, 1), (-1, 1)),
+        ((6,), (1, -1)),
+    ):
+        found = shaped(numbers.reshape(shape), wanted, "k")
+        np.testing.assert_array_equal(found, numbers.reshape(wanted))
+    for shape, wanted in (((3, 2), (2, 3)), ((6,), (2, 3)), ((2, 3), (6,)), ((3, 2), (-1, 3))):
+        with pytest.raises(ValueError, match=r"k: expected \[.*\], found \[.*\]"):
+            shaped(numbers.reshape(shape), wanted, "k")
+
+
+def test_ids_are_read_to_the_last_digit():
+    many = 2**24 + 1
+    assert whole_numbers([many, 3.0], "k").tolist() == [many, 3]
+    assert whole_numbers(np.array([many]), "k").tolist() == [many]
+    for bad in (np.nan, 1.5, 1e300, "x"):
+        with pytest.raises(ValueError, match="k: expected"):
+            whole_numbers([bad], "k")
+
+
+@pytest.mark.parametrize("as_written", [True, False])
+def test_the_size_of_the_file_comes_before_one_from_the_center(tmp_path, body, made, as_written):
+    """CameraHMR writes height and width; others width and height."""
+    held = body_files.camerahmr(made, 900.0)
+    held["cam_int"][:, :2, 2] += [30, -20]  # the camera looks beside the image's middle
+    held["img_size"] = np.tile(SIZE[:: -1 if as_written else 1], (M, 1))
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(held))
+    given = read(path, image_size=(100, 200))
+    assert (np.asarray(given.camera.image_size) == SIZE).all() and not given.tracks.notes
+    np.testing.assert_allclose(given.camera.center[0, 0], SIZE / 2 + [30, -20])
+    seen = projected(body, given)
+    held["cam_int"][:, :2, 2] -= [30, -20]
+    del held["img_size"]
+    path.write_bytes(pickle.dumps(held))
+    guessed = read(path)
+    # In the pixels of its box, a person is where they were.
+    np.testing.assert_allclose(seen[:, 0], projected(body, guessed)[:, 0], atol=3)
+    assert (np.asarray(guessed.camera.image_size) == SIZE).all()
+    assert guessed.tracks.notes == ("image size from the camera's center",)
+    assert (np.asarray(read(path, image_size=(700, 400)).camera.image_size) == [700, 400]).all()
 
 
 def test_nlf_of_no_pinhole_camera_is_refused(tmp_path, made, joints):
@@ -384,6 +550,61 @@ def test_deep_nesting_in_a_joblib_file_is_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(b"\x80\x03" + wrapper + inner + b".")
     with pytest.raises(ValueError, match=r"a\.pkl: refuses what is nested deeper"):
         load_joblib(tmp_path / "a.pkl")
+
+
+def layers(data):
+    """Data under gzip, zlib and gzip again, each of which is far larger inside."""
+    many = gzip.compress(bytes(900), 9)
+    return gzip.compress(zlib.compress(many * (2**20 // len(many)) + data, 9), 9)
+
+
+def test_layers_of_compression_share_one_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_FREE", 2**16)
+    read_on = []
+    monkeypatch.setattr(pickles, "_check_opcodes", lambda data: read_on.append(len(data)))
+    path = tmp_path / "a.pkl"
+    for data in (layers(b""), gzip.compress(zlib.compress(bytes(2**18), 9), 9)):
+        path.write_bytes(data)
+        with pytest.raises(UnsafePickle, match=r"a\.pkl: refuses to decompress to more than"):
+            load_joblib(path)
+    # A third layer is no pickle, and is not opened.
+    path.write_bytes(gzip.compress(zlib.compress(gzip.compress(bytes(2**18), 9), 9), 9))
+    with pytest.raises(ValueError, match=r"a\.pkl: not a whole pickle"):
+        load_joblib(path)
+    assert max(read_on) < 2**11
+
+
+def wrapped(inner, count):
+    """A file of joblib's with arrays of `count` objects, for which the pickles `inner` stand."""
+    state = {"shape": (count,), "order": "C", "dtype": np.dtype(object)}
+    held = pickle.dumps(state, 2)[2:-1]  # without the protocol and the end
+    wrapper = b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81" + held + b"b"
+    return b"\x80\x03(" + b"".join(wrapper + each for each in inner) + b"l."
+
+
+def test_arrays_of_objects_share_one_limit_and_are_such(tmp_path, monkeypatch):
+    path = tmp_path / "a.pkl"
+    whole = pickle.dumps(np.array([{"x": 1}, None], object), 2)
+    path.write_bytes(wrapped([whole, whole], 2))
+    assert [[*each] for each in load_joblib(path)] == [[{"x": 1}, None]] * 2
+    numbers = pickle.dumps(np.zeros(2), 2)
+    for inner, count in ((numbers, 2), (pickle.dumps([1, 2], 2), 2), (whole, 3)):
+        path.write_bytes(wrapped([inner], count))
+        with pytest.raises(ValueError, match=rf"an array of {count} objects that holds something"):
+            load_joblib(path)
+    one = csc_matrix((100, 50))
+    held = np.empty(1, object)
+    held[0] = one
+    inner = pickle.dumps(held, 2)
+    path.write_bytes(wrapped([inner] * 4, 1))
+    size = path.stat().st_size
+    # Dense, each takes 40 kB: two of them are allowed, four are not.
+    monkeypatch.setattr(files, "_GROWTH", 0)
+    monkeypatch.setattr(files, "_FREE", 200_000)
+    assert len(load_joblib(path)) == 4 and size < 10_000
+    monkeypatch.setattr(files, "_FREE", 90_000)
+    with pytest.raises(UnsafePickle, match=r"a\.pkl: .*far more memory"):
+        load_joblib(path)
 
 
 def test_arrays_of_tensors_keep_views(tmp_path):

@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import body_files
 import jax
@@ -18,13 +19,13 @@ from keypoint_files import coco_results, openpose_folder, write
 import body_model
 import scorehmr_jax as sh
 from body_model import save, stand_in
-from scorehmr_jax.commands import refine
+from scorehmr_jax.commands import refine, refine_parts
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched, match
-from scorehmr_jax.commands.refine_parts import parts_of
+from scorehmr_jax.commands.refine_parts import parts_of, remove_parts, settings_of
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.types import Refined
 
@@ -422,6 +423,23 @@ def test_frames_are_the_same_by_name_or_else_by_number():
         match(joints, ours, detections(shown, numbers=[7, 8]), "k")
 
 
+def test_images_of_one_name_in_several_folders_are_told_apart():
+    random = np.random.default_rng(0)
+    joints = random.uniform(0, 100, (1, 1, 25, 2)) + np.array([0, 3, 40])[None, :, None, None]
+    ours = tracks([[1, 1, 1]], ("v/cam1/1.jpg", "v/cam2/1.jpg", "v/cam1/2.jpg"))
+    names = ("w/cam1/2.png", "w/cam2/1.png", "w/cam1/1.png")
+    found = match(joints, ours, detections(joints[0, [2, 1, 0]][:, None], names), "k")
+    assert found.by == "names" and found.frames == 3
+    np.testing.assert_allclose(found.keypoints.xy[0], joints[0], atol=1e-4)
+    # A frame that the other file has of one folder alone is not taken for another's.
+    one = match(joints, ours, detections(joints[0, 1][None, None], ("cam2/1.png",)), "k")
+    assert one.frames == 1 and one.without == {0: [0, 2]}
+    for names in (("1.png",), ("1.png", "1.png"), ("cam2/1.png", "cam2/1.jpg")):
+        shown = detections(np.tile(joints[0, 0], (len(names), 1, 1, 1)), names)
+        with pytest.raises(ValueError, match=r"k: \S*1\.png may be v/cam\d/1\.jpg of the estim"):
+            match(joints, ours, shown, "k")
+
+
 def test_short_gaps_are_filled_between_their_ends(made):
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)  # by 90 degrees about z
     pose = np.full((1, 9, 24, 3, 3), np.nan, np.float32)
@@ -455,6 +473,104 @@ def test_parts_have_few_sizes_and_hold_every_sample_once():
         np.testing.assert_array_equal(count, present)
         assert {len(part.mask) for part in parts} <= {16, 32, 64, 128, 512}
     assert [part.name for part in parts_of(present, True)] == [f"person{p}" for p in range(4)]
+
+
+def test_only_parts_are_removed_from_their_folder(tmp_path):
+    folder = tmp_path / "bodies.parts"
+    remove_parts(folder)  # nothing is there
+    (folder / "person0").mkdir(parents=True)
+    kept = [folder / name for name in ("thesis.npz", "person1.npz", "person0/a.npz")]
+    gone = [folder / f"{name}-0123456789abcdef.npz" for name in ("person12", "images0")]
+    for file in (*kept, *gone):
+        file.write_bytes(b"x")
+    remove_parts(folder)
+    assert all(file.exists() for file in kept) and not any(file.exists() for file in gone)
+    for file in kept:
+        file.unlink()
+    (folder / "person0").rmdir()
+    remove_parts(folder)
+    assert not folder.exists()
+
+
+def test_a_part_of_other_settings_software_or_files_is_not_taken(tmp_path, monkeypatch):
+    prior = tmp_path / "prior.npz"
+    prior.write_bytes(b"one")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a").write_bytes(b"x")
+    config = sh.RefineConfig.for_images()
+
+    def settings():
+        return settings_of(config, ["open-cond", prior, tmp_path / "folder"])
+
+    seen = [settings()]
+    assert settings() == seen[0]
+    config = sh.RefineConfig(iterations=3)
+    seen.append(settings())
+    prior.write_bytes(b"two")
+    seen.append(settings())
+    (tmp_path / "folder" / "a").write_bytes(b"y")
+    seen.append(settings())
+    monkeypatch.setattr(refine_parts, "versions", lambda: {"scorehmr-jax": "9"})
+    seen.append(settings())
+    assert len({*seen}) == len(seen)
+
+
+def test_what_lies_in_the_folder_of_parts_stays(tmp_path, made, seen, body, quick):
+    source = body_files.phalp(tmp_path / "demo_v.pkl", made)
+    write(tmp_path / "k.json", [*coco_of((t, seen[2 * t + p]) for t in range(3) for p in range(2))])
+    (tmp_path / "a.parts").mkdir()
+    (tmp_path / "a.parts" / "mine.txt").write_text("mine")
+    words = ["--keypoints", tmp_path / "k.json", "--out", tmp_path / "a.npz", "--body", body]
+    run(source, *words)
+    assert [file.name for file in (tmp_path / "a.parts").iterdir()] == ["mine.txt"]
+
+
+def test_a_person_in_no_frame_is_left_out_by_name(tmp_path, made, seen, body, quick, capsys):
+    arrays = {name: value.reshape(2, 3, *value.shape[1:]).copy() for name, value in made.items()}
+    arrays["pose"][0] = np.nan
+    arrays |= {"keypoints": seen.reshape(2, 3, 25, 3), "image_size": SIZE, "focal": FOCAL}
+    arrays["center"] = SIZE / 2
+    np.savez(tmp_path / "a.npz", **arrays)
+    for options in (("--video", "--fill", 5), ("--images",)):
+        run(tmp_path / "a.npz", *options, "--out", tmp_path / "b.npz", "--body", body)
+        printed = capsys.readouterr().out
+        assert "person 1: in 0 of 3; left out: no estimate of theirs is finite" in printed
+        assert "person 2: in 3 of 3\n" in printed and "refined: 3 of 3" in printed
+        held = written(tmp_path / "b.npz")
+        np.testing.assert_allclose(held["translation"][1], arrays["translation"][1] + 1)
+        assert np.isnan(held["pose"][0]).all() and (held["status"][0] == 5).all()
+    arrays["pose"][1] = np.nan
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(SystemExit, match=r"a\.npz: none of its bodies is finite"):
+        run(tmp_path / "a.npz", "--images", "--out", tmp_path / "b.npz", "--body", body)
+
+
+@pytest.mark.parametrize("people", [1, 2])
+def test_features_of_our_own_file_reach_the_prior_and_the_result(
+    tmp_path, made, seen, body, monkeypatch, people
+):
+    lead = (M,) if people == 1 else (people, M // people)
+    arrays = {name: value.reshape(*lead, *value.shape[1:]) for name, value in made.items()}
+    arrays |= {"keypoints": seen.reshape(*lead, 25, 3), "image_size": SIZE, "focal": FOCAL}
+    arrays |= {"center": SIZE / 2, "features": np.arange(M * 4.0).reshape(*lead, 4)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    got = []
+
+    def make(prior, model, config):
+        def refiner(estimate, features, terms, mask):
+            got.append(np.asarray(features)[np.asarray(mask)])
+            pose_6d = np.zeros((*mask.shape, 144), np.float32)
+            status = np.zeros(mask.shape, int)
+            return Refined(*vars(estimate).values(), pose_6d), SimpleNamespace(status=status)
+
+        return refiner
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.refine"), "make_refiner", make)
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.load"), "load_prior", str)
+    run(tmp_path / "a.npz", "--images", "--out", tmp_path / "b.npz", "--body", body)
+    np.testing.assert_array_equal(np.concatenate(got), np.arange(M * 4.0).reshape(M, 4))
+    held = written(tmp_path / "b.npz")
+    np.testing.assert_array_equal(held["features"].reshape(M, 4), np.concatenate(got))
 
 
 def commands_of_the_page():

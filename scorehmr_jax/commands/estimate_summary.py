@@ -41,6 +41,8 @@ def summary(
     for person, row in enumerate(tracks.present):
         missing = np.flatnonzero(~row)
         absent = f"; not in {_places(tracks, missing)}" if len(missing) and tracks.video else ""
+        if not row.any():
+            absent = "; left out: no estimate of theirs is finite"
         yield f"{_name(tracks, person)}: in {row.sum()} of {frames}{absent}"
     yield f"camera:  {camera_note}"
     for note in tracks.notes:

@@ -31,9 +31,9 @@ def match(
 ) -> Matched:
     """Gives every person the detection that lies nearest to where the estimate is seen.
 
-    Frames are the same if their images have the same name; where no names agree, by number. In
-    each frame pairs are made from the closest on: their distance is the mean over the points that
-    are seen, and may be half the person's size.
+    Frames are the same if their images have the same name, of equal names those whose folders
+    agree furthest; where no names agree, by number. In each frame pairs are made from the closest
+    on: their distance is the mean over the points that are seen, and may be half the person's size.
 
     Args:
         joints: where the estimates' OpenPose-25 joints are seen, pixels.
@@ -41,9 +41,10 @@ def match(
         people: detections in OpenPose-25's order.
         where: begins messages: the file of the keypoints.
     Raises:
-        ValueError: if no frame is in both files, or no detection lies near anybody.
+        ValueError: if no frame is in both files, names do not tell which frames are the same, or
+            no detection lies near anybody.
     """
-    pairs, by = _frames(tracks, people)
+    pairs, by = _frames(tracks, people, where)
     if not pairs:
         raise ValueError(
             f"{where}: none of its frames ({_span(people.frame_numbers)}) is among those of the "
@@ -81,19 +82,56 @@ def match(
     return Matched(Keypoints2D(xy, confidence), len(pairs), by, without, left)
 
 
-def _frames(tracks: Tracks, people: DetectedPeople) -> tuple[list[tuple[int, int]], str]:
+def _frames(
+    tracks: Tracks, people: DetectedPeople, where: str
+) -> tuple[list[tuple[int, int]], str]:
     """Places of the same frames in both files, and how they were found."""
     ours, theirs = _by_stem(tracks.frame_names), _by_stem(people.frame_names)
     common = [stem for stem in ours if stem in theirs]
     if common:
-        return [(ours[stem], theirs[stem]) for stem in common], "names"
+        names = tracks.frame_names, people.frame_names
+        pairs = [pair for stem in common for pair in _same(ours[stem], theirs[stem], names, where)]
+        return sorted(pairs), "names"
     place = {int(n): i for i, n in enumerate(people.frame_numbers)}
     numbers = [(t, place[int(n)]) for t, n in enumerate(tracks.frame_numbers) if int(n) in place]
     return numbers, "numbers"
 
 
-def _by_stem(names: Sequence[str]) -> dict[str, int]:
-    return {PurePath(name).stem: i for i, name in enumerate(names) if name}
+def _by_stem(names: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        if name:
+            found.setdefault(PurePath(name).stem, []).append(i)
+    return found
+
+
+def _same(
+    ours: list[int], theirs: list[int], names: tuple[Sequence[str], Sequence[str]], where: str
+) -> list[tuple[int, int]]:
+    """Pairs of frames of equal stems: those whose folders agree furthest from the end."""
+    if len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])]
+    tail = np.array([[_tail(names[0][i], names[1][j]) for j in theirs] for i in ours])
+    best = (tail == tail.max(1, keepdims=True)) & (tail == tail.max(0))
+    several = best & ((best.sum(1, keepdims=True) > 1) | (best.sum(0) > 1))
+    if several.any():
+        i, j = np.argwhere(several)[0]
+        raise ValueError(
+            f"{where}: {names[1][theirs[j]]} may be {names[0][ours[i]]} of the estimates or "
+            "another of that name; expected images whose names, or folders and names, are told "
+            "apart in both files"
+        )
+    return [(ours[i], theirs[j]) for i, j in np.argwhere(best)]
+
+
+def _tail(one: str, other: str) -> int:
+    """The number of folders right above two files that are the same."""
+    pairs = zip(PurePath(one).parts[-2::-1], PurePath(other).parts[-2::-1], strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(_depth(one), _depth(other)))
+
+
+def _depth(name: str) -> int:
+    return len(PurePath(name).parts) - 1
 
 
 def _distances(joints: np.ndarray, xy: np.ndarray, confidence: np.ndarray) -> np.ndarray:

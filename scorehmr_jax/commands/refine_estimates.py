@@ -1,6 +1,5 @@
 """From estimates or 3D points of another network, and keypoints, to refined bodies."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from scorehmr_jax.commands.refine_parts import (
     parts_of,
     put,
     refine_parts,
+    remove_parts,
+    settings_of,
     taken,
 )
 from scorehmr_jax.commands.refine_pictures import _Clock, _writable
@@ -103,11 +104,13 @@ def refine_estimates(
     moving = tracks.video if video is None else video
     estimate, filled = fill_gaps(estimate, tracks.present, longest_gap if moving else 0)
     parts = parts_of(tracks.present | filled, moving)
+    if not parts:
+        raise ValueError(f"{files.source}: none of its bodies is finite; expected at least one")
     result = empty_result(estimate)
     status = np.full(tracks.present.shape, PADDING)
     folder = target.with_suffix(".parts")
-    arrays = (estimate, given.keypoints, lens)
-    settings = f"{prior}|{body}|{len(np.asarray(model.template))}|{moving}"
+    arrays = (estimate, given.keypoints, lens, given.features)
+    settings = settings_of(_config(moving), [prior, *([body] if body else [])])
     earlier, done = 0, 0
     work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving))
     try:
@@ -122,21 +125,22 @@ def refine_estimates(
         raise
     clock.lap("refining")
     rows: Any = slice(None) if len(status) > 1 else 0
-    bodies, cameras, seen, start = jax.tree.map(
-        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, estimate)
+    bodies, cameras, seen, features, start = jax.tree.map(
+        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, given.features, estimate)
     )
     write_estimates(
         target,
         bodies,
         cameras,
         seen,
+        features,
         status=status[rows],
         tracks=tracks,
         filled=filled[rows],
         fps=given.fps,
         first=start,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_parts(folder)
     for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
         print(line)
     return result, given
@@ -194,9 +198,9 @@ def _as_tracks(given: RefineInput, video: bool) -> RefineInput:
     if len(lead) > 2:
         raise ValueError(f"expected estimates [N] or [P, T], found axes {lead}")
     if len(lead) == 1:
-        arrays = (given.estimate, given.keypoints, given.camera)
-        estimate, keypoints, camera = jax.tree.map(lambda a: jnp.asarray(a)[None], arrays)
-        given = replace(given, estimate=estimate, keypoints=keypoints, camera=camera)
+        names = ("estimate", "keypoints", "camera", "features")
+        held = {name: getattr(given, name) for name in names}
+        given = replace(given, **jax.tree.map(lambda a: jnp.asarray(a)[None], held))
     people, frames = np.shape(given.estimate.betas)[:-1]
     present = np.isfinite(np.asarray(given.estimate.pose)).all((-3, -2, -1))
     ids = np.full(people, NO_ID)
@@ -217,29 +221,35 @@ def _seen(model: SMPL, estimate: Estimate, camera: Camera) -> np.ndarray:
     return np.asarray(seen(Skeleton.of(model), estimate, camera))
 
 
+def _config(moving: bool) -> Any:
+    from scorehmr_jax.refine import RefineConfig
+
+    return RefineConfig.for_video() if moving else RefineConfig.for_images()
+
+
 def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
     """A function from a part to its result and status."""
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
-    from scorehmr_jax.refine import RefineConfig, make_refiner
+    from scorehmr_jax.refine import make_refiner
 
     devices, refiner = Devices.all(), None
 
     def refine(part: Part) -> tuple[Refined, np.ndarray]:
         nonlocal refiner
         # Loaded for the first part that is not done yet.
-        config = RefineConfig.for_video() if moving else RefineConfig.for_images()
-        refiner = refiner or make_refiner(load_prior(prior), model, config)
-        estimate, keypoints, camera = taken(arrays, part)
+        refiner = refiner or make_refiner(load_prior(prior), model, _config(moving))
+        estimate, keypoints, camera, features = taken(arrays, part)
         batch = part.mask.shape
-        (estimate, keypoints, camera, real), mask = devices.pad(
-            (estimate, keypoints, camera, part.mask), batch
+        (estimate, keypoints, camera, features, real), mask = devices.pad(
+            (estimate, keypoints, camera, features, part.mask), batch
         )
         terms: list = [guidance.keypoints_2d(keypoints, camera)]
         if moving:
             terms.append(guidance.smooth())
-        refined, info = refiner(*devices.split((estimate, None, terms, mask & real), mask.shape))
+        arguments = (estimate, features, terms, mask & real)
+        refined, info = refiner(*devices.split(arguments, mask.shape))
         refined, status = devices.cut((refined, info.status), batch)
         return refined, np.asarray(status)
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Int
 
-from body_model.files import read_npz, write_npz
+from body_model.files import local_path, read_npz, write_npz
+from scorehmr_jax.provenance import versions
 from scorehmr_jax.types import Estimate, Refined
 
 _SMALLEST = 16  # samples of a program; others are twice as many, and so on
+_WRITTEN = re.compile(r"(person|images)\d+-[0-9a-f]{16}\.npz")
 _IMAGES = 128  # that have nothing to do with each other, refined together
 
 
@@ -31,12 +35,15 @@ class Part:
 def parts_of(present: Bool[np.ndarray, "P T"], video: bool) -> list[Part]:
     """Splits the work: by person in a video, from where they come to where they go.
 
-    Sizes are few, so that few programs are compiled: what is added is masked.
+    Sizes are few, so that few programs are compiled: what is added is masked. People who are in no
+    frame have no part.
     """
     if video:
         rows = []
         for person, seen in enumerate(present):
             held = np.flatnonzero(seen)
+            if not len(held):
+                continue
             frames = np.arange(held[0], held[-1] + 1)
             rows.append((f"person{person}", np.full(len(frames), person), frames))
     else:
@@ -89,6 +96,32 @@ def refine_parts(
             yield part, refined, status, False
         else:
             yield part, *before, True
+
+
+def settings_of(config: Any, files: Sequence[str | Path]) -> str:
+    """Names what every part's result depends on beside its arrays.
+
+    Args:
+        config: of the refinement; its `repr` tells all of it.
+        files: whose content matters; a name that is no file stands for itself.
+    """
+    return "|".join([repr(config), repr(versions()), *map(_content, files)])
+
+
+def _content(name: str | Path) -> str:
+    path = local_path(name)
+    held = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in held]
+    return "|".join([str(name), *digests])
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes the parts that a refinement wrote, and the folder if nothing else is in it."""
+    for file in [*folder.iterdir()] if folder.is_dir() else []:
+        if _WRITTEN.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+    with suppress(OSError):  # not empty, or not there
+        folder.rmdir()
 
 
 def _before(file: Path, count: int) -> tuple[Refined, np.ndarray] | None:

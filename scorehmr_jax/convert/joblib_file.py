@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from body_model.files import most_bytes
-from body_model.pickles import load_pickle, read_bytes
-from body_model.placeholders import DtypeState, UnsafePickle, Value, shown
+from body_model.pickles import load_unpacked, packed_bytes, unpacked
+from body_model.placeholders import Budget, DtypeState, UnsafePickle, Value, shown
 
 _WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 _LZ4 = b"\x04\x22\x4d\x18"
@@ -38,12 +38,16 @@ def load_joblib(path: str | Path, extra: Mapping[str, Any] | None = None) -> Any
         ValueError: if it is missing, truncated, of another kind or compressed by lz4; both name the
             file.
     """
-    name, data = read_bytes(path)
-    data = _unpacked(name, data)
+    name, data = packed_bytes(path)
+    # All limits follow from the size on disk: each layer would multiply them otherwise.
+    limit, budget = most_bytes(len(data)), Budget(len(data))
+    data = _unpacked(name, unpacked(name, data, limit), limit)
     arrays: list[np.ndarray] = []
     if b"NumpyArrayWrapper" in data:
         try:
-            cutter = _Cutter(data, lambda nested: load_pickle(nested, extra))
+            cutter = _Cutter(
+                data, lambda nested: load_unpacked("an array of objects", nested, budget, extra)
+            )
             cutter.load()
         except UnsafePickle as error:
             raise UnsafePickle(f"{name}: {error}") from None
@@ -54,20 +58,17 @@ def load_joblib(path: str | Path, extra: Mapping[str, Any] | None = None) -> Any
                 "be truncated or of another kind"
             ) from None
         data, arrays = cutter.rest(), cutter.arrays
-    stream = io.BytesIO(data)
-    stream.name = name  # for messages
     names = {"collections.defaultdict": _plain_dict, _WRAPPER: _placeholder(arrays)}
-    return load_pickle(stream, {**(extra or {}), **names})
+    return load_unpacked(name, data, budget, {**(extra or {}), **names})
 
 
 def _plain_dict(factory: Any = None) -> dict:
     return {}
 
 
-def _unpacked(name: str, data: bytes) -> bytes:
+def _unpacked(name: str, data: bytes, limit: int) -> bytes:
     if data.startswith(_LZ4):
         raise ValueError(f"{name}: compressed by lz4, which is not read; save it again: {_RESAVE}")
-    limit = most_bytes(len(data))
     opener: Any
     if data[:1] == b"\x78" and int.from_bytes(data[:2], "big") % 31 == 0:
         opener = zlib.decompressobj()
@@ -188,7 +189,10 @@ class _Cutter(pickle._Unpickler):
             for _ in pickletools.genops(self._stream):
                 pass
             end = self._stream.tell()
-            array = np.asarray(self._nested(self._data[start:end]), object)
+            array = self._nested(self._data[start:end])
+            # Anything else, made into an array of objects, would take a pointer for each number.
+            if not isinstance(array, np.ndarray) or array.dtype != object or array.size != count:
+                raise ValueError(f"an array of {count} objects that holds something else")
         else:
             if state.get("numpy_array_alignment_bytes") is not None:
                 position += 1 + self._data[position]

@@ -49,7 +49,10 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
         joints = rotations(parts, count, where)
     pose, left = smpl_pose(joints, f"{where}: poses")
     betas = numbers(held.get("betas", np.zeros(_SHAPES)), f"{where}: betas")
-    betas = np.broadcast_to(np.atleast_2d(betas), (count, np.atleast_2d(betas).shape[-1]))
+    betas = np.atleast_2d(betas)
+    if betas.ndim != 2 or len(betas) not in (1, count):
+        raise ValueError(f"{where}: betas: expected [10] or [{count}, 10], found {[*betas.shape]}")
+    betas = np.broadcast_to(betas, (count, betas.shape[1]))
     kind = _text(held, "surface_model_type")
     gender = _text(held, "gender")
     notes = [left] if left else []

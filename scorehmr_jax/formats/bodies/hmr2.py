@@ -115,16 +115,21 @@ def _image(held: Mapping[str, Any], frame: int, where: str, image_size: np.ndarr
     orient, body = (key(inner, name, where) for name in ("global_orient", "body_pose"))
     pose, left = smpl_pose(rotations([orient, body], count, where), where)
     notes: list[str] = []
+    size: np.ndarray | None = None
+    if "img_size" in held:
+        size = of_each(held["img_size"], count, 2, f"{where}: img_size")
+    elif image_size is not None:
+        size = np.broadcast_to(image_size, (count, 2)).astype(np.float32)
     if "cam_int" in held:
         matrix = of_each(held["cam_int"], count, 9, f"{where}: cam_int").reshape(count, 3, 3)
         focal, center = matrix[:, [0, 1], [0, 1]], matrix[:, :2, 2]
-        size = 2 * center  # its principal point is the image's middle
+        if size is None:
+            size = 2 * center
+            notes = ["image size from the camera's center"]
+        elif "img_size" in held and _off(size[:, ::-1], center) < _off(size, center):
+            size = size[:, ::-1]  # CameraHMR's is height and width
     else:
-        if "img_size" in held:
-            size = of_each(held["img_size"], count, 2, f"{where}: img_size")
-        elif image_size is not None:
-            size = np.broadcast_to(image_size, (count, 2)).astype(np.float32)
-        else:
+        if size is None:
             raise ValueError(f"{where}: no key img_size; give image_size=(width, height)")
         center = size / 2
         # "focal_length" in the network's output is that of the crop.
@@ -145,7 +150,7 @@ def _image(held: Mapping[str, Any], frame: int, where: str, image_size: np.ndarr
             of_each(held[weak], count, 3, f"{where}: {weak}"),
             of_each(held["box_center"], count, 2, f"{where}: box_center"),
             of_each(held["box_size"], count, 1, f"{where}: box_size")[:, 0],
-            size,
+            2 * center,  # where the camera looks, which need not be the image's middle
             focal,
         )
     return Rows(
@@ -163,6 +168,11 @@ def _image(held: Mapping[str, Any], frame: int, where: str, image_size: np.ndarr
         else "smplx",
         notes=tuple([*notes, *([left] if left else [])]),
     )
+
+
+def _off(size: np.ndarray, center: np.ndarray) -> float:
+    """The distance of images' middles from the center, in all."""
+    return float(np.abs(size / 2 - center).sum())
 
 
 def _name(held: Mapping[str, Any]) -> str | None:

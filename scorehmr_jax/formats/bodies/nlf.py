@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.formats.bodies.contents import has
-from scorehmr_jax.formats.bodies.rows import Model, Rows, no_ids, numbers, rotations, smpl_pose
+from scorehmr_jax.formats.bodies.rows import (
+    Model,
+    Rows,
+    no_ids,
+    numbers,
+    rotations,
+    shaped,
+    smpl_pose,
+)
 
 READ = ("pose", "betas", "trans", "joints3d", "joints2d")
 OTHERS = (
@@ -120,12 +128,21 @@ def _image(batch: Any, i: int, number: int, at: str, parts: dict[str, list[np.nd
         return
     row = {
         "pose": rotations(pose, people, f"{at}: pose"),
-        "betas": numbers(batch["betas"][i], f"{at}: betas").reshape(people, -1),
-        "translation": numbers(batch["trans"][i], f"{at}: trans").reshape(people, 3),
+        "betas": _numbers(batch, "betas", i, at, (people, -1)),
+        "translation": _numbers(batch, "trans", i, at, (people, 3)),
         "frames": np.full(people, number),
     }
     if "joints3d" in batch and "joints2d" in batch:
-        row["joints3d"] = numbers(batch["joints3d"][i], f"{at}: joints3d").reshape(people, -1, 3)
-        row["joints2d"] = numbers(batch["joints2d"][i], f"{at}: joints2d").reshape(people, -1, 2)
+        row["joints3d"] = _numbers(batch, "joints3d", i, at, (people, -1, 3))
+        row["joints2d"] = _numbers(batch, "joints2d", i, at, (people, -1, 2))
     for part, value in row.items():
         parts.setdefault(part, []).append(value)
+
+
+def _numbers(batch: Any, name: str, i: int, at: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The i-th image's numbers of a key."""
+    if len(batch[name]) <= i:
+        raise ValueError(
+            f"{at}: {name}: expected one entry for each of pose, found {len(batch[name])}"
+        )
+    return shaped(numbers(batch[name][i], f"{at}: {name}"), shape, f"{at}: {name}")

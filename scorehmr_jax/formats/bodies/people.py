@@ -13,6 +13,9 @@ from scorehmr_jax.formats.bodies.rows import Rows
 from scorehmr_jax.formats.keypoints.result import NO_ID
 from scorehmr_jax.types import Camera, Estimate
 
+# Of the arrays that hold all people in all frames.
+_MOST_BYTES = 2 * 2**30
+
 
 @dataclass(frozen=True)
 class Tracks:
@@ -53,8 +56,8 @@ def assemble(rows: Rows, where: str, format: str) -> People:
         where: begins messages: the file.
         format: the file's.
     Raises:
-        ValueError: if a person comes twice in a frame, nothing is finite, or numbers are in other
-            units.
+        ValueError: if a person comes twice in a frame, nothing is finite, numbers are in other
+            units, or there are so many people and frames that these arrays take above 2 GiB.
     """
     good = np.isfinite(rows.pose).all((1, 2, 3)) & np.isfinite(rows.betas).all(1)
     good &= np.isfinite(rows.translation).all(1)
@@ -72,6 +75,7 @@ def assemble(rows: Rows, where: str, format: str) -> People:
     column = np.searchsorted(numbers, frames)
     line, people = _lines(frames, ids, where)
     shape = (len(people), len(numbers))
+    _check_size(rows, shape, where)
 
     def spread(array: np.ndarray, empty: float) -> np.ndarray:
         out = np.full((*shape, *array.shape[1:]), empty, np.float32)
@@ -97,6 +101,19 @@ def assemble(rows: Rows, where: str, format: str) -> People:
     )
     points = None if rows.keypoints is None else spread(rows.keypoints, 0)
     return People(estimate, camera, tracks, points, rows.fps)
+
+
+def _check_size(rows: Rows, shape: tuple[int, int], where: str) -> None:
+    """Refuses arrays of all people in all frames that would not fit into memory."""
+    fields = (rows.pose, rows.betas, rows.translation, rows.keypoints)
+    each = sum(math.prod(array.shape[1:]) for array in fields if array is not None)
+    size = math.prod(shape) * each * np.dtype(np.float32).itemsize
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"{where}: {shape[0]} people in {shape[1]} frames take {size / 2**30:.3g} GiB, as each "
+            f"has a place in every frame; {_MOST_BYTES / 2**30:g} GiB are read; split the file by "
+            "time, or join the ids of the same person"
+        )
 
 
 def _axis(frames: np.ndarray, video: bool) -> np.ndarray:
@@ -129,10 +146,13 @@ def _lines(frames: np.ndarray, ids: np.ndarray, where: str) -> tuple[np.ndarray,
 def _nearest(present: np.ndarray) -> np.ndarray:
     """For each place the nearest frame that the person is in."""
     frames = np.arange(present.shape[1])
-    nearest = [
-        held[np.abs(frames[:, None] - held).argmin(1)]
-        for held in (np.flatnonzero(row) for row in present)
-    ]
+    nearest = []
+    for row in present:
+        held = np.flatnonzero(row)
+        after = np.searchsorted(held, frames).clip(0, len(held) - 1)
+        before = (after - 1).clip(0)
+        earlier = np.abs(frames - held[before]) <= np.abs(held[after] - frames)
+        nearest.append(held[np.where(earlier, before, after)])
     return np.stack(nearest)
 
 

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.formats.bodies.contents import has, table
-from scorehmr_jax.formats.bodies.rows import Rows, key, rotations, shaped, smpl_pose
+from scorehmr_jax.formats.bodies.rows import (
+    Rows,
+    key,
+    numbers,
+    rotations,
+    shaped,
+    smpl_pose,
+    whole_numbers,
+)
 
 READ = ("tid", "smpl", "camera", "size", "tracked_time", "time", "img_name", "img_path")
 OTHERS = (
@@ -49,8 +57,11 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
     names, lost = {}, 0
     for place, (name, frame) in enumerate(held.items()):
         at = f"{where}, {name}"
-        number = int(frame.get("time", place))
+        number = int(whole_numbers(frame.get("time", place), f"{at}: time")[0])
         names[number] = PurePath(str(name)).name
+        for each in ("tid", "smpl", "camera"):
+            if not hasattr(frame[each], "__len__"):
+                raise ValueError(f"{at}: {each}: expected a list, found {str(frame[each])[:60]!r}")
         people = len(frame["tid"])
         for each in ("smpl", "camera"):
             if len(frame[each]) != people:
@@ -58,7 +69,7 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
                     f"{at}: {each}: expected {people}, as tid, found {len(frame[each])}"
                 )
         for i in range(people):
-            if int(_of(frame, "tracked_time", i, 0)) > 0:
+            if whole_numbers(_of(frame, "tracked_time", i, 0), f"{at}: tracked_time")[0] > 0:
                 lost += 1
                 continue
             smpl = frame["smpl"][i]
@@ -67,13 +78,15 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
                 raise ValueError(f"{at}: no key size; give image_size=(width, height)")
             wide = np.asarray(image_size) if size is None else np.asarray(size, float).ravel()[::-1]
             row = {
-                "orient": key(smpl, "global_orient", at),
-                "body": key(smpl, "body_pose", at),
-                "betas": key(smpl, "betas", at).ravel(),
-                "camera": shaped(np.asarray(frame["camera"][i], np.float64), (3,), f"{at}: camera"),
+                "orient": key(smpl, "global_orient", f"{at}: smpl"),
+                "body": key(smpl, "body_pose", f"{at}: smpl"),
+                "betas": key(smpl, "betas", f"{at}: smpl").ravel(),
+                "camera": shaped(
+                    numbers(frame["camera"][i], f"{at}: camera"), (3,), f"{at}: camera"
+                ),
                 "size": shaped(wide, (2,), f"{at}: size"),
                 "frame": number,
-                "id": int(np.asarray(frame["tid"][i]).ravel()[0]),
+                "id": int(whole_numbers(frame["tid"][i], f"{at}: tid")[0]),
             }
             for part, value in row.items():
                 bodies.setdefault(part, []).append(value)

@@ -98,10 +98,12 @@ def read_people(
             f"format {format!r} is not known; known are scorehmr, {', '.join(BODY_FORMATS)}"
         )
     chosen = format_of(held) if format is None else BODY_FORMATS[format]
+    if isinstance(held, FolderContents) and not (chosen and chosen.folders):
+        _refuse_folder(path, held)
     if chosen is None or not chosen.is_file(held):
         raise ValueError(f"{path}: {unknown(held, format)}")
     warn_of_unread(str(path), _keys(held, chosen), chosen.keys, chosen.others)
-    rows = chosen.read(held, str(path), image_size)
+    rows = _rows(chosen, held, path, image_size)
     if isinstance(held, FolderContents):
         rows = replace(rows, frames=held.numbers[rows.frames], names=held.names)
     if rows.points is not None:
@@ -115,6 +117,39 @@ def read_people(
     if people.tracks.notes:
         warnings.warn(f"{path}: {'; '.join(people.tracks.notes)}", stacklevel=4)
     return _as_openpose(people, rows.convention)
+
+
+def _refuse_folder(folder: Path, held: "FolderContents") -> None:
+    """Refuses a folder of files that hold more than one image each.
+
+    Their frames could not be told from the files' names.
+
+    Raises:
+        ValueError: naming the first such file, if there is one.
+    """
+    for number, each in zip(held.numbers, held, strict=True):
+        found = format_of(each)
+        if found is not None and not (found.folders and found.is_file([each])):
+            known = ", ".join(one.name for one in BODY_FORMATS.values() if one.folders)
+            raise ValueError(
+                f"{folder / held.names[int(number)]}: {found.name}; expected in a folder one "
+                f"image's estimates in each file, of {known}; give the file itself, not its folder"
+            )
+
+
+def _rows(chosen: BodyFormat, held: Any, path: Path, image_size: Any) -> Rows:
+    """Reads with a format's reader, whose errors name the file whatever the damage is."""
+    try:
+        return chosen.read(held, str(path), image_size)
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path}: not as {chosen.name} has it ({type(error).__name__}: {error}); it may be "
+            "damaged, or of another version"
+        ) from error
 
 
 class FolderContents(list):

@@ -1,5 +1,6 @@
 """Bodies of people as a file has them: one row for each person in each frame."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -66,25 +67,53 @@ def key(held: Mapping[str, Any], name: str, where: str) -> Float[np.ndarray, "..
     """Reads the numbers of a key.
 
     Raises:
-        ValueError: naming file and key, if it is missing or holds no numbers.
+        ValueError: naming file and key, if it is missing or holds no numbers, or if this is no
+            table.
     """
+    if not isinstance(held, Mapping):
+        raise ValueError(f"{where}: expected a table with {name}, found {str(held)[:60]!r}")
     if name not in held:
         found = ", ".join(map(str, list(held)[:12]))
         raise ValueError(f"{where}: no key {name}; found {found or 'none'}")
     return numbers(held[name], f"{where}: {name}")
 
 
-def shaped(array: Float[np.ndarray, "..."], shape: tuple[int, ...], where: str) -> Any:
-    """Gives the array in a shape that has as many numbers; -1 for as many rows as there are.
+def whole_numbers(value: Any, where: str) -> Int[np.ndarray, " M"]:
+    """Reads numbers of frames or people.
 
     Raises:
-        ValueError: if it has another number.
+        ValueError: naming the key, if these are not whole numbers.
     """
-    try:
-        return array.reshape(shape)
-    except ValueError:
-        wanted = ", ".join("M" if n == -1 else str(n) for n in shape)
-        raise ValueError(f"{where}: expected [{wanted}], found {list(array.shape)}") from None
+    array = np.asarray(value)
+    if array.dtype.kind in "iu":
+        return array.astype(np.int64).ravel()
+    found = numbers(value, where).astype(np.float64).ravel()
+    # Beyond these, floating-point numbers skip some.
+    if not (np.isfinite(found) & (np.abs(found) < 2**53)).all() or (found % 1).any():
+        raise ValueError(f"{where}: expected whole numbers, found {str(value)[:60]!r}")
+    return found.astype(np.int64)
+
+
+def shaped(array: Float[np.ndarray, "..."], shape: tuple[int, ...], where: str) -> Any:
+    """Gives the array in a shape that differs in axes of length 1 only.
+
+    Any other shape of as many numbers holds them in another order.
+
+    Args:
+        array: as the file has it.
+        shape: the one that is wanted; one length may be -1, for any.
+        where: file and key.
+    Raises:
+        ValueError: if it has another.
+    """
+    found, wanted = ([n for n in axes if n != 1] for axes in (array.shape, shape))
+    rest = math.prod(n for n in shape if n != -1)
+    if -1 in shape and rest and array.size % rest == 0:
+        wanted = [n for n in (array.size // rest if n == -1 else n for n in shape) if n != 1]
+    if found != wanted:
+        names = ", ".join("any" if n == -1 else str(n) for n in shape)
+        raise ValueError(f"{where}: expected [{names}], found {list(array.shape)}")
+    return array.reshape(shape)
 
 
 def rotations(
@@ -101,6 +130,12 @@ def rotations(
     """
     if isinstance(parts, list):
         return np.concatenate([rotations(part, count, where) for part in parts], 1)
+    first = next((n for n in parts.shape if n != 1), 1)
+    if count > 1 and first != count:
+        raise ValueError(
+            f"{where}: expected rotations of {count} bodies, one after the other, found "
+            f"{list(parts.shape)}"
+        )
     if parts.shape[-2:] == (3, 3) and parts.size % max(9 * count, 1) == 0:
         matrices = parts.reshape(count, -1, 3, 3)
         units.check_rotations(matrices, where)
@@ -169,10 +204,12 @@ def of_each(value: Any, count: int, size: int, where: str) -> Float[np.ndarray, 
         ValueError: if there are others.
     """
     array = numbers(value, where)
-    if array.size == size:
+    if size == 9 and array.shape[-2:] == (3, 3):
+        array = array.reshape(*array.shape[:-2], size)
+    if array.size == size and max(array.shape, default=1) == size:
         return np.broadcast_to(array.reshape(size), (count, size)).copy()
     if array.size == count and size == 2:
-        return np.repeat(array.reshape(count, 1), 2, 1)
+        return np.repeat(shaped(array, (count, 1), where), 2, 1)
     if array.size == 1:
         return np.full((count, size), array.reshape(()))
     return shaped(array, (count, size), where)

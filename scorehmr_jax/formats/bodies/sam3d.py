@@ -75,7 +75,11 @@ def read(held: Any, where: str, image_size: np.ndarray | None = None) -> Rows:
                 )
             at_camera = shaped(key(person, "pred_cam_t", at), (3,), f"{at}: pred_cam_t")
             points.append(moved[:_POINTS] + at_camera)
-            pixels.append(shaped(key(person, "pred_keypoints_2d", at), (-1, 2), at)[:_POINTS])
+            pixels.append(
+                shaped(key(person, "pred_keypoints_2d", at), (-1, 2), f"{at}: pred_keypoints_2d")[
+                    :_POINTS
+                ]
+            )
             focal.append(of_each(person["focal_length"], 1, 2, f"{at}: focal_length")[0])
             frames.append(number)
     deep, flat, count = np.stack(points), np.stack(pixels), len(points)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.formats.bodies.contents import contents, has
-from scorehmr_jax.formats.bodies.rows import Rows, key, of_each, rotations, shaped
+from scorehmr_jax.formats.bodies.rows import Rows, key, of_each, rotations, shaped, whole_numbers
 
 READ = ("pred_rotmat", "pred_shape", "pred_trans", "frame")
 OTHERS = ("pred_cam", "pred_pose", "img_focal", "img_center")
@@ -53,7 +53,7 @@ def read(held: Any, where: str, image_size: np.ndarray | None = None) -> Rows:
             "pose": rotations(matrices, count, f"{at}: pred_rotmat"),
             "betas": of_each(person["pred_shape"], count, 10, f"{at}: pred_shape"),
             "translation": shaped(key(person, "pred_trans", at), (count, 3), f"{at}: pred_trans"),
-            "frames": key(person, "frame", at).ravel().astype(int),
+            "frames": _frames(person, at),
             "ids": np.full(count, number),
         }
         for part, value in row.items():
@@ -76,3 +76,8 @@ def read(held: Any, where: str, image_size: np.ndarray | None = None) -> Rows:
         center=center,
         image_size=size.astype(np.float32),
     )
+
+
+def _frames(person: Mapping[str, Any], at: str) -> np.ndarray:
+    key(person, "frame", at)  # says so if there is none
+    return whole_numbers(person["frame"], f"{at}: frame")

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax.formats.bodies.contents import has
-from scorehmr_jax.formats.bodies.rows import Rows, key, of_each, rotations, shaped, smpl_pose
+from scorehmr_jax.formats.bodies.rows import (
+    Rows,
+    key,
+    of_each,
+    rotations,
+    shaped,
+    smpl_pose,
+    whole_numbers,
+)
 
 READ = ("pose", "trans", "betas", "frame_ids")
 OTHERS = ("pose_world", "trans_world", "verts")
@@ -38,7 +46,7 @@ def read(held: Mapping[Any, Any], where: str, image_size: np.ndarray | None = No
     parts: dict[str, list[np.ndarray]] = {}
     for place, (name, person) in enumerate(held.items()):
         at = f"{where}, person {name}"
-        frames = key(person, "frame_ids", at).ravel().astype(int)
+        frames = whole_numbers(person["frame_ids"], f"{at}: frame_ids")
         count = len(frames)
         ids = int(name) if str(name).lstrip("-").isdigit() else place
         pose, _ = smpl_pose(rotations(key(person, "pose", at), count, f"{at}: pose"), f"{at}: pose")
