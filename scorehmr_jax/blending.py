@@ -143,7 +143,8 @@ class GatedShares(KeepAll):
     power: float = 2.0  # p
     misfit_power: float = 0.0  # q
     most: float = 1.0  # largest share
-    whole: float = 3.0  # root and translation keep this many times the share of the body, at most 1
+    whole: float = 3.0  # the root keeps this many times the share of the body, at most 1
+    translation: float = 1.0  # the body's place is what keypoints tell best
     # Standard deviation of the window that log d and log m are averaged over, frames of a video;
     # 0: none.
     # Shares that change from frame to frame would shake the motion.
@@ -159,8 +160,9 @@ class GatedShares(KeepAll):
         ):
             if not least <= getattr(self, name):
                 raise ValueError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        if not 0 <= self.most <= 1:
-            raise ValueError(f"most: expected a share, 0 to 1, found {self.most}")
+        for name in ("most", "translation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a share, 0 to 1, found {getattr(self, name)}")
 
     def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
         far, worse = jnp.log(change.moved / self.distance), jnp.log(change.misfit)
@@ -170,8 +172,8 @@ class GatedShares(KeepAll):
             both = _windowed(both, mask, self.frames)
             far, worse = both[..., 0], both[..., 1]
         share = self.most * jax.nn.sigmoid(self.power * far - self.misfit_power * worse)
-        whole = jnp.minimum(self.whole * share, 1)
-        return Shares(share, whole, whole)
+        root = jnp.minimum(self.whole * share, 1)
+        return Shares(share, root, jnp.full_like(share, self.translation))
 
 
 def blend(

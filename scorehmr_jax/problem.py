@@ -110,7 +110,7 @@ class RefineConfig:
     @classmethod
     def for_views(cls, **changes: Any) -> "RefineConfig":
         """The loop for views of a person, with `multiview` among the terms; see `for_images`."""
-        # How far the joints moved says nothing of the root and the place, which each view tells.
+        # How far the joints moved says nothing of the root, which each view tells.
         blend = GatedShares(distance=0.072, power=1.35, whole=100.0, anchor=MeanOfViews())
         own = cls(iterations=20, start=60, step=20, guidance_scale=1 / 3, blend=blend)
         return replace(own, **changes)

@@ -85,6 +85,7 @@ def test_the_gate_opens_with_the_distance_and_closes_with_the_misfit():
     wanted = moved**3.5 / (moved**3.5 + 0.08**3.5 * misfit**4)
     np.testing.assert_allclose(shares.body, wanted, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(shares.root, np.minimum(1.5 * wanted, 1), rtol=1e-4, atol=1e-9)
+    np.testing.assert_array_equal(shares.translation, 1)
     assert (
         float(shares.body[2]) == pytest.approx(0.5) and shares.body[4] > 0.9 > 0.1 > shares.body[5]
     )

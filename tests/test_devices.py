@@ -31,7 +31,8 @@ SHORT = """
 import functools, importlib
 loop = importlib.import_module("scorehmr_jax.refine")
 config = loop.RefineConfig(iterations=1)
-loop.make_refiner = functools.partial(loop.make_refiner, config=config)
+make = loop.make_refiner
+loop.make_refiner = lambda prior, body, _: make(prior, body, config)
 from scorehmr_jax.commands.main import main
 main()
 """
