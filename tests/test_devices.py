@@ -28,7 +28,7 @@ def test_padding_repeats_the_last_sample_and_is_cut_off_again():
 # The command with one round of the loop: processes that wait for each other at every step are slow
 # where all share few cores.
 SHORT = """
-import functools, importlib
+import importlib
 loop = importlib.import_module("scorehmr_jax.refine")
 config = loop.RefineConfig(iterations=1)
 make = loop.make_refiner

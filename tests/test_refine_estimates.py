@@ -641,7 +641,7 @@ def test_the_command_lines_of_the_page_run(line, tmp_path, made, seen, quick, mo
 @pytest.mark.filterwarnings("ignore")
 def test_the_whole_way_pulls_bodies_to_the_keypoints(tmp_path, made, seen, body, capsys):
     source = body_files.phalp(tmp_path / "demo_v.pkl", made)
-    off = seen + np.array([4, 3, 0])
+    off = seen + np.array([16, 12, 0])
     rows = {t: [off[2 * t], off[2 * t + 1]] for t in range(3)}
     openpose_folder(tmp_path / "json", rows)
     run(source, "--keypoints", tmp_path / "json", "--out", tmp_path, "--body", body)
@@ -657,4 +657,4 @@ def test_the_whole_way_pulls_bodies_to_the_keypoints(tmp_path, made, seen, body,
 
     order = [[1, 3, 5], [0, 2, 4]]
     first = jax.tree.map(lambda a: jnp.asarray(a)[jnp.array(order)], sh.Estimate(**made))
-    assert 2 < error(first) < 5 and error(found.estimate) < 0.7 * error(first)
+    assert 8 < error(first) < 20 and error(found.estimate) < 0.7 * error(first)
