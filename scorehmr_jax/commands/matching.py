@@ -111,27 +111,37 @@ def _same(
     """Pairs of frames of equal stems: those whose folders agree furthest from the end."""
     if len(ours) == len(theirs) == 1:
         return [(ours[0], theirs[0])]
-    tail = np.array([[_tail(names[0][i], names[1][j]) for j in theirs] for i in ours])
-    best = (tail == tail.max(1, keepdims=True)) & (tail == tail.max(0))
-    several = best & ((best.sum(1, keepdims=True) > 1) | (best.sum(0) > 1))
-    if several.any():
-        i, j = np.argwhere(several)[0]
-        raise ValueError(
-            f"{where}: {names[1][theirs[j]]} may be {names[0][ours[i]]} of the estimates or "
-            "another of that name; expected images whose names, or folders and names, are told "
-            "apart in both files"
-        )
-    return [(ours[i], theirs[j]) for i, j in np.argwhere(best)]
+    folders = tuple(
+        {i: PurePath(of[i]).parts[-2::-1] for i in places}
+        for of, places in zip(names, (ours, theirs), strict=True)
+    )
+    best, back = _nearest(folders[0], folders[1]), _nearest(folders[1], folders[0])
+    pairs = [(i, j) for i in ours for j in best[i] if i in back[j]]
+    for side in (0, 1):
+        held: dict[int, tuple[int, int]] = {}
+        for pair in pairs:
+            if held.setdefault(pair[side], pair) != pair:
+                i, j = pair
+                raise ValueError(
+                    f"{where}: {names[1][j]} may be {names[0][i]} of the estimates or another of "
+                    "that name; expected images whose names, or folders and names, are told apart "
+                    "in both files"
+                )
+    return pairs
 
 
-def _tail(one: str, other: str) -> int:
-    """The number of folders right above two files that are the same."""
-    pairs = zip(PurePath(one).parts[-2::-1], PurePath(other).parts[-2::-1], strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(_depth(one), _depth(other)))
-
-
-def _depth(name: str) -> int:
-    return len(PurePath(name).parts) - 1
+def _nearest(
+    folders: dict[int, tuple[str, ...]], others: dict[int, tuple[str, ...]]
+) -> dict[int, set[int]]:
+    """For each file those of the others that most folders, from the file up, agree with."""
+    by_folders: dict[tuple[str, ...], set[int]] = {}
+    for j, above in others.items():
+        for n in range(len(above) + 1):
+            by_folders.setdefault(above[:n], set()).add(j)
+    return {
+        i: next(by_folders[above[:n]] for n in range(len(above), -1, -1) if above[:n] in by_folders)
+        for i, above in folders.items()
+    }
 
 
 def _distances(joints: np.ndarray, xy: np.ndarray, confidence: np.ndarray) -> np.ndarray:
