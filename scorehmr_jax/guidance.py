@@ -1,5 +1,7 @@
 """The evidence of the paper: keypoints in an image, several views, the frames of a video."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +82,15 @@ class KeypointTerm(Term):
         self._check_fit(first)
         points = first.joints + first.translation[..., None, :]
         return seen_in_front(points, self.keypoints, self.camera)
+
+    def tempered(self, estimate: Estimate, largest: float) -> "KeypointTerm":
+        batch, dtype = estimate.translation.shape[:-1], estimate.translation.dtype
+        # The loss grows with the square of a person's size in the image, and so does its pull.
+        side = jnp.max(jnp.asarray(self.camera.image_size, dtype), axis=-1)
+        focal = jnp.mean(jnp.asarray(self.camera.focal, dtype), axis=-1)
+        metre = _each(_REFERENCE_SIDE * focal / side, batch) / estimate.translation[..., 2]
+        less = largest**2 / jnp.maximum(metre, largest) ** 2
+        return replace(self, weight=_each(jnp.asarray(self.weight, dtype), batch) * less)
 
     def check_units(self, estimate: Estimate) -> None:
         check_size_in_image(estimate.translation, self.keypoints, self.camera)

@@ -19,6 +19,9 @@ from scorehmr_jax.stopping import Never, StepStop
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate
 
+# Of our own loops, whose long steps would overshoot on people who fill the picture.
+_LARGEST: Any = {"largest_person": 250.0}
+
 
 @dataclass(frozen=True)
 class RefineConfig:
@@ -31,6 +34,8 @@ class RefineConfig:
         default_factory=Never
     )  # when a sample is done: Never(), StepStop() or RoundStop()
     guidance_scale: float = 1.0  # times the weights of all terms
+    # Pixels per metre, in an image of 1000, above which a person's keypoints weigh less.
+    largest_person: float = float("inf")
     camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
     # Adam's step for the shape numbers; 0 holds them, as the paper does.
     shape_rate: float = 0.0
@@ -61,6 +66,10 @@ class RefineConfig:
         if not 0 < self.guidance_scale < float("inf"):
             raise ValueError(
                 f"guidance_scale: expected a number above 0, found {self.guidance_scale}"
+            )
+        if not self.largest_person > 0:
+            raise ValueError(
+                f"largest_person: expected a number above 0, found {self.largest_person}"
             )
         if self.shape_rate < 0 or (self.share_shape and not self.shape_rate):
             raise ValueError(
@@ -96,7 +105,7 @@ class RefineConfig:
             changes: fields that are to differ from it.
         """
         blend = GatedShares(distance=0.08, power=2.0, misfit_power=4.0, most=0.9)
-        own = cls(iterations=20, start=50, step=10, guidance_scale=0.5, blend=blend)
+        own = cls(iterations=20, start=50, step=10, guidance_scale=0.5, blend=blend, **_LARGEST)
         return replace(own, **changes)
 
     @classmethod
@@ -105,14 +114,14 @@ class RefineConfig:
         blend = GatedShares(
             distance=0.06, power=1.5, misfit_power=2.0, frames=10.0, anchor=SmoothedEstimate()
         )
-        return replace(cls(iterations=20, start=50, step=10, blend=blend), **changes)
+        return replace(cls(iterations=20, start=50, step=10, blend=blend, **_LARGEST), **changes)
 
     @classmethod
     def for_views(cls, **changes: Any) -> "RefineConfig":
         """The loop for views of a person, with `multiview` among the terms; see `for_images`."""
         # How far the joints moved says nothing of the root, which each view tells.
         blend = GatedShares(distance=0.072, power=1.35, whole=100.0, anchor=MeanOfViews())
-        own = cls(iterations=20, start=60, step=20, guidance_scale=1 / 3, blend=blend)
+        own = cls(iterations=20, start=60, step=20, guidance_scale=1 / 3, blend=blend, **_LARGEST)
         return replace(own, **changes)
 
     @property
@@ -196,6 +205,8 @@ class Problem:
         with jax.default_matmul_precision("float32"):
             estimate, features, status = screen(skeleton, estimate, features, terms, mask, keep)
             condition = setup.network.condition(features)
+        if setup.config.largest_person < float("inf"):
+            terms = tuple(t.tempered(estimate, setup.config.largest_person) for t in terms)
         return cls(
             setup, estimate, prior.x_of(estimate.pose, estimate.betas), condition, terms, status
         )

@@ -10,6 +10,7 @@ pytree: `jax.tree_util.Partial(loss, observations)`; a plain function's own data
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -44,6 +45,15 @@ class Term:
     def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         """True for the samples that can be judged, such as those before the camera."""
         return jnp.ones_like(first.mask)
+
+    def tempered(self, estimate: Estimate, largest: float) -> "Term":
+        """The term with less weight where a person appears so large that its pull would overshoot.
+
+        Args:
+            estimate: [..., N] the first.
+            largest: pixels per metre, in an image whose longer side has 1000.
+        """
+        return self
 
     def check_units(self, estimate: Estimate) -> None:
         """Raises a ValueError if its numbers and the estimate's cannot be in the same units.
@@ -94,6 +104,9 @@ class WeightedTerm(Term):
 
     def usable(self, first: Hypothesis) -> Bool[Array, "*N"]:
         return self.term.usable(first)
+
+    def tempered(self, estimate: Estimate, largest: float) -> "Term":
+        return replace(self, term=self.term.tempered(estimate, largest))
 
     def check_units(self, estimate: Estimate) -> None:
         self.term.check_units(estimate)

@@ -304,3 +304,19 @@ def test_under_jaxs_strictest_switches(before, after, anchor):
     ):
         found, shares = blended(rule, given.estimate, there, terms=terms)
     assert jnp.isfinite(found.pose).all() and shares.body.dtype == found.pose.dtype
+
+
+def test_keypoints_of_a_large_person_weigh_as_those_of_a_smaller_one():
+    given = people()
+    term = weighted(2.0, evidence(given)[0])
+    camera, depth = given.camera, np.asarray(given.estimate.translation)[:, 2]
+    metre = 1000 * np.mean(camera.focal, -1) / np.max(camera.image_size, -1) / depth
+    largest = float(np.median(metre))
+    found = term.tempered(given.estimate, largest).weight
+    wanted = 2 * 0.003 * np.minimum(1, largest / metre) ** 2
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert found.min() < found.max()
+    with pytest.raises(ValueError, match="largest_person: expected a number above 0"):
+        RefineConfig(largest_person=0.0)
+    loops = RefineConfig.for_images(), RefineConfig.for_video(), RefineConfig.for_views()
+    assert all(loop.largest_person < 300 for loop in loops)
