@@ -35,7 +35,7 @@ class RefineConfig:
     )  # when a sample is done: Never(), StepStop() or RoundStop()
     guidance_scale: float = 1.0  # times the weights of all terms
     # Pixels per metre, in an image of 1000, above which a person's keypoints weigh less.
-    largest_person: float = float("inf")
+    largest_person: float | None = None
     camera_rate: float = 1e-2  # Adam's step for the camera translation, metres; 0 holds it
     # Adam's step for the shape numbers; 0 holds them, as the paper does.
     shape_rate: float = 0.0
@@ -67,7 +67,7 @@ class RefineConfig:
             raise ValueError(
                 f"guidance_scale: expected a number above 0, found {self.guidance_scale}"
             )
-        if not self.largest_person > 0:
+        if self.largest_person is not None and not self.largest_person > 0:
             raise ValueError(
                 f"largest_person: expected a number above 0, found {self.largest_person}"
             )
@@ -205,7 +205,7 @@ class Problem:
         with jax.default_matmul_precision("float32"):
             estimate, features, status = screen(skeleton, estimate, features, terms, mask, keep)
             condition = setup.network.condition(features)
-        if setup.config.largest_person < float("inf"):
+        if setup.config.largest_person is not None:
             terms = tuple(t.tempered(estimate, setup.config.largest_person) for t in terms)
         return cls(
             setup, estimate, prior.x_of(estimate.pose, estimate.betas), condition, terms, status

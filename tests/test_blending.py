@@ -319,4 +319,6 @@ def test_keypoints_of_a_large_person_weigh_as_those_of_a_smaller_one():
     with pytest.raises(ValueError, match="largest_person: expected a number above 0"):
         RefineConfig(largest_person=0.0)
     loops = RefineConfig.for_images(), RefineConfig.for_video(), RefineConfig.for_views()
-    assert all(loop.largest_person < 300 for loop in loops)
+    assert (
+        all(loop.largest_person < 300 for loop in loops) and RefineConfig().largest_person is None
+    )
