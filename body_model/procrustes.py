@@ -1,4 +1,4 @@
-"""The rotation nearest to a matrix, with a derivative that is always finite."""
+"""The rotation and scale nearest to given points, with derivatives that are always finite."""
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,24 @@ def nearest_rotation_jvp(
         inverse = jnp.linalg.pinv(trace * identity - p, hermitian=True)
         w = (inverse @ v[..., None])[..., 0]
         return r, r @ _antisymmetric(w)
+
+
+def similarity(
+    source: Float[jax.Array, "*batch J 3"], target: Float[jax.Array, "*batch J 3"]
+) -> tuple[Float[jax.Array, "*batch 3 3"], Float[jax.Array, "*batch"]]:
+    """Finds the rotation R and scale s that bring s x R nearest to y (Umeyama, PAMI 1991).
+
+    Args:
+        source, target: [..., J, 3] the points x and y, each about their own mean.
+    Returns:
+        R [..., 3, 3], for points that are rows, and s [...], which is 1 where all points coincide.
+    """
+    with jax.default_matmul_precision("float32"):
+        covariance = jnp.swapaxes(source, -1, -2) @ target
+    rotation = nearest_rotation(covariance)
+    spread = jnp.square(source).sum((-2, -1))
+    fit = (rotation * covariance).sum((-2, -1))
+    return rotation, jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
 
 
 def _axial(w: jax.Array) -> jax.Array:

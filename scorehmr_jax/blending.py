@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 
 from body_model import Skeleton
 from body_model.joints import NUM_JOINTS
-from body_model.procrustes import nearest_rotation
+from body_model.procrustes import similarity
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import single_at_least
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
-from scorehmr_jax.screening import as_hypothesis
+from scorehmr_jax.screening import as_hypothesis, as_refined, choose
 from scorehmr_jax.terms import Term, misfit
 from scorehmr_jax.types import Array, Estimate, Refined
 
@@ -143,11 +143,10 @@ class GatedShares(KeepAll):
     power: float = 2.0  # p
     misfit_power: float = 0.0  # q
     most: float = 1.0  # largest share
-    whole: float = 3.0  # the root keeps this many times the share of the body, at most 1
+    root_factor: float = 3.0  # the root keeps so many times the share of the body, at most 1
     translation: float = 1.0  # the body's place is what keypoints tell best
     # Standard deviation of the window that log d and log m are averaged over, frames of a video;
-    # 0: none.
-    # Shares that change from frame to frame would shake the motion.
+    # 0: none. Shares that change from frame to frame would shake the motion.
     frames: float = 0.0
 
     def __post_init__(self) -> None:
@@ -155,7 +154,7 @@ class GatedShares(KeepAll):
             ("distance", 1e-6),
             ("power", 0),
             ("misfit_power", 0),
-            ("whole", 0),
+            ("root_factor", 0),
             ("frames", 0),
         ):
             if not least <= getattr(self, name):
@@ -172,7 +171,7 @@ class GatedShares(KeepAll):
             both = _windowed(both, mask, self.frames)
             far, worse = both[..., 0], both[..., 1]
         share = self.most * jax.nn.sigmoid(self.power * far - self.misfit_power * worse)
-        root = jnp.minimum(self.whole * share, 1)
+        root = jnp.minimum(self.root_factor * share, 1)
         return Shares(share, root, jnp.full_like(share, self.translation))
 
 
@@ -200,7 +199,7 @@ def blend(
     Returns:
         The blended bodies, and the shares that were kept.
     """
-    tame = _choose(mask, refined, as_refined(estimate))
+    tame = choose(mask, refined, as_refined(estimate))
     shares = rule.shares(_change(skeleton, terms, estimate, tame, mask), mask)
     anchor = rule.anchor(estimate, mask)
     start, end = (rotations_to_x(pose) for pose in (anchor.pose, tame.pose))
@@ -219,12 +218,7 @@ def blend(
         translation=anchor.translation + place * (tame.translation - anchor.translation),
         pose_6d=x,
     )
-    return _choose(mask, blended, refined), shares
-
-
-def as_refined(body: Estimate) -> Refined:
-    """Gives an estimate the form of a result."""
-    return Refined(body.pose, body.betas, body.translation, rotations_to_x(body.pose))
+    return choose(mask, blended, refined), shares
 
 
 def _change(
@@ -251,12 +245,10 @@ def _squared_distance(
     moved: Float[Array, "*N J 3"], still: Float[Array, "*N J 3"]
 ) -> Float[Array, "*N"]:
     """Mean squared distance of points after the similarity transform that makes it least."""
-    a, b = (points - points.mean(-2, keepdims=True) for points in (moved, still))
+    a, b = (jnp.asarray(p) - p.mean(-2, keepdims=True) for p in (moved, still))
+    rotation, scale = similarity(a, b)
     with jax.default_matmul_precision("float32"):
-        covariance = jnp.swapaxes(a, -1, -2) @ b
-        turn = nearest_rotation(covariance)
-        scale = (turn * covariance).sum((-2, -1)) / jnp.square(a).sum((-2, -1))
-        off = scale[..., None, None] * (a @ turn) - b
+        off = scale[..., None, None] * (a @ rotation) - b
     return jnp.square(off).sum(-1).mean(-1)
 
 
@@ -265,27 +257,16 @@ def _windowed(
 ) -> Float[Array, "*N M"]:
     """Means under a Gaussian window along N, over the samples of the mask."""
     there = mask[..., None].astype(values.dtype)
-    values = jnp.where(mask[..., None], values, 0)
-    reach = min(int(np.ceil(3 * frames)), values.shape[-2] - 1)
-    total, weight = jnp.zeros_like(values), jnp.zeros_like(there)
-    for shift in range(-reach, reach + 1):
-        share = float(np.exp(-0.5 * (shift / frames) ** 2))
-        total = total + share * _shifted(values, shift)
-        weight = weight + share * _shifted(there, shift)
-    return total / jnp.where(weight == 0, 1, weight)
-
-
-def _shifted(a: Array, by: int) -> Array:
-    """Moves [..., N, M] along N by some samples; zeros come in."""
-    width = [(0, 0)] * a.ndim
-    width[-2] = (max(by, 0), max(-by, 0))
-    start, count = max(-by, 0), a.shape[-2]
-    return jnp.pad(a, width)[..., start : start + count, :]
-
-
-def _choose(where: Array, new: Refined, old: Refined) -> Refined:
-    return jax.tree.map(
-        lambda n, o: jnp.where(where.reshape(where.shape + (1,) * (n.ndim - where.ndim)), n, o),
-        new,
-        old,
-    )
+    # Together: what is averaged, and how much of it there is.
+    both = jnp.concatenate([jnp.where(mask[..., None], values, 0), there], -1)
+    count = mask.shape[-1]
+    reach = min(int(np.ceil(3 * frames)), count - 1)
+    shifts = np.arange(-reach, reach + 1)
+    kernel = jnp.asarray(np.exp(-0.5 * (shifts / frames) ** 2)[:, None], values.dtype)
+    width = [(0, 0)] * both.ndim
+    width[-2] = (reach, reach)
+    near = np.arange(count)[:, None] + np.arange(len(shifts))
+    windows = jnp.pad(both, width)[..., near, :]  # [..., N, shifts, M + 1]
+    total = jnp.sum(windows * kernel.reshape((1,) * (both.ndim - 1) + kernel.shape), axis=-2)
+    weight = total[..., -1:]
+    return total[..., :-1] / jnp.where(weight == 0, 1, weight)

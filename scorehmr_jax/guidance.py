@@ -85,10 +85,12 @@ class KeypointTerm(Term):
 
     def tempered(self, estimate: Estimate, largest: float) -> "KeypointTerm":
         batch, dtype = estimate.translation.shape[:-1], estimate.translation.dtype
+        camera = jax.tree.map(lambda a: jnp.asarray(a, dtype), for_samples(self.camera, batch))
+        depth = to_camera_frame(estimate.translation[..., None, :], camera)[..., 0, 2]
         # The loss grows with the square of a person's size in the image, and so does its pull.
-        side = jnp.max(jnp.asarray(self.camera.image_size, dtype), axis=-1)
-        focal = jnp.mean(jnp.asarray(self.camera.focal, dtype), axis=-1)
-        metre = _each(_REFERENCE_SIDE * focal / side, batch) / estimate.translation[..., 2]
+        whole = jnp.mean(camera.focal, axis=-1) / jnp.max(camera.image_size, axis=-1)
+        # Behind the camera nothing is refined.
+        metre = _REFERENCE_SIDE * _each(whole, batch) / jnp.where(depth > 0, depth, jnp.inf)
         less = largest**2 / jnp.maximum(metre, largest) ** 2
         return replace(self, weight=_each(jnp.asarray(self.weight, dtype), batch) * less)
 

@@ -19,8 +19,9 @@ from scorehmr_jax.stopping import Never, StepStop
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate
 
-# Of our own loops, whose long steps would overshoot on people who fill the picture.
-_LARGEST: Any = {"largest_person": 250.0}
+# The `largest_person` of our own loops, whose long steps would overshoot on people who fill the
+# picture.
+_LARGEST = 250.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,14 @@ class RefineConfig:
             changes: fields that are to differ from it.
         """
         blend = GatedShares(distance=0.08, power=2.0, misfit_power=4.0, most=0.9)
-        own = cls(iterations=20, start=50, step=10, guidance_scale=0.5, blend=blend, **_LARGEST)
+        own = cls(
+            iterations=20,
+            start=50,
+            step=10,
+            guidance_scale=0.5,
+            largest_person=_LARGEST,
+            blend=blend,
+        )
         return replace(own, **changes)
 
     @classmethod
@@ -114,14 +122,22 @@ class RefineConfig:
         blend = GatedShares(
             distance=0.06, power=1.5, misfit_power=2.0, frames=10.0, anchor=SmoothedEstimate()
         )
-        return replace(cls(iterations=20, start=50, step=10, blend=blend, **_LARGEST), **changes)
+        own = cls(iterations=20, start=50, step=10, largest_person=_LARGEST, blend=blend)
+        return replace(own, **changes)
 
     @classmethod
     def for_views(cls, **changes: Any) -> "RefineConfig":
         """The loop for views of a person, with `multiview` among the terms; see `for_images`."""
         # How far the joints moved says nothing of the root, which each view tells.
-        blend = GatedShares(distance=0.072, power=1.35, whole=100.0, anchor=MeanOfViews())
-        own = cls(iterations=20, start=60, step=20, guidance_scale=1 / 3, blend=blend, **_LARGEST)
+        blend = GatedShares(distance=0.072, power=1.35, root_factor=100.0, anchor=MeanOfViews())
+        own = cls(
+            iterations=20,
+            start=60,
+            step=20,
+            guidance_scale=1 / 3,
+            largest_person=_LARGEST,
+            blend=blend,
+        )
         return replace(own, **changes)
 
     @property

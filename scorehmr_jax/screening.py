@@ -4,6 +4,7 @@ A sample that cannot be refined keeps its first estimate and touches no other: h
 stand in its place while the others are refined.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
@@ -135,18 +136,21 @@ def settle(
     # The camera may have walked through the body.
     sane &= _usable(terms, as_hypothesis(skeleton, refined, status == OK, estimate))
     status = jnp.where((status == OK) & ~sane, DIVERGED, status)
-    good = status == OK
+    return choose(status == OK, refined, as_refined(estimate)), status
 
-    def choose(new: Array, old: Array) -> Array:
-        return jnp.where(good.reshape(good.shape + (1,) * (new.ndim - good.ndim)), new, old)
 
-    chosen = Refined(
-        pose=choose(refined.pose, estimate.pose),
-        betas=choose(refined.betas, estimate.betas),
-        translation=choose(refined.translation, estimate.translation),
-        pose_6d=choose(refined.pose_6d, rotations_to_x(estimate.pose)),
-    )
-    return chosen, status
+def as_refined(body: Estimate) -> Refined:
+    """Gives an estimate the form of a result."""
+    return Refined(body.pose, body.betas, body.translation, rotations_to_x(body.pose))
+
+
+def choose(where: Bool[Array, "*N"], new: Refined, old: Refined) -> Refined:
+    """Takes the new body of a sample, or the old one."""
+
+    def each(new: Array, old: Array) -> Array:
+        return jnp.where(where.reshape(where.shape + (1,) * (new.ndim - where.ndim)), new, old)
+
+    return jax.tree.map(each, new, old)
 
 
 def _are_rotations(pose: Array) -> Array:

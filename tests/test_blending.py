@@ -18,14 +18,14 @@ from scorehmr_jax.blending import (
     MeanOfViews,
     Shares,
     SmoothedEstimate,
-    as_refined,
     blend,
 )
 from scorehmr_jax.evaluation.metrics import similarity_align
 from scorehmr_jax.groups import stack_groups, unstack_groups
+from scorehmr_jax.guidance import keypoints_2d
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.refine import RefineConfig, refine
-from scorehmr_jax.screening import DIVERGED
+from scorehmr_jax.screening import DIVERGED, as_refined
 from scorehmr_jax.terms import weighted
 from scorehmr_jax.types import Estimate, Refined
 
@@ -78,7 +78,7 @@ def test_each_part_goes_its_own_share_of_the_way(before):
 
 
 def test_the_gate_opens_with_the_distance_and_closes_with_the_misfit():
-    rule = GatedShares(distance=0.08, power=3.5, misfit_power=4.0, whole=1.5)
+    rule = GatedShares(distance=0.08, power=3.5, misfit_power=4.0, root_factor=1.5)
     moved = jnp.array([1e-9, 0.04, 0.08, 0.16, 0.08, 0.08])
     misfit = jnp.array([1.0, 1.0, 1.0, 1.0, 0.5, 2.0])
     shares = rule.shares(Change(moved, misfit), jnp.ones(6, bool))
@@ -316,6 +316,13 @@ def test_keypoints_of_a_large_person_weigh_as_those_of_a_smaller_one():
     wanted = 2 * 0.003 * np.minimum(1, largest / metre) ** 2
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert found.min() < found.max()
+    # In the frame of another camera, who is near to it may be anywhere.
+    half = np.array([[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]], np.float32)
+    halves = np.broadcast_to(half, (refining.N, 3, 3))
+    turned = replace(camera, rotation=halves, translation=np.zeros_like(halves[..., 0]))
+    there = replace(given.estimate, translation=given.estimate.translation @ half)
+    term = keypoints_2d(given.keypoints, turned)
+    np.testing.assert_allclose(term.tempered(there, largest).weight, wanted / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="largest_person: expected a number above 0"):
         RefineConfig(largest_person=0.0)
     loops = RefineConfig.for_images(), RefineConfig.for_video(), RefineConfig.for_views()

@@ -25,7 +25,7 @@ from jaxtyping import Float, Real, Shaped
 
 from body_model.arithmetic import native
 from body_model.joints import EMDB_15, JOINT_NAMES
-from body_model.procrustes import nearest_rotation
+from body_model.procrustes import similarity
 from body_model.pytree import Array, Number
 from scorehmr_jax.shapes import concrete
 
@@ -398,12 +398,8 @@ def _align(source: Array, target: Array, counts: Array | None) -> tuple[jax.Arra
     # A point that is not finite and does not count must not reach the rotation's gradient.
     library = _library(source)
     finite = library.isfinite(source).all(-1, keepdims=True)
+    rotation, scale = similarity(a, b)
+    about = library.where(finite, source, source_mean) - source_mean
     with jax.default_matmul_precision("float32"):
-        covariance = jnp.swapaxes(a, -1, -2) @ b
-        rotation = nearest_rotation(covariance)
-        spread = jnp.square(a).sum((-2, -1))
-        fit = (rotation * covariance).sum((-2, -1))
-        scale = jnp.where(spread == 0, 1, fit / jnp.where(spread == 0, 1, spread))
-        about = library.where(finite, source, source_mean) - source_mean
         turned = jnp.asarray(about) @ rotation
     return jnp.where(finite, scale[..., None, None] * turned, jnp.nan), target_mean

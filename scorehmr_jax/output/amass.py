@@ -3,15 +3,14 @@
 import os
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Real
 
 from body_model import SMPL, move
-from body_model.files import local_path, write_npz
+from body_model.files import write_npz
 from body_model.joints import JOINT_NAMES, NUM_JOINTS
 from body_model.rotations import matrix_to_axis_angle
-from body_model.smpl import pose_matrices
+from scorehmr_jax.output.motion import checked_motion
 from scorehmr_jax.types import Array
 
 # To AMASS's axes, z up: from the camera's (x right, y down, z forward), and from y up.
@@ -57,24 +56,14 @@ def save_amass(
         ValueError: if numbers of frames or shapes do not fit, a number is not finite, fps is not
             above 0, or joints is another number.
     """
-    path = local_path(path)
     if joints not in _NUMBERS:
         raise ValueError(f"{path}: joints: expected 52 (SMPL-H) or 24 (SMPL), found {joints}")
-    if not 0 < fps < np.inf:
-        raise ValueError(f"{path}: expected fps, frames per second, above 0; found {fps}")
-    matrices = pose_matrices(jnp.asarray(poses))
+    path, matrices, places = checked_motion(path, ".npz", poses, betas, translation, fps)
     frames = len(matrices)
-    if matrices.ndim != 4 or np.shape(translation) != (frames, 3) or np.ndim(betas) != 1:
-        raise ValueError(
-            f"{path}: expected poses [T, 24, 3, 3], translation [T, 3] and betas [B], one shape "
-            f"for all frames; found {np.shape(poses)}, {np.shape(translation)} and "
-            f"{np.shape(betas)}"
-        )
     turn = CAMERA_TO_Z_UP if camera_frame else Y_UP_TO_Z_UP
-    turned, trans = move(body, matrices, betas, translation, turn.astype(np.float32))
+    matrices, places, turn = (a.astype(np.float32) for a in (matrices, places, turn))
+    turned, trans = move(body, matrices, betas, places, turn)
     angles = np.asarray(jax.jit(matrix_to_axis_angle)(turned)).reshape(frames, -1)
-    if not (np.isfinite(angles).all() and np.isfinite(trans).all()):
-        raise ValueError(f"{path}: expected finite poses and translation; fill in missing frames")
     full = np.zeros((frames, 3 * joints), np.float32)
     kept = 3 * (NUM_JOINTS if joints == NUM_JOINTS else _WRISTS)
     full[:, :kept] = angles[:, :kept]

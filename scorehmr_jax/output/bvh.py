@@ -3,14 +3,14 @@
 import os
 from collections.abc import Iterator
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Real
 
-from body_model.files import local_path, write_text
+from body_model.files import write_text
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
-from body_model.smpl import SMPL, pose_matrices
+from body_model.smpl import SMPL
 from scorehmr_jax.output.gltf import CAMERA_TO_GLTF
+from scorehmr_jax.output.motion import checked_motion
 from scorehmr_jax.types import Array
 
 _ORDER = "Zrotation Xrotation Yrotation"
@@ -47,22 +47,8 @@ def save_bvh(
         ValueError: naming the file, if there is no frame, if the numbers of frames or shapes do
             not fit, if a number is not finite, if fps is not above 0, or if the suffix is another.
     """
-    path = local_path(path)
-    if path.suffix.lower() != ".bvh":
-        raise ValueError(f"{path}: expected the suffix .bvh, found {path.suffix or 'none'}")
-    if not 0 < fps < np.inf:
-        raise ValueError(f"{path}: expected fps, frames per second, above 0; found {fps}")
-    rotations = np.array(pose_matrices(jnp.asarray(poses)), float)
-    places = np.asarray(translation, float)
+    path, rotations, places = checked_motion(path, ".bvh", poses, betas, translation, fps)
     frames = len(rotations)
-    if rotations.ndim != 4 or not frames or places.shape != (frames, 3) or np.ndim(betas) != 1:
-        raise ValueError(
-            f"{path}: expected poses [T, 24, 3, 3], translation [T, 3] with T > 0, and betas [B], "
-            f"one shape for all frames; found {np.shape(poses)}, {places.shape} and "
-            f"{np.shape(betas)}"
-        )
-    if not (np.isfinite(rotations).all() and np.isfinite(places).all()):
-        raise ValueError(f"{path}: expected finite poses and translation; fill in missing frames")
     to_y_up = CAMERA_TO_GLTF if camera_frame else np.eye(3)
     rest = np.asarray(body.rest_joints(betas), float)
     rotations[:, 0] = to_y_up @ rotations[:, 0]

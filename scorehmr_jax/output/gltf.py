@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Real
 
-from body_model.files import local_path, writing
+from body_model.files import writing
 from body_model.joints import JOINT_NAMES, NUM_JOINTS, PARENTS
 from body_model.rotations import matrix_to_quaternion
-from body_model.smpl import SMPL, pose_matrices
+from body_model.smpl import SMPL
+from scorehmr_jax.output.motion import checked_motion
 from scorehmr_jax.types import Array
-from scorehmr_jax.units import not_rotations
 
 # From the camera's frame (y down, z forward) to glTF's (y up, z backward): half a turn about x.
 CAMERA_TO_GLTF = np.diag([1.0, -1.0, -1.0])
@@ -47,27 +47,8 @@ def save_glb(
             not fit, if a number is NaN or a matrix no rotation, if fps is not above 0, or if the
             suffix is another.
     """
-    path = local_path(path)
-    if path.suffix.lower() != ".glb":
-        raise ValueError(
-            f"{path}: expected the suffix .glb, found {path.suffix or 'none'}; what is written is "
-            "binary glTF, which programs know by that suffix"
-        )
-    if not 0 < fps < np.inf:
-        raise ValueError(f"{path}: expected fps, frames per second, above 0; found {fps}")
-    rotations = np.array(pose_matrices(jnp.asarray(poses)), float)
+    path, rotations, places = checked_motion(path, ".glb", poses, betas, translation, fps)
     frames = len(rotations)
-    if rotations.ndim != 4 or frames == 0 or np.shape(translation) != (frames, 3):
-        raise ValueError(
-            f"{path}: expected poses [T, 24, 3, 3] and translation [T, 3] with T > 0, found "
-            f"{list(np.shape(poses))} and {list(np.shape(translation))}"
-        )
-    if np.ndim(betas) != 1:
-        raise ValueError(
-            f"{path}: expected betas [B], one shape for all frames, found {np.shape(betas)}; "
-            "average them over the motion"
-        )
-    _check_numbers(path, rotations, betas, translation)
     import pygltflib as gltf
 
     rest_vertices = np.asarray(body.shaped(betas), float)
@@ -75,7 +56,7 @@ def save_glb(
     to_gltf = CAMERA_TO_GLTF if camera_frame else np.eye(3)
     rotations[:, 0] = to_gltf @ rotations[:, 0]
     # The body turns about its pelvis, so that is the point that the root's track moves.
-    root_path = (rest_joints[0] + np.asarray(translation)) @ to_gltf.T
+    root_path = (rest_joints[0] + places) @ to_gltf.T
     quaternions = _continuous(np.asarray(matrix_to_quaternion(jnp.asarray(rotations))))
     bones, weights = _influences(np.asarray(body.skin_weights, float))
 
@@ -145,21 +126,6 @@ def save_glb(
     data.close()
     with writing(path) as file:
         file.write(b"".join(document.save_to_bytes()))
-
-
-def _check_numbers(path: Path, rotations: np.ndarray, betas: Array, translation: Array) -> None:
-    """Refuses what no viewer can show, and names the first frame of it."""
-    if not np.isfinite(np.asarray(betas, float)).all():
-        raise ValueError(f"{path}: betas: expected finite numbers, found {np.asarray(betas)}")
-    lost = ~np.isfinite(np.asarray(translation, float)).all(-1)
-    turned = not_rotations(rotations) | ~np.isfinite(rotations).all((-3, -2, -1))
-    for name, bad in (("poses", turned), ("translation", lost)):
-        if bad.any():
-            raise ValueError(
-                f"{path}: {name}: expected rotations and places of finite numbers, found others in "
-                f"frame {np.flatnonzero(bad)[0]} ({bad.sum()} of {len(bad)} frames); fill these in "
-                "from their neighbours, or write the stretches between them as files of their own"
-            )
 
 
 class _Buffer:
