@@ -329,3 +329,21 @@ def test_keypoints_of_a_large_person_weigh_as_those_of_a_smaller_one():
     assert (
         all(loop.largest_person < 300 for loop in loops) and RefineConfig().largest_person is None
     )
+
+
+@pytest.mark.slow
+def test_a_bad_estimate_harms_no_derivative_of_its_neighbours():
+    blending = GatedShares(frames=2.0, anchor=SmoothedEstimate())
+    config = replace(CONFIG, iterations=1, start=2, blend=blending)
+    given, terms = people(), evidence(people(), smoothness=1.0)
+    others = jnp.arange(refining.N) != 2
+
+    def total(pose):
+        estimate = replace(given.estimate, pose=pose)
+        found, info = refine(prior(), skeleton(), estimate, given.features, terms, config)
+        return jnp.where(others, found.pose.sum((-3, -2, -1)), 0).sum(), info.status
+
+    spoilt = refining.spoil(given.estimate.pose)
+    slope, status = jax.jit(jax.grad(total, has_aux=True))(spoilt)
+    assert status[2] and not status[others].any()
+    assert np.isfinite(slope).all() and slope[1].any()
