@@ -4,7 +4,6 @@ import importlib
 import json
 import pickle
 import re
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,14 +19,12 @@ from keypoint_files import coco_results, openpose_folder, write
 import body_model
 import scorehmr_jax as sh
 from body_model import save, stand_in
-from scorehmr_jax.commands import refine, refine_parts
+from scorehmr_jax.commands import refine
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.main import main
-from scorehmr_jax.commands.matching import Matched, match
-from scorehmr_jax.commands.refine_parts import parts_of, remove_parts, settings_of
-from scorehmr_jax.formats.bodies.people import Tracks
+from scorehmr_jax.commands.matching import Matched
 from scorehmr_jax.types import Refined
 
 M = 6
@@ -370,87 +367,6 @@ def test_a_folder_is_taken_for_what_it_holds(tmp_path, made, monkeypatch):
     assert asked == ["estimates", "estimates", "pictures", "estimates", "pictures"]
 
 
-def tracks(present, names=None, numbers=None):
-    present = np.array(present, bool)
-    count = present.shape[1]
-    numbers = np.arange(count) if numbers is None else np.array(numbers)
-    return Tracks(present, np.arange(len(present)), numbers, names or ("",) * count, True, "x", ())
-
-
-def detections(xy, names=None, numbers=None, conf=0.9):
-    """Of xy [T, P, 25, 2]."""
-    from scorehmr_jax.formats.keypoints.result import DetectedPeople
-
-    count, most = xy.shape[:2]
-    present = np.isfinite(xy).all((-1, -2))
-    return DetectedPeople(
-        np.nan_to_num(xy).astype(np.float32),
-        np.where(present[..., None], conf, np.zeros(xy.shape[:-1])),
-        present,
-        np.full((count, most), -1),
-        np.full((count, most), np.nan),
-        np.arange(count) if numbers is None else np.array(numbers),
-        names or ("",) * count,
-        body_model.keypoint_set("openpose-25"),
-    )
-
-
-def test_the_closest_pairs_are_made_first_and_strangers_are_left():
-    random = np.random.default_rng(0)
-    shape = random.uniform(0, 100, (25, 2))
-    joints = np.stack([shape, shape + np.array([60, 0])])[:, None]
-    both = np.stack([joints[1, 0] + 10, joints[0, 0] - 5, joints[0, 0] + 400])[None]
-    found = match(joints, tracks([[1], [1]]), detections(both), "k")
-    np.testing.assert_allclose(found.keypoints.xy[0, 0], both[0, 1], atol=1e-4)
-    np.testing.assert_allclose(found.keypoints.xy[1, 0], both[0, 0], atol=1e-4)
-    assert found.left == [(0, 2)] and not found.without
-    # Of two people close together one is not detected: the other's points are not theirs.
-    one = match(joints, tracks([[1], [1]]), detections(both[:, :1]), "k")
-    assert one.without == {0: [0]}
-    with pytest.raises(ValueError, match="k: none of its detections lies where the estimates"):
-        match(joints, tracks([[1], [1]]), detections(both[:, 2:]), "k")
-
-
-def test_frames_are_the_same_by_name_or_else_by_number():
-    joints = np.random.default_rng(0).uniform(0, 100, (1, 3, 25, 2))
-    shown = joints[0, [2, 1]][:, None]
-    ours = tracks([[1, 1, 1]], ("a.jpg", "b.jpg", "c.jpg"))
-    named = match(joints, ours, detections(shown, ("c.png", "b")), "k")
-    assert named.by == "names" and named.frames == 2 and named.without == {0: [0]}
-    np.testing.assert_allclose(named.keypoints.xy[0, 2], shown[0, 0], atol=1e-4)
-    numbered = match(joints, ours, detections(shown, numbers=[2, 1]), "k")
-    assert numbered.by == "numbers" and numbered.without == {0: [0]}
-    with pytest.raises(ValueError, match=r"k: none of its frames \(7 to 8\).*\(0 to 2\), by name"):
-        match(joints, ours, detections(shown, numbers=[7, 8]), "k")
-
-
-def test_images_of_one_name_in_several_folders_are_told_apart():
-    random = np.random.default_rng(0)
-    joints = random.uniform(0, 100, (1, 1, 25, 2)) + np.array([0, 3, 40])[None, :, None, None]
-    ours = tracks([[1, 1, 1]], ("v/cam1/1.jpg", "v/cam2/1.jpg", "v/cam1/2.jpg"))
-    names = ("w/cam1/2.png", "w/cam2/1.png", "w/cam1/1.png")
-    found = match(joints, ours, detections(joints[0, [2, 1, 0]][:, None], names), "k")
-    assert found.by == "names" and found.frames == 3
-    np.testing.assert_allclose(found.keypoints.xy[0], joints[0], atol=1e-4)
-    # A frame that the other file has of one folder alone is not taken for another's.
-    one = match(joints, ours, detections(joints[0, 1][None, None], ("cam2/1.png",)), "k")
-    assert one.frames == 1 and one.without == {0: [0, 2]}
-    # A folder for each frame.
-    count = 3000
-    mine = tuple(f"a/{number}/rgb.jpg" for number in range(count))
-    theirs = tuple(f"{number}/rgb.png" for number in reversed(range(count)))
-    many = tracks(np.ones((1, count)), mine)
-    same = np.broadcast_to(joints[:, :1], (1, count, 25, 2))
-    shown = detections(np.broadcast_to(joints[0, :1, None], (count, 1, 25, 2)), theirs)
-    began = time.monotonic()
-    assert match(same, many, shown, "k").frames == count
-    assert time.monotonic() - began < 5
-    for names in (("1.png",), ("1.png", "1.png"), ("cam2/1.png", "cam2/1.jpg")):
-        shown = detections(np.tile(joints[0, 0], (len(names), 1, 1, 1)), names)
-        with pytest.raises(ValueError, match=r"k: \S*1\.(png|jpg) may be v/cam\d/1\.jpg"):
-            match(joints, ours, shown, "k")
-
-
 def test_short_gaps_are_filled_between_their_ends(made):
     turn = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], np.float32)  # by 90 degrees about z
     pose = np.full((1, 9, 24, 3, 3), np.nan, np.float32)
@@ -472,58 +388,6 @@ def test_short_gaps_are_filled_between_their_ends(made):
     np.testing.assert_allclose(angles, [26.57, 63.43], atol=0.01)  # on the chord
     assert fill_gaps(first, present, 3)[1][0].tolist() == [0, 0, 1, 1, 0, 1, 1, 1, 0]
     assert not fill_gaps(first, present, 0)[1].any()
-
-
-def test_parts_have_few_sizes_and_hold_every_sample_once():
-    present = np.random.default_rng(0).random((4, 300)) < 0.6
-    for video in (True, False):
-        parts = parts_of(present, video)
-        count = np.zeros(present.shape, int)
-        for part in parts:
-            np.add.at(count, (part.person[part.mask], part.frame[part.mask]), 1)
-        np.testing.assert_array_equal(count, present)
-        assert {len(part.mask) for part in parts} <= {16, 32, 64, 128, 512}
-    assert [part.name for part in parts_of(present, True)] == [f"person{p}" for p in range(4)]
-
-
-def test_only_parts_are_removed_from_their_folder(tmp_path):
-    folder = tmp_path / "bodies.parts"
-    remove_parts(folder)  # nothing is there
-    (folder / "person0").mkdir(parents=True)
-    kept = [folder / name for name in ("thesis.npz", "person1.npz", "person0/a.npz")]
-    gone = [folder / f"{name}-0123456789abcdef.npz" for name in ("person12", "images0")]
-    for file in (*kept, *gone):
-        file.write_bytes(b"x")
-    remove_parts(folder)
-    assert all(file.exists() for file in kept) and not any(file.exists() for file in gone)
-    for file in kept:
-        file.unlink()
-    (folder / "person0").rmdir()
-    remove_parts(folder)
-    assert not folder.exists()
-
-
-def test_a_part_of_other_settings_software_or_files_is_not_taken(tmp_path, monkeypatch):
-    prior = tmp_path / "prior.npz"
-    prior.write_bytes(b"one")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "a").write_bytes(b"x")
-    config = sh.RefineConfig.for_images()
-
-    def settings():
-        return settings_of(config, ["open-cond", prior, tmp_path / "folder"])
-
-    seen = [settings()]
-    assert settings() == seen[0]
-    config = sh.RefineConfig(iterations=3)
-    seen.append(settings())
-    prior.write_bytes(b"two")
-    seen.append(settings())
-    (tmp_path / "folder" / "a").write_bytes(b"y")
-    seen.append(settings())
-    monkeypatch.setattr(refine_parts, "versions", lambda: {"scorehmr-jax": "9"})
-    seen.append(settings())
-    assert len({*seen}) == len(seen)
 
 
 def test_what_lies_in_the_folder_of_parts_stays(tmp_path, made, seen, body, quick):
