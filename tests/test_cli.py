@@ -162,6 +162,16 @@ def test_the_file_that_is_wrong_is_the_one_that_is_named(tmp_path, body):
             refine(tmp_path, body, columns(), *flags)
 
 
+def test_a_place_that_cannot_be_written_is_named_before_the_work(tmp_path, body, monkeypatch):
+    def work(*_):
+        raise AssertionError("the work began")
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.refine"), "make_refiner", work)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(SystemExit, match=r"file: is a file; expected a folder"):
+        refine(tmp_path, body, columns(), "--out", tmp_path / "file" / "o.npz")
+
+
 def test_the_demo_says_first_what_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="pip install matplotlib jinja2 pygltflib"):

@@ -1,21 +1,19 @@
 """Overlays of refined bodies beside the .npz: a picture, a folder of pictures or a video."""
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 
 from body_model import SMPL
+from scorehmr_jax.commands.long_work import progress
 from scorehmr_jax.formats.pictures import Pictures
 from scorehmr_jax.types import Camera, Estimate, Refined
-
-T = TypeVar("T")
 
 _AT_ONCE = 16  # frames whose meshes are made together
 
@@ -98,14 +96,3 @@ def _side_window(bodies: Sequence[Estimate | Refined]) -> dict[str, Any]:
     low, high = np.percentile(places, [2, 98], axis=0)
     reach = 1.2 + max(float((high - low)[1]) / 2, float((high - low)[2]))
     return {"middle": (low + high) / 2, "reach": reach}
-
-
-def progress(frames: Iterable[T], what: str, total: int | None) -> Iterator[T]:
-    """A bar on the terminal, where there is one."""
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return iter(frames)
-    return iter(
-        tqdm(frames, what, total if (total or 0) > 1 else None, disable=not sys.stderr.isatty())
-    )

@@ -210,6 +210,7 @@ def refine_file(
     from body_model import load, open_body
     from body_model.files import local_path
     from scorehmr_jax import guidance
+    from scorehmr_jax.commands.long_work import writable
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.formats.own_estimates import read_own
@@ -217,11 +218,12 @@ def refine_file(
     from scorehmr_jax.refine import RefineConfig, make_refiner
     from scorehmr_jax.screening import STATUS
 
-    # Before the work, not after it.
     target = local_path(target)
-    if target.is_dir() or target.suffix != ".npz":
-        kind = "is a folder" if target.is_dir() else f"ends in {target.suffix or 'no suffix'}"
+    if target.suffix != ".npz":
+        kind = f"ends in {target.suffix or 'no suffix'}"
         raise ValueError(f"{target}: {kind}; expected the .npz to write")
+    if cluster.is_main():
+        writable(target)
     given = read_own(source)
     assert given.keypoints is not None and given.camera is not None
     loaded_prior = load_prior(prior)

@@ -14,8 +14,8 @@ from scorehmr_jax.commands.estimate_cameras import Given, choose_camera
 from scorehmr_jax.commands.estimate_summary import summary
 from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.lift_keypoints import lifted
+from scorehmr_jax.commands.long_work import Clock, progress, writable
 from scorehmr_jax.commands.matching import match
-from scorehmr_jax.commands.picture_overlays import progress
 from scorehmr_jax.commands.refine_parts import (
     Part,
     empty_result,
@@ -26,7 +26,6 @@ from scorehmr_jax.commands.refine_parts import (
     settings_of,
     taken,
 )
-from scorehmr_jax.commands.refine_pictures import _Clock, _writable
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.formats.keypoints.result import NO_ID, DetectedPeople
 from scorehmr_jax.formats.own_estimates import RefineInput
@@ -79,8 +78,8 @@ def refine_estimates(
     from scorehmr_jax.screening import PADDING
 
     said = camera or Given()
-    clock = _Clock()
-    target = _writable(_target(files.source, files.out))
+    clock = Clock()
+    target = writable(_target(files.source, files.out))
     model = load(body) if body else open_body()
     found = _keypoints(files)
     given, size = _read(files, model, found, said, video)

@@ -1,7 +1,6 @@
 """From a photo, a folder of photos or a video to refined bodies, an .npz and an overlay."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from jaxtyping import Float
 from body_model import SMPL
 from body_model.files import local_path
 from body_model.joints import JOINT_NAMES
-from scorehmr_jax.commands.picture_overlays import draw_overlays, progress
+from scorehmr_jax.commands.long_work import Clock, progress, writable
+from scorehmr_jax.commands.picture_overlays import draw_overlays
 from scorehmr_jax.detectors.protocol import Detections, Detector
 from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS, Pictures, open_pictures
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
@@ -108,10 +108,10 @@ def refine_pictures(
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.screening import PADDING
 
-    clock = _Clock()
+    clock = Clock()
     pictures = open_pictures(source)
     moving = pictures.is_video or bool(video)
-    target = _writable(_target(pictures, out))
+    target = writable(_target(pictures, out))
     found, exchanged = _detected(pictures, detector, moving, people, models)
     clock.lap("finding people")
     model = load(body) if body else open_body()
@@ -141,18 +141,6 @@ def refine_pictures(
     return refined, found
 
 
-class _Clock:
-    """Seconds of each part of the work."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = now - self._last, now
-
-
 def _target(pictures: Pictures, out: str | Path | None) -> Path:
     """The .npz to write."""
     path = local_path(out) if out is not None else Path(f"{pictures.source.stem}_refined")
@@ -161,19 +149,6 @@ def _target(pictures: Pictures, out: str | Path | None) -> Path:
     if path.suffix.lower() in (*PHOTOS, *VIDEOS, ".glb", ".json", ".pkl") and not path.is_dir():
         raise ValueError(f"{path}: ends in {path.suffix}; expected a folder, or the .npz to write")
     return path / "refined.npz"
-
-
-def _writable(target: Path) -> Path:
-    """Makes the folder and tries it, before the work and not after it."""
-    from body_model.files import writing
-
-    if target.is_dir():
-        raise ValueError(f"{target}: is a folder; expected the .npz to write")
-    probe = target.with_name(f".{target.name}.probe")
-    with writing(probe):
-        pass
-    probe.unlink()
-    return target
 
 
 def _detected(
@@ -271,7 +246,7 @@ def _summary(
     lens_note: str,
     status: np.ndarray,
     written: Sequence[Path],
-    clock: _Clock,
+    clock: Clock,
 ) -> Iterator[str]:
     from scorehmr_jax.screening import PADDING, STATUS
 
