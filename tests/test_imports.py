@@ -71,7 +71,7 @@ def test_nothing_heavy_is_imported_and_no_device_is_woken():
 
 # Each room may import those before it, and the plain modules of the package's top.
 ROOMS = (
-    *("networks", "convert", "formats", "detectors", "simulation", "datasets"),
+    *("networks", "convert", "formats", "detectors", "regression", "simulation", "datasets"),
     *("evaluation", "baselines", "output", "training", "commands"),
 )
 STORY = (

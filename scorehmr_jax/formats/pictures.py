@@ -137,6 +137,31 @@ def exif_focal(exif: Any, width: int, height: int) -> float | None:
     return None
 
 
+def read_photo(path: str | Path, turned: bool = True) -> UInt8[np.ndarray, "H W 3"]:
+    """Reads a whole photo: red, green and blue.
+
+    Grey becomes the three of them, transparent parts lie on white, and of more than 8 bits the
+    highest 8 of those in use are taken.
+
+    Args:
+        path: of a file that Pillow reads.
+        turned: as its EXIF data say; False gives the pixels as they are stored.
+    Raises:
+        ValueError: naming the file, if it is missing, no picture, or breaks off.
+        ImportError: if Pillow is not installed.
+    """
+    image_module, turns = _pillow()
+    where = local_path(path)
+    try:
+        with image_module.open(where) as image:
+            image.load()
+            return np.asarray(_rgb(_upright(image, turns) if turned else image))
+    except FileNotFoundError:
+        raise ValueError(f"{where}: no such file") from None
+    except Exception as error:  # a damaged file can fail in any way
+        raise ValueError(f"{where}: expected a picture that Pillow reads ({error})") from error
+
+
 def _photo(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     """Reads a photo; where its pixels break off the rest is grey or black."""
     image_module, turns = _pillow()
@@ -148,7 +173,7 @@ def _photo(path: Path) -> UInt8[np.ndarray, "H W 3"]:
             size = image.size
             try:
                 image.load()
-                return np.asarray(_rgb(turns.exif_transpose(image)))
+                return np.asarray(_rgb(_upright(image, turns)))
             except Exception as error:
                 warnings.warn(f"{path}: cannot be decoded ({error}); taken as black", stacklevel=2)
                 return np.zeros((size[1], size[0], 3), np.uint8)
@@ -156,21 +181,35 @@ def _photo(path: Path) -> UInt8[np.ndarray, "H W 3"]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
+def _upright(image: Any, turns: Any) -> Any:
+    """A decoded picture turned as its EXIF data say; as it is where these are damaged."""
+    try:
+        return turns.exif_transpose(image)
+    except Exception:
+        return image
+
+
 def _rgb(image: Any) -> Any:
-    """Red, green and blue; transparent parts on white, 16 bits scaled to 8."""
+    """Red, green and blue; transparent parts on white, more than 8 bits to the highest 8."""
+    image_module, _ = _pillow()
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        numbers = np.asarray(image, float)
-        scale = 255 / max(numbers.max(), 1) if numbers.max() > 255 else 1
-        image_module, _ = _pillow()
-        return image_module.fromarray((numbers * scale).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        return image_module.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
-        image_module, _ = _pillow()
         image = image.convert("RGBA")
         white = image_module.new("RGBA", image.size, "white")
         return image_module.alpha_composite(white, image).convert("RGB")
     return image.convert("RGB")
+
+
+def _eight_bits(numbers: np.ndarray) -> UInt8[np.ndarray, "H W"]:
+    """The highest 8 bits of grey values; of fractions those of 255 times as many."""
+    numbers = np.nan_to_num(numbers)
+    highest = numbers.max(initial=0)
+    if numbers.dtype.kind == "f" and highest <= 1:
+        numbers = numbers * 255
+    # Cameras of 10, 12 and 14 bits are stored in 16: by the type alone they would be dark.
+    bits = next((n for n in (8, 10, 12, 14, 16) if highest < 2**n), 32)
+    return (numbers.astype(float) / 2 ** (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
 def _av() -> Any:

@@ -1,0 +1,1 @@
+"""From pictures and boxes to image features and first estimates: crops, decoding, batches."""
