@@ -29,7 +29,7 @@ class Patch:
 def patches(
     files: Sequence[Path],
     center: Real[np.ndarray, "N 2"],
-    side: Real[np.ndarray, "N"],
+    side: Real[np.ndarray, " N"],
     size: int,
     *,
     turned: bool = True,
