@@ -87,12 +87,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, text + "\n")
 
 
-def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
+def write_npz(
+    path: str | os.PathLike[str], arrays: Mapping[str, Any], *, compressed: bool = True
+) -> None:
     """Writes a compressed .npz, whole or not at all; equal arrays give equal files.
 
     Args:
         path: of the file; no suffix is added.
         arrays: by key, numpy's or JAX's.
+        compressed: False for what does not shrink, such as features: it is written ten times as
+            fast.
     Raises:
         ValueError: naming the key, if numpy's files cannot hold such an array: Python objects,
             bfloat16 and other types that are not numpy's own; else as `writing`.
@@ -104,10 +108,10 @@ def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> None:
                 f"{path}: key {key}: an .npz cannot hold {array.dtype}; expected numbers or text "
                 "of numpy's own types, such as float32"
             )
-    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+    with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for key, array in made.items():
             member = zipfile.ZipInfo(f"{key}.npy")  # with a fixed date
-            member.compress_type = zipfile.ZIP_DEFLATED
+            member.compress_type = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
             with archive.open(member, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
 

@@ -195,3 +195,19 @@ def test_rows_of_an_npz_come_in_parts(tmp_path):
     np.savez(tmp_path / "y.npz", a=arrays["a"], b=np.array([{}] * 10))
     with pytest.raises(ValueError, match=r"y.npz: key b holds Python objects"):
         next(iterate(tmp_path / "y.npz", ["a", "b"]))
+
+
+def test_rows_of_images_that_could_not_be_read_are_left_out(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+    holes = np.insert(rows, [2, 7], np.nan, axis=0)
+    np.savez(tmp_path / "whole.npz", features=rows)
+    np.savez(tmp_path / "holes.npz", features=holes)
+    whole = compute_statistics([tmp_path / "whole.npz"], tmp_path / "a.npz")
+    with pytest.warns(UserWarning, match=r"holes.npz: 2 rows are NaN, as .* they are left out"):
+        found = compute_statistics([tmp_path / "holes.npz"], tmp_path / "b.npz")
+    np.testing.assert_array_equal(found.mean, whole.mean)
+    np.testing.assert_array_equal(found.std, whole.std)
+    holes[3, 1] = np.nan
+    np.savez(tmp_path / "holes.npz", features=holes)
+    with pytest.raises(ValueError, match="features of 1 or more images are NaN"):
+        compute_statistics([tmp_path / "holes.npz"], tmp_path / "c.npz")

@@ -12,12 +12,13 @@ from scorehmr_jax.commands import (
     export,
     export_prior,
     feature_stats,
+    features,
     refine,
     view,
 )
 from scorehmr_jax.compilation_cache import use_compilation_cache
 
-SUBCOMMANDS = (refine, demo, build_data, feature_stats, export, export_prior, view)
+SUBCOMMANDS = (refine, demo, build_data, features, feature_stats, export, export_prior, view)
 
 
 def main(argv: list[str] | None = None) -> None:

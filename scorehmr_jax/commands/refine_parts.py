@@ -111,8 +111,12 @@ def settings_of(config: Any, files: Sequence[str | Path]) -> str:
 def _content(name: str | Path) -> str:
     path = local_path(name)
     held = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in held]
-    return "|".join([str(name), *digests])
+    return "|".join([str(name), *map(_digest, held)])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_parts(folder: Path) -> None:

@@ -136,8 +136,8 @@ def compute_statistics(
             keys all files have. Rows that has_body_pose of an own file marks with 0 are left out.
         overwrite: replace a file that is there.
     Raises:
-        ValueError: naming the file, if it holds other features, those of two backbones, NaN or too
-            few rows; or if `out` is there already.
+        ValueError: naming the file, if it holds other features, those of two backbones, rows of
+            which a part is NaN, or too few rows; or if `out` is there already.
     """
     out = local_path(out)
     if out.resolve() in [Path(path).resolve() for path in paths]:
@@ -153,7 +153,11 @@ def compute_statistics(
     moments = Moments()
     shapes = _common_shapes(paths, backbone)
     for path in paths:
+        unreadable = 0
         for rows in fitted_features(path, list(shapes)):
+            absent = np.isnan(rows).all(axis=1)
+            unreadable += int(absent.sum())
+            rows = rows[~absent]
             if not np.isfinite(rows).all():
                 bad = np.sum(~np.isfinite(rows).all(axis=1))
                 raise ValueError(
@@ -161,6 +165,12 @@ def compute_statistics(
                     "images out"
                 )
             moments.add(rows)
+        if unreadable:
+            warnings.warn(
+                f"{path}: {unreadable} rows are NaN, as `scorehmr features` leaves images that "
+                "cannot be read; they are left out",
+                stacklevel=2,
+            )
     found = replace(moments.statistics(", ".join(map(str, paths))), where=str(out))
     save_statistics(out, found, shapes)
     return found

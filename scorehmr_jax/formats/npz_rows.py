@@ -1,12 +1,13 @@
 """Arrays of an .npz a few rows at a time, for files that are larger than memory."""
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from body_model.files import Npz, damage_named, open_npz
+from body_model.files import Npz, damage_named, open_npz, writing
 from scorehmr_jax.formats.tables import Table
 
 _ROWS_AT_ONCE = 1024
@@ -61,6 +62,39 @@ def iterate(
                 with damage_named(f"{path}, {key}"):
                     part.append(readers[key](min(rows, count - start)))
             yield tuple(part)
+
+
+def join(path: str | Path, parts: Sequence[str | Path], keys: Sequence[str]) -> None:
+    """Writes an .npz of the rows of several, one after another, without holding them all.
+
+    Args:
+        path: of the .npz to write, whole or not at all; uncompressed, as numpy.savez has it.
+        parts: .npz files with these keys, at least one.
+        keys: of arrays that have the same shape but for the rows, and the same type, in each part.
+    Raises:
+        ValueError: naming file and key, if a part is damaged or does not fit the first.
+    """
+    shapes = [read_shapes(part) for part in parts]
+    with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for key in keys:
+            first = shapes[0].numbers(key)
+            for part, table in zip(parts, shapes, strict=True):
+                found = table.numbers(key)
+                if (found.shape[1:], found.dtype) != (first.shape[1:], first.dtype):
+                    raise ValueError(
+                        f"{part}: {key}: expected rows {first.shape[1:]} of {first.dtype}, as in "
+                        f"{parts[0]}, found {found.shape[1:]} of {found.dtype}"
+                    )
+            rows = sum(len(table[key]) for table in shapes)
+            member = zipfile.ZipInfo(f"{key}.npy")  # with a fixed date
+            with archive.open(member, "w", force_zip64=True) as stream:
+                header = {"descr": first.dtype.str, "fortran_order": False}
+                np.lib.format.write_array_header_1_0(
+                    stream, header | {"shape": (rows, *first.shape[1:])}
+                )
+                for part in parts:
+                    for (some,) in iterate(part, [key]):
+                        stream.write(np.ascontiguousarray(some).tobytes())
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

@@ -1,7 +1,8 @@
 """Columns of numbers by name, from an .npz or from a pickled list of dicts, checked as read."""
 
+import pickle
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ import numpy as np
 from jaxtyping import Bool
 from numpy.typing import DTypeLike
 
-from body_model.files import Npz, is_npz, local_path, npz_keys, read_npz, warn_of_unread
+from body_model.files import (
+    Npz,
+    is_npz,
+    local_path,
+    npz_keys,
+    read_npz,
+    warn_of_unread,
+    writing,
+)
 from body_model.pickles import load_pickle
 
 
@@ -138,3 +147,27 @@ def read_tables(
     if others is not None:
         warn_of_unread(str(path), {key for group in groups for key in group}, keys or (), others)
     return [Table(f"{path}, group {i}", group) for i, group in enumerate(groups)]
+
+
+def write_groups(path: str | Path, groups: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Writes a pickled list of dicts of arrays, whole or not at all, that old NumPy reads too.
+
+    Args:
+        path: of the file.
+        groups: columns by name, one dict per sequence or set of views.
+    Raises:
+        ValueError: if the path is an address or a folder.
+    """
+    with writing(path) as file:
+        _GroupPickler(file, protocol=4).dump([dict(group) for group in groups])
+
+
+class _GroupPickler(pickle._Pickler):
+    """Calls NumPy's own constructor of arrays by the name that it had before NumPy 2."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if getattr(obj, "__name__", "") == "_reconstruct":
+            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")  # type: ignore[attr-defined]
+            self.memoize(obj)  # type: ignore[attr-defined]
+        else:
+            super().save_global(obj, name)  # type: ignore[misc]

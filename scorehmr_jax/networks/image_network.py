@@ -41,6 +41,7 @@ class Crop:
     size: int  # pixels on a side
     mean: tuple[float, ...] = _MEAN  # of red, green and blue, each from 0 to 1
     std: tuple[float, ...] = _STD
+    shown: float = 1.0  # part of the square's width that the network looks at
 
     def normalised(self, pixels: Real[Array, "*batch S S 3"]) -> Float[Array, "*batch S S 3"]:
         """Brings pixels [..., S, S, 3], RGB from 0 to 255, to the range that the network knows."""

@@ -89,9 +89,13 @@ class _Axis:
         below = np.floor(at)
         first = np.clip(below, -2, length).astype(int)
         second = first + 1
-        inside = [(index >= 0) & (index < length) for index in (first, second)]
-        bounded = [np.clip(index, 0, length - 1) for index in (first, second)]
-        return cls(*bounded, *inside, at - below)
+        return cls(
+            first=np.clip(first, 0, length - 1),
+            second=np.clip(second, 0, length - 1),
+            has_first=(first >= 0) & (first < length),
+            has_second=(second >= 0) & (second < length),
+            share=at - below,
+        )
 
     @property
     def low(self) -> int:
