@@ -11,9 +11,11 @@ import pytest
 from body_model import save, stand_in
 from body_model.joints import COCO_17
 from scorehmr_jax import read_estimates
+from scorehmr_jax.commands import picture_estimates
 from scorehmr_jax.commands import refine_pictures as command
 from scorehmr_jax.commands.main import main
-from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
+from scorehmr_jax.commands.picture_cameras import Lens
+from scorehmr_jax.commands.refine_pictures import refine_pictures
 from scorehmr_jax.detectors.protocol import Detections
 from scorehmr_jax.formats.pictures import Pictures
 from scorehmr_jax.types import Estimate, Refined
@@ -41,8 +43,9 @@ def standing(model, found, camera, moving):
     return Estimate(pose.set(turned), betas, place.astype(np.float32))
 
 
-def unchanged(prior, model, estimate, keypoints, camera, found, moving):
+def unchanged(prior, model, seen):
     """A refinement that compiles nothing."""
+    found, estimate = seen.found.found, seen.estimate
     pose_6d = np.zeros((*found.shape, 144), np.float32)
     refined = Refined(estimate.pose, estimate.betas, estimate.translation, pose_6d)
     return refined, np.where(found, 0, 5)
@@ -50,7 +53,7 @@ def unchanged(prior, model, estimate, keypoints, camera, found, moving):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(command, "_first_estimate", standing)
+    monkeypatch.setattr(picture_estimates, "_first_estimate", standing)
     monkeypatch.setattr(command, "_refined", unchanged)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from scorehmr_jax import cluster
+from scorehmr_jax.commands import picture_options
+from scorehmr_jax.commands.picture_options import NETWORKS
 from scorehmr_jax.formats.bodies.contents import SUFFIXES
 from scorehmr_jax.formats.bodies.tram import tracks_of
 from scorehmr_jax.formats.estimates import is_keypoints, is_own
@@ -19,6 +21,11 @@ refine first estimates from a file. With a shipped prior or your own.
 Of pictures, the results are an .npz and an overlay, a picture or an .mp4: the body
 over the person before and after, and from the side. People are found by MediaPipe's
 pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
+
+With --network hmr2=FILE (or pare=, prohmr=) that network makes the first estimates, and with
+--features pare=FILE another one the features of a prior that takes some, standardised with
+--feature-stats. Then --keypoints FILE, in any of the formats below, or --boxes FILE, a data set's
+.npz with imgname, center, scale and body_keypoints_2d, may take the place of MediaPipe.
 
 Estimates are the results of HMR 2.0, CameraHMR, PHALP, WHAM, GVHMR, TRAM, NLF or
 SAM 3D Body, motion in AMASS's form, or keypoints in 3D with those in 2D; with
@@ -67,13 +74,14 @@ def add_parser(commands: Any) -> None:
     both = parser.add_argument_group("of pictures and of others' estimates")
     both.add_argument("--focal", type=float, help="focal length, pixels")
     both.add_argument("--fov", type=float, help="degrees seen across the picture's width")
+    both.add_argument("--keypoints", type=Path, help="file or folder of 2D keypoints")
+    both.add_argument("--convention", help="of the keypoints, such as coco-17, or a .toml")
     pictures = parser.add_argument_group("of pictures")
     pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
     pictures.add_argument("--no-overlay", action="store_true", help="write the .npz alone")
     pictures.add_argument("--models", type=Path, help="folder with MediaPipe's .tflite files")
+    picture_options.add_networks(pictures)
     others = parser.add_argument_group("of estimates and 3D keypoints")
-    others.add_argument("--keypoints", type=Path, help="file or folder of 2D keypoints")
-    others.add_argument("--convention", help="of the keypoints, such as coco-17, or a .toml")
     others.add_argument("--format", help="of the estimates, such as wham; told from the content")
     others.add_argument("--camera", type=Path, help="a calibration: .toml, .yml, .json, .txt, ...")
     others.add_argument("--camera-name", help="of one camera in it")
@@ -89,9 +97,10 @@ def add_parser(commands: Any) -> None:
 
 
 # Options by the kind of input, with the values that they have when they are not given.
-_OF_PICTURES = {"people": 1, "no_overlay": False, "models": None}
+_OF_PICTURES = {"people": 1, "no_overlay": False, "models": None, **NETWORKS}
+_KEYPOINTS = dict.fromkeys(("keypoints", "convention"))
 _OF_ESTIMATES = {
-    **dict.fromkeys(("keypoints", "convention", "format", "camera", "camera_name", "image_size")),
+    **dict.fromkeys(("format", "camera", "camera_name", "image_size")),
     "images": False,
     "fill": 30,
 }
@@ -104,6 +113,8 @@ def _run(args: argparse.Namespace) -> None:
     if kind != "own":
         _refuse(args, _OF_PROCESSES, "of our own .npz only")
     if kind == "pictures":
+        if args.network is None:
+            _refuse(args, _KEYPOINTS, "of estimates only, or beside --network NAME=FILE")
         _refuse(args, _OF_ESTIMATES, "of estimates only")
         _refine_pictures(args)
         return
@@ -124,7 +135,9 @@ def _kind(args: argparse.Namespace) -> str:
 
     source = local_path(args.input)
     suffix = source.suffix.lower()
-    asked = any(getattr(args, name) != value for name, value in _OF_ESTIMATES.items())
+    if _given(args, NETWORKS):
+        return "pictures"
+    asked = bool(_given(args, {**_OF_ESTIMATES, **_KEYPOINTS}))
     if source.is_dir():
         # TRAM draws a video into the folder of its results, and HMR 2.0 pictures.
         if asked or tracks_of(source):
@@ -141,10 +154,13 @@ def _kind(args: argparse.Namespace) -> str:
 
 
 def _refuse(args: argparse.Namespace, options: dict[str, Any], why: str) -> None:
-    given = [name for name, value in options.items() if getattr(args, name) != value]
-    if given:
+    if given := _given(args, options):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{args.input}: {names}: {why}")
+
+
+def _given(args: argparse.Namespace, options: dict[str, Any]) -> list[str]:
+    return [name for name, value in options.items() if getattr(args, name) != value]
 
 
 def _refine_pictures(args: argparse.Namespace) -> None:
@@ -155,11 +171,11 @@ def _refine_pictures(args: argparse.Namespace) -> None:
         args.out,
         prior=args.prior,
         body=args.body,
-        people=args.people,
         lens=Lens(args.focal, args.fov),
         video=args.video,
         draw=not args.no_overlay,
-        models=args.models,
+        where=picture_options.where(args),
+        networks=picture_options.networks(args),
     )
 
 

@@ -1,73 +1,28 @@
 """From a photo, a folder of photos or a video to refined bodies, an .npz and an overlay."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from body_model import SMPL
-from body_model.files import local_path
-from body_model.joints import JOINT_NAMES
-from scorehmr_jax.commands.long_work import Clock, progress, writable
+from scorehmr_jax.commands.long_work import Clock, writable
+from scorehmr_jax.commands.picture_cameras import Lens
+from scorehmr_jax.commands.picture_estimates import (
+    PictureEstimates,
+    estimate_pictures,
+    places,
+    target_of,
+    without_missing,
+)
+from scorehmr_jax.commands.picture_networks import Networks, features_wanted
 from scorehmr_jax.commands.picture_overlays import draw_overlays
+from scorehmr_jax.commands.picture_people import Where
 from scorehmr_jax.detectors.protocol import Detections, Detector
-from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS, Pictures, open_pictures
-from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
-
-T = TypeVar("T")
-
-_SHOWN = 12  # frames or pictures that the summary names, at most
-
-
-@dataclass(frozen=True)
-class Lens:
-    """What is known of the focal length; pixels before degrees."""
-
-    focal: float | None = None  # pixels
-    fov: float | None = None  # degrees across the width of the picture
-
-    def __post_init__(self) -> None:
-        if self.focal is not None and self.fov is not None:
-            raise ValueError("--focal and --fov: expected one of them, found both")
-        if self.focal is not None and not self.focal >= 10:
-            raise ValueError(f"--focal: expected pixels, 10 or more, found {self.focal:g}")
-        if self.fov is not None and not 1 <= self.fov < 179:
-            raise ValueError(f"--fov: expected degrees, 1 to 179, found {self.fov:g}")
-
-    def focals(
-        self, pictures: Pictures, image_size: Float[np.ndarray, "T 2"]
-    ) -> tuple[Float[np.ndarray, " T"], str]:
-        """Finds the focal length of every frame.
-
-        Returns:
-            Pixels, and a sentence on where they come from.
-        """
-        width, diagonal = image_size[:, 0], np.hypot(*image_size.T)
-        if self.focal is not None:
-            return np.full(len(width), float(self.focal)), f"{self.focal:g} pixels, as given"
-        if self.fov is not None:
-            focal = width / 2 / math.tan(math.radians(self.fov) / 2)
-            return focal, f"{_span(focal)} pixels, from the {self.fov:g} degrees given"
-        known = np.array([f or np.nan for f in pictures.focals] or [np.nan] * len(width), float)
-        focal = np.where(np.isfinite(known), known, diagonal)
-        assumed = np.isnan(known)
-        if not assumed.any():
-            return focal, f"{_span(focal)} pixels, of the EXIF data"
-        where = "" if assumed.all() else f" for {assumed.sum()} of {len(known)} pictures"
-        return focal, (
-            f"{_span(focal)} pixels; the image's diagonal is assumed{where}: depth follows it, so "
-            "give --focal (pixels) or --fov (degrees) if you know it"
-        )
-
-
-def _span(numbers: np.ndarray) -> str:
-    low, high = numbers.min(), numbers.max()
-    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
+from scorehmr_jax.formats.pictures import open_pictures
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.types import Refined
 
 
 def refine_pictures(
@@ -77,11 +32,13 @@ def refine_pictures(
     prior: str = "open-cond",
     body: str | Path | None = None,
     people: int = 1,
-    lens: Lens = Lens(),
+    lens: Lens | None = None,
     detector: Detector | None = None,
     video: bool | None = None,
     draw: bool = True,
     models: str | Path | None = None,
+    where: Where | None = None,
+    networks: Networks | None = None,
 ) -> tuple[Refined, Detections]:
     """Finds people in pictures, and refines their bodies.
 
@@ -97,6 +54,9 @@ def refine_pictures(
         video: True if the photos of a folder are frames of one video, in order.
         draw: False leaves the overlay out.
         models: folder with MediaPipe's networks; else they are found or fetched.
+        where: files that say who is where; in place of people, detector and models.
+        networks: that make the first estimates, and the features of a prior that takes some. By
+            default bodies are lifted from the detector's points in 3D.
     Returns:
         The refined bodies [P, T], and what the detector saw.
     Raises:
@@ -106,177 +66,86 @@ def refine_pictures(
     """
     from body_model import load, open_body
     from scorehmr_jax.formats.estimates import write_estimates
+    from scorehmr_jax.load import load_prior
     from scorehmr_jax.screening import PADDING
 
     clock = Clock()
     pictures = open_pictures(source)
-    moving = pictures.is_video or bool(video)
-    target = writable(_target(pictures, out))
-    found, exchanged = _detected(pictures, detector, moving, people, models)
-    clock.lap("finding people")
+    target = writable(target_of(pictures, out, "refined"))
+    loaded, shown = load_prior(prior), networks or Networks()
+    shown.check(features_wanted(loaded))
     model = load(body) if body else open_body()
-    focals, lens_note = lens.focals(pictures, found.image_size)
-    camera = _cameras(focals, found)
-    estimate = _first_estimate(model, found, camera, moving)
-    clock.lap("first estimate")
-    keypoints = found.as_openpose()
-    refined, status = _refined(prior, model, estimate, keypoints, camera, found.found, moving)
+    seen = estimate_pictures(
+        pictures,
+        model,
+        where or Where(detector, people, models),
+        lens or Lens(),
+        shown,
+        features_wanted(loaded),
+        bool(video),
+        clock,
+    )
+    present = seen.found.found
+    refined, status = _refined(loaded, model, seen)
     clock.lap("refining")
-    status = np.where(found.found, status, PADDING)
-    refined = _without_missing(refined, found.found)
-    first = _without_missing(estimate, found.found)
-    rows = slice(None) if len(status) > 1 else 0
-    bodies, lenses, seen, start = jax.tree.map(
-        lambda a: np.asarray(a)[rows], (refined, camera, keypoints, first)
+    status = np.where(present, status, PADDING)
+    refined = without_missing(refined, present)
+    bodies, lenses, keypoints, features, first = jax.tree.map(
+        lambda a: np.asarray(a)[seen.rows],
+        (refined, seen.camera, seen.keypoints, seen.features, seen.estimate),
     )
     write_estimates(
-        target, bodies, lenses, seen, status=status[rows], fps=pictures.fps, first=start
+        target,
+        bodies,
+        lenses,
+        keypoints,
+        features,
+        status=status[seen.rows],
+        fps=pictures.fps,
+        first=first,
     )
     written = [target]
     if draw:
-        written += draw_overlays(pictures, target, model, (first, refined), camera, moving)
+        both = (seen.estimate, refined)
+        written += draw_overlays(pictures, target, model, both, seen.camera, seen.moving)
         clock.lap("drawing")
-    for line in _summary(pictures, found, exchanged, lens_note, status, written, clock):
+    for line in _summary(seen, status, written, clock):
         print(line)
-    return refined, found
+    return refined, seen.found
 
 
-def _target(pictures: Pictures, out: str | Path | None) -> Path:
-    """The .npz to write."""
-    path = local_path(out) if out is not None else Path(f"{pictures.source.stem}_refined")
-    if path.suffix == ".npz":
-        return path
-    if path.suffix.lower() in (*PHOTOS, *VIDEOS, ".glb", ".json", ".pkl") and not path.is_dir():
-        raise ValueError(f"{path}: ends in {path.suffix}; expected a folder, or the .npz to write")
-    return path / "refined.npz"
-
-
-def _detected(
-    pictures: Pictures,
-    detector: Detector | None,
-    moving: bool,
-    people: int,
-    models: str | Path | None,
-) -> tuple[Detections, np.ndarray]:
-    from scorehmr_jax.detectors.mediapipe import MediaPipePose
-    from scorehmr_jax.detectors.sides import with_sides_put_right
-
-    if detector is None:
-        detector = MediaPipePose(track=moving, people=people, models=models)
-    found = detector(progress(pictures, "finding people", len(pictures.files)))
-    if not found.found.any():
-        raise ValueError(
-            f"{pictures.source}: nobody was found in {len(found.image_size)} pictures; people "
-            "should be seen from head to hip at least, and fill a tenth of the picture's height"
-        )
-    if moving:
-        return with_sides_put_right(found)
-    return found, np.zeros(found.score.shape, bool)
-
-
-def _cameras(focals: np.ndarray, found: Detections) -> Camera:
-    shape = (*found.score.shape, 2)
-    size = np.broadcast_to(found.image_size, shape).astype(np.float32)
-    focal = np.broadcast_to(focals[:, None], shape).astype(np.float32)
-    return Camera(focal, size / 2, size)
-
-
-def _first_estimate(model: SMPL, found: Detections, camera: Camera, moving: bool) -> Estimate:
-    """The body that agrees with the detector's 3D points, placed by its 2D points."""
-    from scorehmr_jax.lift import make_lifter
-
-    if found.points is None:
-        raise ValueError("detector: expected one with 3D points; of 2D points no body can be made")
-    known = {*JOINT_NAMES, *dict(model.landmarks)}
-    names = [name if name in known else None for name in found.names]
-    xy, points = (np.nan_to_num(a).astype(np.float32) for a in (found.xy, found.points))
-    confidence = np.where(found.found[..., None], found.confidence, 0).astype(np.float32)
-    estimate, _ = make_lifter(model, names)(
-        points,
-        confidence,
-        keypoints=Keypoints2D(xy, confidence),
-        camera=camera,
-        shared_shape=moving,
-    )
-    return estimate
-
-
-def _refined(
-    prior: str,
-    model: SMPL,
-    estimate: Estimate,
-    keypoints: Keypoints2D,
-    camera: Camera,
-    found: np.ndarray,
-    moving: bool,
-) -> tuple[Refined, np.ndarray]:
+def _refined(prior: Prior, model: SMPL, seen: PictureEstimates) -> tuple[Refined, np.ndarray]:
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
-    from scorehmr_jax.load import load_prior
     from scorehmr_jax.refine import RefineConfig, make_refiner
 
-    devices = Devices.all()
-    (estimate, keypoints, camera, found_), mask = devices.pad(
-        (estimate, keypoints, camera, found), found.shape
-    )
+    devices, batch = Devices.all(), seen.found.score.shape
+    given = (seen.estimate, seen.keypoints, seen.camera, seen.features, seen.found.found)
+    (estimate, keypoints, camera, features, found), mask = devices.pad(given, batch)
     terms: list = [guidance.keypoints_2d(keypoints, camera)]
-    if moving:
+    if seen.moving:
         terms.append(guidance.smooth())
-    config = RefineConfig.for_video() if moving else RefineConfig.for_images()
-    refiner = make_refiner(load_prior(prior), model, config)
-    given = devices.split((estimate, None, terms, mask & found_), mask.shape)
-    refined, info = refiner(*given)
-    refined, status = devices.cut((refined, info.status), found.shape)
+    config = RefineConfig.for_video() if seen.moving else RefineConfig.for_images()
+    refiner = make_refiner(prior, model, config)
+    refined, info = refiner(*devices.split((estimate, features, terms, mask & found), mask.shape))
+    refined, status = devices.cut((refined, info.status), batch)
     return refined, np.asarray(status)
 
 
-def _without_missing(bodies: T, found: np.ndarray) -> T:
-    """NaN where nobody was found."""
-
-    def masked(array: Any) -> np.ndarray:
-        return np.where(found.reshape(*found.shape, *(1,) * (np.ndim(array) - 2)), array, np.nan)
-
-    return jax.tree.map(masked, bodies)
-
-
 def _summary(
-    pictures: Pictures,
-    found: Detections,
-    exchanged: np.ndarray,
-    lens_note: str,
-    status: np.ndarray,
-    written: Sequence[Path],
-    clock: Clock,
+    seen: PictureEstimates, status: np.ndarray, written: Sequence[Path], clock: Clock
 ) -> Iterator[str]:
     from scorehmr_jax.screening import PADDING, STATUS
 
-    count = len(found.image_size)
-    sizes = " and ".join(f"{w:.0f} x {h:.0f}" for w, h in np.unique(found.image_size, axis=0)[:3])
-    rate = f" at {pictures.fps:g} per second" if pictures.fps else ""
-    yield f"frames:  {count} of {sizes} pixels{rate}"
-    for person, row in enumerate(found.found):
-        more = f"; left and right put right in {exchanged[person].sum()}"
-        missing = f"; not in {_places(pictures, ~row)}" if not row.all() and row.any() else ""
-        yield (
-            f"person {person + 1}: found in {row.sum()} of {count}"
-            f"{more if exchanged[person].any() else ''}{missing}"
-        )
-    yield f"camera:  focal length {lens_note}"
-    yield f"refined: {(status == 0).sum()} of {found.found.sum()}"
+    yield from seen.summary()
+    yield f"refined: {(status == 0).sum()} of {seen.found.found.sum()}"
     for code in np.unique(status[(status != 0) & (status != PADDING)]):
         for person in range(len(status)):
             if (rows := status[person] == code).any():
-                yield f"  person {person + 1}, {_places(pictures, rows)}: {STATUS[code]}"
+                yield f"  person {person + 1}, {places(seen.pictures, rows)}: {STATUS[code]}"
     yield (
         f"time:    {sum(clock.laps.values()):.1f} s ("
         + ", ".join(f"{name} {seconds:.1f}" for name, seconds in clock.laps.items())
         + ")"
     )
     yield f"wrote:   {', '.join(map(str, written))}"
-
-
-def _places(pictures: Pictures, rows: np.ndarray) -> str:
-    """Names frames by number, from 0, or pictures by file."""
-    index = np.flatnonzero(rows)
-    some = [str(i) if pictures.is_video else pictures.files[i].name for i in index[:_SHOWN]]
-    return ", ".join(some) + (f" and {len(index) - _SHOWN} more" if len(index) > _SHOWN else "")

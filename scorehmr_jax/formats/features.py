@@ -1,7 +1,7 @@
 """Files of image features and of their statistics."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from scorehmr_jax.formats.backbones import (
     OWN,
     all_keys,
     all_statistics_keys,
+    backbone_of_width,
     known_backbones,
     statistics_keys,
 )
@@ -58,6 +59,45 @@ def feature_statistics(table: Table, key: str, shape: tuple[int, ...]) -> tuple[
     if not (np.isfinite(mean).all() and (std > 0).all()):
         raise ValueError(f"{table.where}: {std_key} must be above 0 and {mean_key} finite")
     return mean, std
+
+
+def flattened(
+    columns: Mapping[str, Float[np.ndarray, "..."]],
+    statistics: str | Path | None,
+    width: int,
+    where: str,
+) -> Float[np.ndarray, "*N F"]:
+    """Standardises what a network gives, and flattens it as a prior wants it.
+
+    Args:
+        columns: by their keys in BACKBONES, [*N, ...].
+        statistics: .npz with mean and standard deviation of each feature.
+        width: how many features the prior takes.
+        where: begins messages: who gave the features.
+    Raises:
+        ValueError: if the columns do not make up so many features, or there are no statistics of
+            them.
+    """
+    backbone = backbone_of_width(width)
+    absent = [key for key in backbone.columns if key not in columns]
+    if absent:
+        raise ValueError(
+            f"{where}: the prior takes {width} features per image, {backbone.name}'s "
+            f"{', '.join(backbone.columns)}; found {', '.join(columns) or 'none'}"
+        )
+    if statistics is None:
+        raise ValueError(
+            f"{where}: expected statistics of {', '.join(backbone.columns)} to standardise them "
+            f"with: --feature-stats, the {backbone.folder}_feat_stats.npz of the prior's training"
+        )
+    table = read_tables(statistics, all_statistics_keys(), ())[0]
+    parts = []
+    for key, shape in backbone.columns.items():
+        mean, std = feature_statistics(table, key, shape)
+        rows = columns[key]
+        lead = rows.shape[: rows.ndim - len(shape)]
+        parts.append(((rows - mean) / std).astype(np.float32).reshape(*lead, -1))
+    return np.concatenate(parts, axis=-1)
 
 
 def read_features(

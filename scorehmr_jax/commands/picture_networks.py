@@ -1,0 +1,209 @@
+"""First estimates and image features of the people in pictures, by networks."""
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from body_model import SMPL
+from scorehmr_jax.camera import crop_to_full
+from scorehmr_jax.commands.long_work import progress
+from scorehmr_jax.detectors.protocol import Detections
+from scorehmr_jax.formats.backbones import backbone_of_width
+from scorehmr_jax.formats.bodies.on_body import on_body
+from scorehmr_jax.formats.features import flattened
+from scorehmr_jax.formats.pictures import Pictures
+from scorehmr_jax.networks.image_network import ImageNetwork
+from scorehmr_jax.prior import Prior
+from scorehmr_jax.regression.boxes import Boxes
+from scorehmr_jax.regression.crop import check_box, crop
+from scorehmr_jax.regression.feed import Patch, patches
+from scorehmr_jax.regression.run import run, whole_batch
+from scorehmr_jax.types import Camera, Estimate
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a refinement of pictures."""
+
+    estimates: ImageNetwork | None = None  # makes the first estimates; None: they are lifted
+    features: ImageNetwork | None = None  # gives the prior's features; None: the other one
+    statistics: Path | None = None  # mean and standard deviation of the features
+
+    def __post_init__(self) -> None:
+        if self.estimates is not None and not self.estimates.gives_estimate:
+            raise ValueError(
+                f"--network: {self.estimates.name} gives features and no estimate; give it as "
+                "--features, and one that estimates bodies as --network"
+            )
+
+    def check(self, width: int) -> None:
+        """Raises a ValueError unless these give the `width` features that a prior takes."""
+        if not width:
+            if self.features is not None:
+                warnings.warn(
+                    f"--features: the prior takes no image features; {self.features.name} is not "
+                    "used",
+                    stacklevel=2,
+                )
+            return
+        if self.of_features is None:
+            raise ValueError(
+                f"the prior takes {width} image features: give --features NAME=FILE, the network "
+                "that they are of"
+            )
+        # Of one picture that is all zeros: whatever would be refused later is refused now.
+        keys = backbone_of_width(width).columns
+        held = {key: np.zeros(keys[key]) for key in keys if key in self.of_features.feature_keys}
+        flattened(held, self.statistics, width, f"the network {self.of_features.name}")
+
+    @property
+    def of_features(self) -> ImageNetwork | None:
+        """The network that gives the features."""
+        return self.features or self.estimates
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What networks make of people [P, T]."""
+
+    estimate: Estimate | None  # NaN where nobody is, or the network was not shown anybody
+    features: Float[np.ndarray, "P T F"] | None  # standardised
+    notes: tuple[str, ...] = ()  # what was assumed
+
+
+def features_wanted(prior: Prior | None) -> int:
+    """Image features that a prior takes for each sample; 0 if it takes none."""
+    if prior is None or prior.condition_on != "features":
+        return 0
+    return prior.network.condition_dim
+
+
+def believe(
+    pictures: Pictures,
+    found: Detections,
+    boxes: Boxes,
+    camera: Camera,
+    networks: Networks,
+    model: SMPL,
+    width: int,
+    moving: bool,
+) -> Believed:
+    """Shows people to networks.
+
+    Args:
+        pictures: that they are in.
+        found: who is where [P, T].
+        boxes: of the people [P, T].
+        camera: of the full images [P, T].
+        networks: that are shown them.
+        model: the body that the estimates are for.
+        width: of the features that the prior takes; 0 for none.
+        moving: True for the frames of one video: a person has one shape, the mean.
+    Raises:
+        ValueError: if nobody can be shown.
+    """
+    outputs: dict[str, np.ndarray] = {}
+    estimate, features, notes = None, None, []
+    if networks.estimates is not None:
+        outputs = _shown(pictures, found, boxes, networks.estimates, "first estimates")
+        estimate, note = _estimate(outputs, boxes, camera, networks.estimates, model, moving)
+        notes += [note] if note else []
+    if width:
+        of = networks.of_features
+        assert of is not None  # see Networks.check
+        if networks.features is not None:
+            outputs = _shown(pictures, found, boxes, networks.features, "features")
+        columns = {key: outputs[key] for key in of.feature_keys}
+        features = flattened(columns, networks.statistics, width, f"the network {of.name}")
+    return Believed(estimate, features, tuple(notes))
+
+
+def _estimate(
+    outputs: dict[str, np.ndarray],
+    boxes: Boxes,
+    camera: Camera,
+    network: ImageNetwork,
+    model: SMPL,
+    moving: bool,
+) -> tuple[Estimate, str]:
+    """Bodies in the camera of the full image, and what was done to fit them to the body."""
+    pose, betas, weak = (outputs[key] for key in ("pred_pose", "pred_betas", "pred_cam"))
+    translation = np.full_like(weak, np.nan)
+    good = np.isfinite(weak).all(-1)
+    if good.any():
+        center, side, size, focal = (
+            np.asarray(a)[good].astype(np.float32)
+            for a in (
+                boxes.center,
+                boxes.side(network.crop.shown),
+                camera.image_size,
+                camera.focal,
+            )
+        )
+        translation[good] = crop_to_full(weak[good], center, side, size, focal)
+    if moving:
+        for person, row in enumerate(good):
+            if row.any():
+                betas[person, row] = betas[person, row].mean(0)
+    return on_body(Estimate(pose, betas, translation), "smpl", model)
+
+
+def _shown(
+    pictures: Pictures, found: Detections, boxes: Boxes, network: ImageNetwork, what: str
+) -> dict[str, np.ndarray]:
+    """A network's outputs [P, T, ...]; NaN where nobody is. Warns of who could not be shown."""
+    side = boxes.side(network.crop.shown)
+    rows = [(int(p), int(t)) for t, p in np.argwhere(found.found.T)]
+    persons, frames = np.array(rows).T
+    seen = progress(
+        _patches(pictures, boxes.center, side, rows, network.crop.size), what, len(rows)
+    )
+    outputs: dict[str, np.ndarray] = {}
+    start, problems = 0, []
+    for batch in run(network, seen, whole_batch(min(_BATCH, len(rows)))):
+        part = slice(start, start := start + len(batch.problems))
+        for key, value in batch.outputs.items():
+            if key not in outputs:
+                outputs[key] = np.full((*found.score.shape, *value.shape[1:]), np.nan, np.float32)
+            outputs[key][persons[part], frames[part]] = value
+        problems += [text for text in batch.problems if text]
+    if len(problems) == len(rows):
+        raise ValueError(f"nobody could be shown to {network.name}: {problems[0]}")
+    for text in problems[:8]:
+        warnings.warn(f"not shown to {network.name}: {text}", stacklevel=3)
+    if len(problems) > 8:
+        warnings.warn(f"{len(problems) - 8} more were not shown to {network.name}", stacklevel=3)
+    return outputs
+
+
+def _patches(
+    pictures: Pictures,
+    center: np.ndarray,
+    side: np.ndarray,
+    rows: list[tuple[int, int]],
+    size: int,
+) -> Iterator[Patch]:
+    """The patch of each person and frame, frame by frame."""
+    if not pictures.is_video:
+        persons, frames = np.array(rows).T
+        files = [pictures.files[t] for t in frames]
+        yield from patches(files, center[persons, frames], side[persons, frames], size)
+        return
+    by_frame = itertools.groupby(rows, key=lambda row: row[1])
+    wanted = {t: [person for person, _ in held] for t, held in by_frame}
+    for t, frame in enumerate(pictures):
+        for person in wanted.get(t, []):
+            image_size = np.array(frame.shape[1::-1], float)
+            try:
+                check_box(center[person, t], side[person, t])
+            except ValueError as error:
+                yield Patch(np.zeros((size, size, 3), np.uint8), image_size, f"frame {t}: {error}")
+                continue
+            yield Patch(crop(frame, center[person, t], side[person, t], size), image_size)
