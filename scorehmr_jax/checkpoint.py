@@ -6,7 +6,6 @@ under its name or not at all.
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import ml_dtypes
 import numpy as np
 
 from body_model.files import read_npz, write_npz
-from body_model.folders import building, folder_exists, put_folder, standing
+from body_model.folders import standing
 from body_model.paths import followed, local_path
+from scorehmr_jax import orbax_store
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
-from scorehmr_jax.convert.torch_file import load_torch
+from scorehmr_jax.convert.torch_file import is_torch, load_torch
 from scorehmr_jax.convert.write_released import CONFIG_KEY
 from scorehmr_jax.description import COSINE, Config, checked, description, signed
 from scorehmr_jax.networks.parameters import flatten, unflatten
@@ -37,7 +37,6 @@ __all__ = [
 
 Params = dict[str, Any]
 
-MARK = "_CHECKPOINT_METADATA"  # Orbax writes it into every directory it has finished
 SUFFIXES = (".npz", ".safetensors", "")
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _KINDS = (
@@ -83,7 +82,7 @@ def read(path: str | Path) -> tuple[Params, Config]:
             start = file.read(6)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {_KINDS}") from None
-    if _is_torch(path, start):
+    if is_torch(path, start):
         loaded = load_torch(path)
         if not isinstance(loaded, Mapping):
             raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
@@ -109,24 +108,9 @@ def save(directory: str | Path, params: Mapping[str, Any], config: Mapping[str, 
         ValueError: if params and config do not belong together, the directory holds something
             else, or the name is an address.
     """
-    import orbax.checkpoint as ocp
-
     target = followed(local_path(directory).absolute())
     flat, complete = _prepared(target, params, config)
-    if folder_exists(target) and not (target / MARK).exists():
-        if not target.is_dir() or any(target.iterdir()):
-            raise ValueError(f"{target}: exists and is no checkpoint; choose another name")
-        target.rmdir()
-    with building(target.parent) as work:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            checkpointer.save(
-                work / "new",
-                args=ocp.args.Composite(
-                    params=ocp.args.PyTreeSave(unflatten(flat)),
-                    config=ocp.args.JsonSave(complete),
-                ),
-            )
-        put_folder(work / "new", target)
+    orbax_store.save(target, unflatten(flat), complete)
 
 
 def load(directory: str | Path) -> tuple[Params, Config]:
@@ -135,36 +119,18 @@ def load(directory: str | Path) -> tuple[Params, Config]:
     Raises:
         ValueError: if it is no whole checkpoint of a prior.
     """
-    import orbax.checkpoint as ocp
-
     path = standing(local_path(directory).absolute())
-    absent = [n for n in (MARK, "params", "config") if not (path / n).exists()]
     if (path / "checkpoints").is_dir():
         raise ValueError(
             f"{path}: the folder of a training run; its weights are in {path / 'weights.npz'}, "
             f"and `scorehmr export-prior {path} --out F` writes those of any of its checkpoints"
         )
-    if absent:
+    if absent := orbax_store.missing(path):
         raise ValueError(
             f"{path}: not a whole checkpoint of a prior ({', '.join(absent)} absent); "
             f"expected {_KINDS}"
         )
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
-            restored = checkpointer.restore(
-                path,
-                args=ocp.args.Composite(
-                    params=ocp.args.PyTreeRestore(restore_args=as_numpy(path / "params")),
-                    config=ocp.args.JsonRestore(),
-                ),
-            )
-    # Orbax and its storage library raise many kinds of error for damaged files.
-    except Exception as error:
-        raise ValueError(
-            f"{path}: cannot be restored ({type(error).__name__}: {str(error)[:200]}); if its "
-            "files are whole and readable, it was written by another version of Orbax"
-        ) from error
-    return _checked(path, flatten(restored["params"]), restored["config"])
+    return _checked(path, *orbax_store.load(path))
 
 
 def save_npz(path: str | Path, params: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -278,23 +244,3 @@ def _checked(path: Path, flat: Mapping[str, np.ndarray], config: Any) -> tuple[P
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else f"shape {list(shape)}"
-
-
-def as_numpy(directory: Path) -> Any:
-    """Restore arguments that make every array of a saved tree numpy's."""
-    import jax
-    import orbax.checkpoint as ocp
-
-    tree = ocp.PyTreeCheckpointHandler().metadata(directory).tree
-    return jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-
-
-def _is_torch(path: Path, start: bytes) -> bool:
-    if path.suffix in (".pt", ".pth", ".ckpt") or start == b"\xfd7zXZ\x00":
-        return True
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
-    # A damaged archive can fail in any way; read as .npz, it says what is wrong.
-    except Exception:
-        return False

@@ -1,4 +1,4 @@
-"""From files to a `Prior`: shipped weights by name, our checkpoints, the released ones."""
+"""From files to a `Prior` or an `ImageNetwork`: shipped weights by name, ours, the released."""
 
 import warnings
 from pathlib import Path
@@ -12,9 +12,10 @@ from numpy.typing import DTypeLike
 from body_model.files import local_path, read_npz
 from body_model.folders import standing
 from body_model.precision import checked_dtype
-from scorehmr_jax import checkpoint
+from scorehmr_jax import checkpoint, image_checkpoint
 from scorehmr_jax.description import schedule_of
 from scorehmr_jax.diffusion import single_at_least
+from scorehmr_jax.networks.image_network import ImageNetwork
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.networks.registry import network_of
 from scorehmr_jax.prior import Prior
@@ -65,6 +66,29 @@ def load_prior(
         network=network,
         condition_on=config["condition_on"],
     )
+
+
+def load_image_network(
+    source: str | Path, name: str | None = None, *, dtype: DTypeLike = "float32"
+) -> ImageNetwork:
+    """Loads a network that makes features or first estimates of pictures.
+
+    Args:
+        source: the released PyTorch checkpoint of ProHMR, PARE or HMR 2.0 (.pt, .pth, .ckpt), or
+            the directory or .safetensors that `scorehmr convert` wrote.
+        name: "prohmr", "pare" or "hmr2", which it must be; None: the file tells.
+        dtype: floating-point type of the weights and of the network's arithmetic: float32, or
+            bfloat16, which is faster where the hardware has it.
+    Returns:
+        The network, ready for pictures.
+    Raises:
+        ValueError: naming the file, if it is missing, damaged or another network (with the tensors
+            that are missing, not expected or of another shape), or the type is none that jax has.
+    """
+    dtype = _dtype_of_jax(dtype)
+    params, architecture = image_checkpoint.read(source, name)
+    weights = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
+    return ImageNetwork(weights, architecture)
 
 
 def _dtype_of_jax(dtype: DTypeLike) -> np.dtype:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorehmr_jax import checkpoint
+from scorehmr_jax import checkpoint, orbax_store
 from scorehmr_jax.convert.denoiser import to_released
 from scorehmr_jax.convert.safetensors import load_safetensors, save_safetensors
 from scorehmr_jax.load import load_prior
@@ -173,10 +173,10 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, params, monkeypatch):
     checkpoint.save(target, params, CONFIG)
 
     def fail(built, final):
-        assert (built / checkpoint.MARK).exists()
+        assert (built / orbax_store.MARK).exists()
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint, "put_folder", fail)
+    monkeypatch.setattr(orbax_store, "put_folder", fail)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(target, jax.tree.map(lambda a: 2 * a, params), CONFIG)
     loaded, _ = checkpoint.load(target)

@@ -76,6 +76,18 @@ def load_torch(path: str | Path) -> Any:
         )
 
 
+def is_torch(path: Path, start: bytes) -> bool:
+    """Tells by its suffix, first bytes or content if a file that exists is a PyTorch checkpoint."""
+    if path.suffix in (".pt", ".pth", ".ckpt") or start == b"\xfd7zXZ\x00":
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    # A damaged archive can fail in any way; read as another kind, it says what is wrong.
+    except Exception:
+        return False
+
+
 class _Storage(Placeholder):
     """Placeholder of a storage class such as torch.FloatStorage."""
 

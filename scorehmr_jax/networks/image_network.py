@@ -140,10 +140,9 @@ class ImageNetwork:
                 f"images: expected [..., {side}, {side}, 3] for {self.name}, "
                 f"found {list(images.shape)}"
             )
-        batch = images.shape[:-3]
-        outputs = self.architecture.outputs(
-            self.params, jnp.asarray(images).reshape(-1, *images.shape[-3:])
-        )
+        batch, dtype = images.shape[:-3], jax.tree.leaves(self.params)[0].dtype
+        flat = jnp.asarray(images, dtype).reshape(-1, side, side, 3)
+        outputs = self.architecture.outputs(self.params, flat)
         return {key: value.reshape(*batch, *value.shape[1:]) for key, value in outputs.items()}
 
     def features(self, images: Float[Array, "*batch S S 3"]) -> Outputs:

@@ -5,8 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from scorehmr_jax.networks.image_network import ImageArchitecture
+from scorehmr_jax.networks.pare import PARE
+from scorehmr_jax.networks.resnet import ProHMREncoder
 
-IMAGE_NETWORKS: dict[str, type[ImageArchitecture]] = {}
+IMAGE_NETWORKS: dict[str, type[ImageArchitecture]] = {
+    "prohmr": ProHMREncoder,
+    "pare": PARE,
+}
 
 
 def describe_image_network(architecture: ImageArchitecture) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from body_model.files import local_path, read_npz, write_npz
-from scorehmr_jax import checkpoint
+from scorehmr_jax import checkpoint, orbax_store
 from scorehmr_jax.convert.torch_write import save_torch
 from scorehmr_jax.convert.write_released import released_checkpoint
 from scorehmr_jax.description import COSINE, checked, signed
@@ -67,7 +67,7 @@ def read_run(workdir: Path, step: int | None = None) -> dict[str, Any]:
     """
     import orbax.checkpoint as ocp
 
-    marks = (workdir / "checkpoints").glob(f"*/{checkpoint.MARK}")
+    marks = (workdir / "checkpoints").glob(f"*/{orbax_store.MARK}")
     steps = sorted(int(m.parent.name) for m in marks if m.parent.name.isdecimal())
     step = steps[-1] if steps and step is None else step
     if step not in steps:
@@ -79,8 +79,8 @@ def read_run(workdir: Path, step: int | None = None) -> dict[str, Any]:
             restored = reader.restore(
                 path,
                 args=ocp.args.Composite(
-                    train=ocp.args.PyTreeRestore(restore_args=checkpoint.as_numpy(path / "train")),
-                    ema=ocp.args.PyTreeRestore(restore_args=checkpoint.as_numpy(path / "ema")),
+                    train=ocp.args.PyTreeRestore(restore_args=orbax_store.as_numpy(path / "train")),
+                    ema=ocp.args.PyTreeRestore(restore_args=orbax_store.as_numpy(path / "ema")),
                     run=ocp.args.JsonRestore(),
                 ),
             )
