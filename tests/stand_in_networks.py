@@ -1,11 +1,15 @@
 """A network that looks at pictures in no time, with the interface of the real ones."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax import image_checkpoint
 from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, ImageNetwork
+from scorehmr_jax.networks.image_registry import IMAGE_NETWORKS
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,6 @@ class StandIn(ImageArchitecture):
         angles = (grid @ params["pose"]).reshape(-1, 24, 3)
         # Upright: the root half a turn about x, so that the body's y points up in the picture.
         angles = angles.at[:, 0].add(jnp.array([jnp.pi, 0, 0]))
-        from body_model.rotations import axis_angle_to_matrix
-
         camera = jnp.array([0.9, 0, 0]) + 0.01 * grid[:, :3]
         return {
             "img_feats": grid @ params["features"],
@@ -41,3 +43,12 @@ class StandIn(ImageArchitecture):
 
 def stand_in_network():
     return ImageNetwork(StandIn().init(jax.random.key(0)), StandIn())
+
+
+@contextmanager
+def registered(folder):
+    """What --network takes of the stand-in, while it is registered."""
+    IMAGE_NETWORKS["stand-in"] = StandIn
+    image_checkpoint.write(folder / "net.safetensors", stand_in_network().params, StandIn())
+    yield f"stand-in={folder / 'net.safetensors'}"
+    del IMAGE_NETWORKS["stand-in"]

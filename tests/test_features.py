@@ -4,10 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
-from stand_in_networks import stand_in_network
+from stand_in_networks import registered, stand_in_network
 
 from body_model.files import read_npz, write_npz
-from scorehmr_jax.commands import network_options
 from scorehmr_jax.commands.feature_cache import cache_features
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.formats.features import read_features
@@ -25,9 +24,10 @@ def network():
     return stand_in_network()
 
 
-@pytest.fixture
-def stand_in(network, monkeypatch):
-    monkeypatch.setattr(network_options, "load", lambda option, text, dtype: network)
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    with registered(tmp_path_factory.mktemp("network")) as option:
+        yield option
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,7 @@ def test_an_interrupted_cache_is_the_same_file(data, network, tmp_path, monkeypa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.npz", "whole.npz"]
 
 
-def test_unreadable_images_are_listed_and_their_rows_are_nan(
-    data, stand_in, network, tmp_path, monkeypatch, capsys
-):
+def test_unreadable_images_are_listed_and_their_rows_are_nan(data, stand_in, tmp_path, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
     for file in (data / "photos").iterdir():
@@ -104,7 +102,7 @@ def test_unreadable_images_are_listed_and_their_rows_are_nan(
     write_npz(tmp_path / "set.npz", rows)
     out = tmp_path / "out.npz"
     command = ["features", str(tmp_path / "set.npz"), "--images", str(folder)]
-    command += ["--network", "x=y", "--out", str(out), "--batch", str(BATCH)]
+    command += ["--network", stand_in, "--out", str(out), "--batch", str(BATCH)]
     main(command)
     said = capsys.readouterr().out
     bad = [0, 7, 8, 130, 131]  # 130 holds two people
@@ -136,7 +134,7 @@ def test_unreadable_images_are_listed_and_their_rows_are_nan(
 def test_sequences_become_a_list_of_dicts_that_evaluation_reads(data, stand_in, tmp_path):
     out = tmp_path / "out.pkl"
     command = ["features", str(data / "set.pkl"), "--images", str(data / "photos")]
-    main([*command, "--network", "x=y", "--out", str(out), "--batch", str(BATCH)])
+    main([*command, "--network", stand_in, "--out", str(out), "--batch", str(BATCH)])
     groups = pickle.loads(out.read_bytes())
     assert [len(group["img_feats"]) for group in groups] == [5, 4]
     assert groups[0]["pred_pose"].dtype == np.float32 and b"numpy._core" not in out.read_bytes()
@@ -177,7 +175,7 @@ def test_mistakes_are_named(data, stand_in, tmp_path, change, flags, message):
     rows = dict(read_npz(data / "set.npz")) | change
     write_npz(tmp_path / "set.npz", {key: v for key, v in rows.items() if v is not None})
     command = ["features", str(tmp_path / "set.npz"), "--images", str(data / "photos")]
-    command += ["--network", "x=y", "--out", str(tmp_path / "out.npz"), *flags]
+    command += ["--network", stand_in, "--out", str(tmp_path / "out.npz"), *flags]
     with pytest.raises(SystemExit, match=message):
         main(command)
     assert not (tmp_path / "out.npz").exists()

@@ -58,14 +58,22 @@ def cache_features(
         _write_groups(target, files, keys, rows.groups())
     else:
         join(target, files, keys)
+    write_unreadable(target, rows, unreadable)
+    remove_network_parts(folder)
+    return unreadable
+
+
+def write_unreadable(target: Path, rows: ImageRows, unreadable: Mapping[int, str]) -> None:
+    """Writes number, name and what is wrong of each row that is NaN beside the file of results.
+
+    Without such rows a list of an earlier run is removed.
+    """
     listing = _listing(target)
     if unreadable:
         lines = [f"{row}\t{rows.names[row]}\t{text}\n" for row, text in unreadable.items()]
         write_text(listing, "".join(lines))
     else:
         listing.unlink(missing_ok=True)
-    remove_network_parts(folder)
-    return unreadable
 
 
 def unreadable_list(unreadable: Mapping[int, str], target: Path) -> Iterator[str]:

@@ -41,7 +41,8 @@ def add_parser(commands: Any) -> None:
         help=f"{network_options.NAMES}, and the file with its weights",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the file to write")
-    network_options.add_arguments(parser)
+    network_options.add_precision(parser)
+    network_options.add_reading(parser)
     parser.set_defaults(run=_run)
 
 

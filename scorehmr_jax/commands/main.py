@@ -14,11 +14,22 @@ from scorehmr_jax.commands import (
     feature_stats,
     features,
     refine,
+    regress,
     view,
 )
 from scorehmr_jax.compilation_cache import use_compilation_cache
 
-SUBCOMMANDS = (refine, demo, build_data, features, feature_stats, export, export_prior, view)
+SUBCOMMANDS = (
+    refine,
+    regress,
+    demo,
+    build_data,
+    features,
+    feature_stats,
+    export,
+    export_prior,
+    view,
+)
 
 
 def main(argv: list[str] | None = None) -> None:

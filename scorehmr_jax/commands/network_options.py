@@ -10,13 +10,11 @@ if TYPE_CHECKING:
 NAMES = "pare, prohmr or hmr2"
 
 
-def add_arguments(parser: Any) -> None:
-    """Adds what says how photos are read and shown."""
-    group = parser.add_argument_group("of reading and showing")
-    group.add_argument("--batch", type=int, default=64, help="patches at once; 64")
-    group.add_argument("--threads", type=int, help="that decode photos; one for each processor")
-    add_precision(group)
-    group.add_argument(
+def add_reading(parser: Any) -> None:
+    """Adds what says how a data set's photos are read and shown."""
+    parser.add_argument("--batch", type=int, default=64, help="patches at once; 64")
+    parser.add_argument("--threads", type=int, help="that decode photos; one for each processor")
+    parser.add_argument(
         "--as-stored",
         action="store_true",
         help="do not turn photos as their EXIF data say: boxes are in the stored pixels",
@@ -55,4 +53,4 @@ def load(option: str, text: str, dtype: str = "float32") -> "ImageNetwork":
         raise ValueError(f"{option}: expected one of {known} before the =, found {name!r}")
     if not Path(file).exists():
         raise ValueError(f"{option}: {file}: no such file; expected the weights of {name}")
-    return load_image_network(file, name, dtype)
+    return load_image_network(file, name, dtype=dtype)

@@ -52,7 +52,7 @@ class Lens:
 
 
 def _span(numbers: np.ndarray) -> str:
-    low, high = numbers.min(), numbers.max()
+    low, high = np.nanmin(numbers), np.nanmax(numbers)
     return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f} to {high:.0f}"
 
 

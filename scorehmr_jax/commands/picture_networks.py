@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from scorehmr_jax.formats.backbones import backbone_of_width
 from scorehmr_jax.formats.bodies.on_body import on_body
 from scorehmr_jax.formats.features import flattened
 from scorehmr_jax.formats.pictures import Pictures
-from scorehmr_jax.networks.image_network import ImageNetwork
+from scorehmr_jax.networks.image_network import ESTIMATE_KEYS, ImageNetwork
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.regression.boxes import Boxes
 from scorehmr_jax.regression.crop import check_box, crop
@@ -113,7 +113,7 @@ def believe(
     estimate, features, notes = None, None, []
     if networks.estimates is not None:
         outputs = _shown(pictures, found, boxes, networks.estimates, "first estimates")
-        estimate, note = _estimate(outputs, boxes, camera, networks.estimates, model, moving)
+        estimate, note = in_full_image(outputs, boxes, camera, networks.estimates, model, moving)
         notes += [note] if note else []
     if width:
         of = networks.of_features
@@ -125,16 +125,28 @@ def believe(
     return Believed(estimate, features, tuple(notes))
 
 
-def _estimate(
-    outputs: dict[str, np.ndarray],
+def in_full_image(
+    outputs: Mapping[str, np.ndarray],
     boxes: Boxes,
     camera: Camera,
     network: ImageNetwork,
     model: SMPL,
     moving: bool,
 ) -> tuple[Estimate, str]:
-    """Bodies in the camera of the full image, and what was done to fit them to the body."""
-    pose, betas, weak = (outputs[key] for key in ("pred_pose", "pred_betas", "pred_cam"))
+    """Puts the bodies that a network makes of its boxes before the camera of the full image.
+
+    Args:
+        outputs: of the network, [P, T, ...].
+        boxes: [P, T] of the people.
+        camera: [P, T] of the full images.
+        network: whose outputs these are.
+        model: the body that the estimates are for.
+        moving: True for the frames of one video: a person has one shape, the mean.
+    Returns:
+        The estimates, NaN where the network was not shown anybody, and what was assumed; "" for
+        nothing.
+    """
+    pose, betas, weak = (np.array(outputs[key]) for key in ESTIMATE_KEYS)
     translation = np.full_like(weak, np.nan)
     good = np.isfinite(weak).all(-1)
     if good.any():
