@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scorehmr_jax.convert.image_weights import Table
+from scorehmr_jax.networks.hmr2 import HMR2, SIDES
 from scorehmr_jax.networks.hrnet import BLOCKS
 from scorehmr_jax.networks.pare import PARE, PARTS
 from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.vit import PATCH
 
 Layers = dict[str, tuple[str, ...]]  # our layer -> the released one, and the norm after it
 
@@ -101,8 +103,63 @@ def _conv_and_norm(sequence: str, number: int) -> tuple[str, ...]:
     return f"{sequence}.{number}", f"{sequence}.{number + 1}"
 
 
+def hmr2_table(network: HMR2) -> Table:
+    """Names HMR 2.0, a and b alike."""
+    layers: Layers = {
+        "backbone/patches": ("backbone.patch_embed.proj",),
+        "backbone/norm": ("backbone.last_norm",),
+        "head/token": ("smpl_head.transformer.to_token_embedding",),
+        "head/pose": ("smpl_head.decpose",),
+        "head/betas": ("smpl_head.decshape",),
+        "head/camera": ("smpl_head.deccam",),
+    }
+    for i in range(network.depth):
+        layers |= {
+            f"backbone/block{i}/{o}": (f"backbone.blocks.{i}.{t}",) for o, t in _BLOCK.items()
+        }
+    for i in range(network.decoder_depth):
+        key = f"smpl_head.transformer.transformer.layers.{i}"
+        layers |= {f"head/layer{i}/{o}": (f"{key}.{t}",) for o, t in _DECODER_LAYER.items()}
+    tokens = (network.crop.size // PATCH) * ((network.crop.size - 2 * SIDES) // PATCH)
+    return Table(
+        ("backbone.", "smpl_head."),
+        ("smpl", "discriminator", "initialized"),
+        layers,
+        {
+            "backbone/places": ("backbone.pos_embed", (1, tokens + 1, network.width)),
+            "head/place": ("smpl_head.transformer.pos_embedding", (1, 1, network.decoder_width)),
+            "head/mean_pose": ("smpl_head.init_body_pose", (1, 144)),
+            "head/mean_betas": ("smpl_head.init_betas", (1, 10)),
+            "head/mean_camera": ("smpl_head.init_cam", (1, 3)),
+        },
+    )
+
+
+_BLOCK = {
+    "norm1": "norm1",
+    "attention/qkv": "attn.qkv",
+    "attention/out": "attn.proj",
+    "norm2": "norm2",
+    "mlp/hidden": "mlp.fc1",
+    "mlp/out": "mlp.fc2",
+}
+_DECODER_LAYER = {
+    "norm1": "0.norm",
+    "self_attention/qkv": "0.fn.to_qkv",
+    "self_attention/out": "0.fn.to_out.0",
+    "norm2": "1.norm",
+    "cross_attention/query": "1.fn.to_q",
+    "cross_attention/key_value": "1.fn.to_kv",
+    "cross_attention/out": "1.fn.to_out.0",
+    "norm3": "2.norm",
+    "mlp/hidden": "2.fn.net.0",
+    "mlp/out": "2.fn.net.3",
+}
+
+
 # What IMAGE_NETWORKS calls it -> from its sizes to its table.
 TABLES: Mapping[str, Callable[[Any], Table]] = {
     "prohmr": prohmr_table,
     "pare": pare_table,
+    "hmr2": hmr2_table,
 }

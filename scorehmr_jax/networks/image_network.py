@@ -62,6 +62,14 @@ class ImageArchitecture(ABC):
     features: tuple[str, ...]  # names of the features among the outputs
     gives_estimate: bool  # True if ESTIMATE_KEYS are among the outputs
 
+    @property
+    def as_trained(self) -> "ImageArchitecture":
+        """The network whose estimate is what its weights were trained to give.
+
+        Another one than itself where the released code reads the weights in another way.
+        """
+        return self
+
     @abstractmethod
     def init(self, key: Key[Array, ""]) -> Params:
         """Draws first weights, as nested dicts of arrays."""
@@ -165,7 +173,8 @@ class ImageNetwork:
         """
         if not self.gives_estimate:
             raise ValueError(f"{self.name}: gives features, and no estimate")
-        outputs = self.outputs(images)
+        trained = dataclasses.replace(self, architecture=self.architecture.as_trained)
+        outputs = trained.outputs(images)
         pose, betas, camera = (outputs[key] for key in ESTIMATE_KEYS)
         return pose, betas, camera
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from scorehmr_jax.networks.hmr2 import HMR2
 from scorehmr_jax.networks.image_network import ImageArchitecture
 from scorehmr_jax.networks.pare import PARE
 from scorehmr_jax.networks.resnet import ProHMREncoder
@@ -11,6 +12,7 @@ from scorehmr_jax.networks.resnet import ProHMREncoder
 IMAGE_NETWORKS: dict[str, type[ImageArchitecture]] = {
     "prohmr": ProHMREncoder,
     "pare": PARE,
+    "hmr2": HMR2,
 }
 
 

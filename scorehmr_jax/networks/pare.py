@@ -1,9 +1,13 @@
 """PARE: what HRNet sees, gathered for each body part where the network finds that part.
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021, Fig. 4.
+
+PARE was trained to give the two columns of a rotation row by row. The released code of ScoreHMR,
+which asks it for features, reads its rotations column by column: so are they in its caches. Here
+both can be had: `by_rows`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import flax.linen as nn
 import jax
@@ -26,10 +30,15 @@ class PARE(ImageArchitecture):
     width: int = 32  # channels of HRNet's finest resolution
     exchanges: tuple[int, ...] = (1, 4, 3)  # of HRNet's stages
     channels: int = 128  # of the head
+    by_rows: bool = False  # rotations as PARE gives them; False: as ScoreHMR's caches have them
 
     crop = Crop(224)
     features = ("pose_feats", "cam_shape_feats")
     gives_estimate = True
+
+    @property
+    def as_trained(self) -> "PARE":
+        return replace(self, by_rows=True)
 
     def init(self, key: Key[Array, ""]) -> Params:
         images = jnp.zeros((1, self.crop.size, self.crop.size, 3))
@@ -45,13 +54,14 @@ class _Network(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array) -> Outputs:
         seen = HRNet(self.sizes.width, self.sizes.exchanges, name="backbone")(images)
-        return Head(self.sizes.channels, name="head")(seen)
+        return Head(self.sizes.channels, self.sizes.by_rows, name="head")(seen)
 
 
 class Head(nn.Module):
     """Two branches on the same features: where each part is, and what is to be seen there."""
 
     channels: int
+    by_rows: bool
 
     @nn.compact
     def __call__(self, seen: jax.Array) -> Outputs:
@@ -65,10 +75,13 @@ class Head(nn.Module):
         # Each joint has a linear map of its own.
         kernel = self.param("pose", nn.initializers.lecun_normal(), (6, self.channels, PARTS))
         rotations = jnp.einsum("ncj,kcj->njk", pose_feats, kernel.astype(pose_feats.dtype))
+        if self.by_rows:
+            rows = rotations.reshape(-1, PARTS, 3, 2)
+            rotations = jnp.swapaxes(rows, -1, -2).reshape(rotations.shape)
         return {
             "pose_feats": pose_feats,
             "cam_shape_feats": cam_shape_feats,
-            "pred_pose": jnp.asarray(six_d_to_matrix(by_columns(rotations))),
+            "pred_pose": jnp.asarray(six_d_to_matrix(rotations)),
             "pred_betas": nn.Dense(10, name="shape")(every),
             "pred_cam": nn.Dense(3, name="camera")(every),
         }
@@ -92,9 +105,3 @@ def gathered(
     """Averages features over the picture, for each part by its attention."""
     flat = maps.reshape(maps.shape[0], -1, maps.shape[-1]).astype(attention.dtype)
     return jnp.einsum("npc,npj->ncj", flat, attention)
-
-
-def by_columns(six_d: Float[jax.Array, "*batch 6"]) -> Float[jax.Array, "*batch 6"]:
-    """Orders 6D rotations that are written row by row as one column after the other."""
-    rows = six_d.reshape(*six_d.shape[:-1], 3, 2)
-    return jnp.swapaxes(rows, -1, -2).reshape(six_d.shape)
