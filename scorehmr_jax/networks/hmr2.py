@@ -34,7 +34,7 @@ class HMR2(ImageArchitecture):
     decoder_inner: int = 512  # numbers of all heads together
     decoder_hidden: int = 1024
 
-    crop = Crop(256)
+    crop = Crop(256, shown=1 - 2 * SIDES / 256)
     features = ()
     gives_estimate = True
 

@@ -18,8 +18,9 @@ def crop(
 
     The middle of the patch's pixel in row i and column j shows the point
     center + (j - S/2, i - S/2) side/S: the box's left and upper edges run through the middles of
-    the first column and row, as OpenCV has it. What lies outside the image is black. Equal to
-    OpenCV 4.12, bit for bit; older ones round the points to 1/32 of a pixel first.
+    the first column and row, as OpenCV has it. What lies outside the image is black. OpenCV gives
+    the same patch, bit for bit; older versions, which round points to 1/32 of a pixel, one that
+    differs by up to 4 grey values at edges.
 
     Args:
         image: red, green and blue.
