@@ -83,6 +83,11 @@ def test_the_page_on_bodies_runs(tmp_path, monkeypatch):
     assert (standing[:, 15, 2] > 1.4).all()  # the head, with z up and the ground at 0
 
 
+def test_the_page_on_features_runs(tmp_path, monkeypatch):
+    names = run("docs/features.md", blocks("docs/features.md"), tmp_path, monkeypatch)
+    assert names["patch"].shape == (256, 256, 3) and abs(names["points"]).max() < 0.5
+
+
 @pytest.fixture
 def some_body(monkeypatch):
     """The open body; without its data the figure that needs none."""

@@ -54,4 +54,4 @@ class Boxes:
             shown: the part of the square's width that the network looks at: 3/4 for HMR 2.0,
                 which takes the middle 192 of 256 columns.
         """
-        return np.maximum(self.size[..., 1], self.size[..., 0] / shown)
+        return np.asarray(np.maximum(self.size[..., 1], self.size[..., 0] / shown))

@@ -54,14 +54,14 @@ def check_box(center: Real[np.ndarray, "2"], side: Number) -> None:
 def to_patch(
     xy: Real[np.ndarray, "*batch K 2"],
     center: Real[np.ndarray, "*batch 2"],
-    side: Real[np.ndarray, "*batch"],
+    side: Number,
 ) -> Float[np.ndarray, "*batch K 2"]:
     """Moves keypoints into the patch of their box, whose edges lie at -0.5 and 0.5.
 
     Args:
         xy: pixels of the full image.
         center: of the boxes, pixels.
-        side: of the boxes, pixels.
+        side: of the boxes [...], pixels.
     """
     return (xy - center[..., None, :]) / np.asarray(side)[..., None, None]
 
