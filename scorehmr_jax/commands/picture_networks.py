@@ -113,7 +113,9 @@ def believe(
     estimate, features, notes = None, None, []
     if networks.estimates is not None:
         outputs = _shown(pictures, found, boxes, networks.estimates, "first estimates")
-        estimate, note = in_full_image(outputs, boxes, camera, networks.estimates, model, moving)
+        if moving:
+            outputs["pred_betas"] = np.stack([*map(mean_shape, outputs["pred_betas"])])
+        estimate, note = in_full_image(outputs, boxes, camera, networks.estimates, model)
         notes += [note] if note else []
     if width:
         of = networks.of_features
@@ -131,17 +133,15 @@ def in_full_image(
     camera: Camera,
     network: ImageNetwork,
     model: SMPL,
-    moving: bool,
 ) -> tuple[Estimate, str]:
     """Puts the bodies that a network makes of its boxes before the camera of the full image.
 
     Args:
-        outputs: of the network, [P, T, ...].
-        boxes: [P, T] of the people.
-        camera: [P, T] of the full images.
+        outputs: of the network, [..., N, ...].
+        boxes: [..., N] of the people.
+        camera: [..., N] of the full images.
         network: whose outputs these are.
         model: the body that the estimates are for.
-        moving: True for the frames of one video: a person has one shape, the mean.
     Returns:
         The estimates, NaN where the network was not shown anybody, and what was assumed; "" for
         nothing.
@@ -160,11 +160,14 @@ def in_full_image(
             )
         )
         translation[good] = crop_to_full(weak[good], center, side, size, focal)
-    if moving:
-        for person, row in enumerate(good):
-            if row.any():
-                betas[person, row] = betas[person, row].mean(0)
     return on_body(Estimate(pose, betas, translation), "smpl", model)
+
+
+def mean_shape(betas: Float[np.ndarray, "T B"]) -> Float[np.ndarray, "T B"]:
+    """Gives the frames of one person the mean of those that are known; the others stay NaN."""
+    known = np.isfinite(betas).all(-1, keepdims=True)
+    mean = np.where(known, betas, 0).sum(0) / max(known.sum(), 1)
+    return np.where(known, mean, betas).astype(betas.dtype)
 
 
 def _shown(

@@ -17,13 +17,12 @@ from scorehmr_jax.commands.network_parts import (
     remove_network_parts,
 )
 from scorehmr_jax.commands.picture_cameras import Lens, cameras
-from scorehmr_jax.commands.picture_networks import Networks, in_full_image
+from scorehmr_jax.commands.picture_networks import Networks, in_full_image, mean_shape
 from scorehmr_jax.formats.estimates import write_estimates
 from scorehmr_jax.formats.features import flattened
 from scorehmr_jax.formats.image_rows import ImageRows, read_image_rows
 from scorehmr_jax.formats.pictures import Pictures
 from scorehmr_jax.networks.image_network import ESTIMATE_KEYS
-from scorehmr_jax.regression.boxes import Boxes
 from scorehmr_jax.types import Keypoints2D
 
 
@@ -80,25 +79,24 @@ def regress_data(
             parts, _ = finished_parts(of, Shown.of(rows, images, of, *reading), folder)
         held = _columns(parts, of.feature_keys)
         features = flattened(held, networks.statistics, width, f"the network {of.name}")
-    boxes, notes = boxes_of(rows), set()
-    focals, lens_note = (lens or Lens()).focals(
-        Pictures(local_path(data), (), None), columns["image_size"]
-    )
+    size = columns.pop("image_size")
+    focals, lens_note = (lens or Lens()).focals(Pictures(local_path(data), (), None), size)
+    camera = jax.tree.map(lambda a: a[0], cameras(focals, size, 1))
+    if video:
+        for group in rows.groups():
+            columns["pred_betas"][group] = mean_shape(columns["pred_betas"][group])
+    # All at once: every other number of rows would be compiled for.
+    estimate, note = in_full_image(columns, boxes_of(rows), camera, networks.estimates, model)
+    keypoints = _keypoints(rows)
+    given = jax.tree.map(np.asarray, (estimate, camera, keypoints, features))
     for file, group in zip(files, rows.groups(), strict=True):
-        camera = cameras(focals[group], columns["image_size"][group], 1)
-        outputs = {key: array[None, group] for key, array in columns.items()}
-        own = Boxes(boxes.center[None, group], boxes.size[None, group])
-        estimate, note = in_full_image(outputs, own, camera, networks.estimates, model, video)
-        notes |= {note} - {""}
-        estimate, camera = jax.tree.map(lambda a: np.asarray(a)[0], (estimate, camera))
-        given = None if features is None else features[group]
-        write_estimates(file, estimate, camera, _keypoints(rows, group), given)
+        write_estimates(file, *jax.tree.map(lambda a, group=group: a[group], given))
     write_unreadable(target, rows, unreadable)
     remove_network_parts(folder)
     count, where = len(rows.names), files[0] if len(files) == 1 else target
     print(f"estimates of {count - len(unreadable)} of {count} images, written to {where}")
     print(f"camera:  focal length {lens_note}")
-    for note in sorted(notes):
+    if note:
         print(f"assumed: {note}")
     for line in unreadable_list(unreadable, target):
         print(line)
@@ -125,12 +123,12 @@ def _columns(parts: Sequence[Path], keys: Sequence[str]) -> Columns:
     return {key: np.concatenate([part[key] for part in held]) for key in keys}
 
 
-def _keypoints(rows: ImageRows, group: slice) -> Keypoints2D:
-    """OpenPose's keypoints of a group; of confidence 0 where the data set has none."""
+def _keypoints(rows: ImageRows) -> Keypoints2D:
+    """OpenPose's keypoints; of confidence 0 where the data set has none."""
     if rows.keypoints is None:
-        count = group.stop - group.start
+        count = len(rows.names)
         return Keypoints2D(np.zeros((count, 25, 2)), np.zeros((count, 25)))
-    confidence = np.nan_to_num(rows.keypoints[group, :, 2])
-    seen = np.isfinite(rows.keypoints[group, :, :2]).all(-1)
-    xy = np.where(seen[..., None], rows.keypoints[group, :, :2], 0)
+    confidence = np.nan_to_num(rows.keypoints[..., 2])
+    seen = np.isfinite(rows.keypoints[..., :2]).all(-1)
+    xy = np.where(seen[..., None], rows.keypoints[..., :2], 0)
     return Keypoints2D(xy.astype(np.float32), np.where(seen, confidence, 0).astype(np.float32))
