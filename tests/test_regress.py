@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from stand_in_networks import registered, stand_in_network
+from stand_in_networks import outputs_of, registered
 
 from body_model import save, stand_in
 from body_model.files import read_npz, write_npz
@@ -47,8 +47,9 @@ def body(tmp_path_factory):
 def prior(tmp_path_factory):
     """A tiny prior on the stand-in's 2048 features, and their statistics."""
     folder = tmp_path_factory.mktemp("prior")
-    tiny = ResidualMLP(hidden=8, features=2048, blocks=1)
-    weights = tiny.init(jax.random.key(0))
+    tiny, rng = ResidualMLP(hidden=8, features=2048, blocks=1), np.random.default_rng(0)
+    shapes = jax.eval_shape(tiny.init, jax.random.key(0))
+    weights = jax.tree.map(lambda a: 0.1 * rng.normal(size=a.shape).astype(np.float32), shapes)
     checkpoint.write(folder / "prior.npz", weights, checkpoint.description(tiny))
     np.savez(folder / "stats.npz", mean=np.full(2048, 0.5), std=np.full(2048, 2.0))
     return folder
@@ -96,8 +97,7 @@ def test_a_real_photo_becomes_a_refined_body_in_one_command(
     side = max(size[1], size[0] / 0.75)
     pixels = np.asarray(image.open(photo / "hopper.jpg"))
     given = sampled(pixels, center, side, 16)
-    net = stand_in_network()
-    outputs = jax.tree.map(np.asarray, net.outputs(net.crop.normalised(given[None])))
+    outputs = jax.tree.map(np.asarray, outputs_of(given[None]))
     np.testing.assert_allclose(result["features"], (outputs["img_feats"] - 0.5) / 2, atol=0.02)
     np.testing.assert_allclose(result["first_pose"], outputs["pred_pose"], atol=2e-3)
     scale, x, y = outputs["pred_cam"][0]
@@ -240,12 +240,11 @@ def cameras_of(frames, data):
     """What the network says of the boxes whose photos are there."""
     from scorehmr_jax.regression.crop import crop
 
-    net = stand_in_network()
     names = [n for n in read_npz(data)["imgname"] if (frames / n).exists()]
     patches = [
         crop(np.asarray(image.open(frames / name)), np.array([25, 30]), 30.0, 16) for name in names
     ]
-    return np.asarray(net.outputs(net.crop.normalised(np.stack(patches)))["pred_cam"])
+    return np.asarray(outputs_of(np.stack(patches))["pred_cam"])
 
 
 class Featureless:
