@@ -7,6 +7,7 @@ import pytest
 from stand_in_networks import registered, stand_in_network
 
 from body_model.files import read_npz, write_npz
+from scorehmr_jax.commands import network_parts
 from scorehmr_jax.commands.feature_cache import cache_features
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.formats.features import read_features
@@ -66,8 +67,6 @@ def interrupted_at(monkeypatch, count):
 
 
 def test_an_interrupted_cache_is_the_same_file(data, network, tmp_path, monkeypatch, capsys):
-    from scorehmr_jax.commands import network_parts
-
     monkeypatch.setattr(network_parts, "_ROWS", 48)
     rows = read_image_rows(data / "set.npz")
     work = (rows, data / "photos", network)
@@ -89,7 +88,10 @@ def test_an_interrupted_cache_is_the_same_file(data, network, tmp_path, monkeypa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["out.npz", "whole.npz"]
 
 
-def test_unreadable_images_are_listed_and_their_rows_are_nan(data, stand_in, tmp_path, capsys):
+def test_unreadable_images_are_listed_and_their_rows_are_nan(
+    data, stand_in, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(network_parts, "_ROWS", 48)
     folder = tmp_path / "photos"
     folder.mkdir()
     for file in (data / "photos").iterdir():
@@ -119,16 +121,23 @@ def test_unreadable_images_are_listed_and_their_rows_are_nan(data, stand_in, tmp
     assert {*whole} == {"img_feats", "pred_pose", "pred_betas", "pred_cam", "pred_cam_t"}
     for key in whole:
         assert np.isnan(whole[key][bad]).all() and np.isfinite(np.delete(whole[key], bad, 0)).all()
-    # Mended, the same command makes them anew and the list is gone.
+    # Mended, the same command makes their parts anew and no others.
     (folder / "000.png").symlink_to(data / "photos/000.png")
     (folder / "130.png").write_bytes((data / "photos/130.png").read_bytes())
-    command[1] = str(data / "set.npz")
+    seen = interrupted_at(monkeypatch, None)
     main(command)
-    assert not (tmp_path / "out.npz.unreadable.txt").exists()
+    assert "2 could not be shown" in capsys.readouterr().out
+    assert len(seen) == 2 * 36  # of 48 rows each, as every fourth shares its photo
     again = read_npz(out)
     good = np.delete(np.arange(COUNT), bad)
     np.testing.assert_array_equal(again["img_feats"][good], whole["img_feats"][good])
-    assert np.isfinite(again["img_feats"]).all()
+    assert [*np.flatnonzero(np.isnan(again["img_feats"]).any(1))] == [7, 8]
+    command[1] = str(data / "set.npz")  # whose boxes are all good
+    main(command)
+    assert np.isfinite(read_npz(out)["img_feats"]).all()
+    assert {file.name for file in tmp_path.iterdir()} == {"photos", "set.npz", "out.npz"}
+    with pytest.raises(SystemExit, match=r"out.npz: there is a file already; .* or --overwrite"):
+        main(command)
 
 
 def test_sequences_become_a_list_of_dicts_that_evaluation_reads(data, stand_in, tmp_path):

@@ -34,7 +34,8 @@ def cache_features(
     """Shows a data set's images to a network, and writes a file as the released caches are.
 
     What is done is kept beside the file, in OUT.parts: the same call goes on after an interruption,
-    and writes the same file.
+    and writes the same file. It stays there while some images cannot be shown: when they are
+    mended, the same call makes their parts anew.
 
     Args:
         rows: of the data set, as `read_image_rows` gives them.
@@ -51,7 +52,7 @@ def cache_features(
     """
     target = local_path(out)
     shown = Shown.of(rows, images, network, batch, threads, turned)
-    folder = target.with_name(f"{target.name}.parts")
+    folder = parts_folder(target)
     files, unreadable = finished_parts(network, shown, folder, _full_image_camera(shown))
     keys = [key for key in npz_keys(files[0]) if key not in _NOT_KEPT]
     if rows.grouped:
@@ -59,7 +60,8 @@ def cache_features(
     else:
         join(target, files, keys)
     write_unreadable(target, rows, unreadable)
-    remove_network_parts(folder)
+    if not unreadable:
+        remove_network_parts(folder)
     return unreadable
 
 
@@ -76,8 +78,19 @@ def write_unreadable(target: Path, rows: ImageRows, unreadable: Mapping[int, str
         listing.unlink(missing_ok=True)
 
 
+def parts_folder(target: Path) -> Path:
+    """Where parts are kept until the file is whole."""
+    return target.with_name(f"{target.name}.parts")
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Raises a ValueError if a finished file would be replaced unasked."""
+    if target.exists() and not overwrite and not parts_folder(target).is_dir():
+        raise ValueError(f"{target}: there is a file already; choose another --out, or --overwrite")
+
+
 def unreadable_list(unreadable: Mapping[int, str], target: Path) -> Iterator[str]:
-    """Names the rows that are NaN, a line for each of the first, and where all are listed."""
+    """Names the rows that are NaN, a line for each of the first, and says what can be done."""
     if not unreadable:
         return
     yield f"{len(unreadable)} could not be shown; their rows are NaN, listed in {_listing(target)}:"
@@ -85,6 +98,10 @@ def unreadable_list(unreadable: Mapping[int, str], target: Path) -> Iterator[str
         yield f"  row {row}: {text}"
     if len(unreadable) > _LISTED:
         yield f"  and {len(unreadable) - _LISTED} more"
+    yield (
+        f"Mend them and give the same command again: {parts_folder(target)} has what is done. "
+        "Remove that folder if they are to stay as they are."
+    )
 
 
 def _listing(target: Path) -> Path:

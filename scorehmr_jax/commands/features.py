@@ -18,7 +18,8 @@ set of views, for which a .pkl is.
 
 What is done is kept: after Ctrl-C, or when the machine stopped, the same command goes on, and
 writes the same file. Rows of images that cannot be shown are NaN, so that the rows stay those of
-DATA; they are listed here, and in OUT.unreadable.txt.
+DATA; they are listed here, and in OUT.unreadable.txt. When they are mended, the same command makes
+these parts anew.
 """
 
 
@@ -41,6 +42,7 @@ def add_parser(commands: Any) -> None:
         help=f"{network_options.NAMES}, and the file with its weights",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="F", help="the file to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     network_options.add_precision(parser)
     network_options.add_reading(parser)
     parser.set_defaults(run=_run)
@@ -48,7 +50,11 @@ def add_parser(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from body_model.files import local_path
-    from scorehmr_jax.commands.feature_cache import cache_features, unreadable_list
+    from scorehmr_jax.commands.feature_cache import (
+        cache_features,
+        refuse_existing,
+        unreadable_list,
+    )
     from scorehmr_jax.commands.long_work import writable
     from scorehmr_jax.formats.image_rows import read_image_rows
 
@@ -58,7 +64,7 @@ def _run(args: argparse.Namespace) -> None:
     if target.suffix != wanted:
         kind = "a list of groups" if rows.grouped else "one table of images"
         raise ValueError(f"--out: {target}: expected a {wanted} to write, as DATA is {kind}")
-    writable(target)
+    refuse_existing(writable(target), args.overwrite)
     network = network_options.load("--network", args.network, args.precision)
     unreadable = cache_features(
         rows, args.images, network, target, args.batch, args.threads, not args.as_stored

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from body_model.files import local_path, read_npz
-from scorehmr_jax.commands.feature_cache import unreadable_list, write_unreadable
+from scorehmr_jax.commands.feature_cache import parts_folder, unreadable_list, write_unreadable
 from scorehmr_jax.commands.long_work import writable
 from scorehmr_jax.commands.network_parts import (
     Columns,
@@ -66,7 +66,7 @@ def regress_data(
     networks.check(width)
     assert networks.estimates is not None
     model = load(body) if body else open_body()
-    folder = target.with_name(f"{target.name}.parts")
+    folder = parts_folder(target)
     reading = (batch, threads, turned)
     estimating = Shown.of(rows, images, networks.estimates, *reading)
     parts, unreadable = finished_parts(networks.estimates, estimating, folder)
@@ -92,7 +92,8 @@ def regress_data(
     for file, group in zip(files, rows.groups(), strict=True):
         write_estimates(file, *jax.tree.map(lambda a, group=group: a[group], given))
     write_unreadable(target, rows, unreadable)
-    remove_network_parts(folder)
+    if not unreadable:
+        remove_network_parts(folder)
     count, where = len(rows.names), files[0] if len(files) == 1 else target
     print(f"estimates of {count - len(unreadable)} of {count} images, written to {where}")
     print(f"camera:  focal length {lens_note}")
