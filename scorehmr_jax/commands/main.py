@@ -8,6 +8,7 @@ import warnings
 import scorehmr_jax
 from scorehmr_jax.commands import (
     build_data,
+    convert,
     demo,
     export,
     export_prior,
@@ -17,7 +18,7 @@ from scorehmr_jax.commands import (
 )
 from scorehmr_jax.compilation_cache import use_compilation_cache
 
-SUBCOMMANDS = (refine, demo, build_data, feature_stats, export, export_prior, view)
+SUBCOMMANDS = (refine, demo, build_data, feature_stats, export, export_prior, convert, view)
 
 
 def main(argv: list[str] | None = None) -> None:
