@@ -4,6 +4,7 @@
 .safetensors file. What is written appears whole under its name or not at all.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,7 @@ def _released(
 ) -> tuple[Params, ImageArchitecture]:
     weights = weights_of(loaded, str(path))
     networks = {each: kind() for each, kind in IMAGE_NETWORKS.items() if each in TABLES}
-    shapes = {each: network.parameter_shapes() for each, network in networks.items()}
+    shapes = {each: _shapes(network) for each, network in networks.items()}
     tables = {each: TABLES[each](network) for each, network in networks.items()}
     alike = {each: matching(weights, tables[each], shapes[each]) for each in networks}
     found = max(alike, key=alike.__getitem__)
@@ -130,7 +131,7 @@ def _checked(
     path: Path, flat: Mapping[str, np.ndarray], architecture: ImageArchitecture
 ) -> dict[str, np.ndarray]:
     """Arrays by path, found to be those of the network, in this machine's order of bytes."""
-    expected = architecture.parameter_shapes()
+    expected = _shapes(architecture)
     found = {key: array.shape for key, array in flat.items()}
     wrong = [
         f"{key}: expected {_shape(expected, key)}, found {_shape(found, key)}"
@@ -146,6 +147,12 @@ def _checked(
         raise ValueError(f"{path}: not the weights of {architecture}: {listed(wrong)}")
     native = {key: array.dtype.newbyteorder("=") for key, array in flat.items()}
     return {key: array.astype(native[key], copy=False) for key, array in flat.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _shapes(architecture: ImageArchitecture) -> Mapping[str, tuple[int, ...]]:
+    """Shapes of an architecture's arrays, which take a second to find out."""
+    return architecture.parameter_shapes()
 
 
 def _shape(shapes: Mapping[str, tuple[int, ...]], key: str) -> str:

@@ -8,6 +8,7 @@ import warnings
 import scorehmr_jax
 from scorehmr_jax.commands import (
     build_data,
+    convert,
     demo,
     export,
     export_prior,
@@ -28,6 +29,7 @@ SUBCOMMANDS = (
     feature_stats,
     export,
     export_prior,
+    convert,
     view,
 )
 

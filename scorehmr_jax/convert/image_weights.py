@@ -149,6 +149,13 @@ def converted(weights: Mapping[str, Any], table: Table, ours: Shapes, where: str
         if not is_float(tensor) or not np.isfinite(tensor).all():
             found = "NaN or infinite ones" if is_float(tensor) else tensor.dtype
             raise ValueError(f"{where}: key '{key}': expected finite floats, found {found}")
+    narrow = sorted({t.dtype.name for t in tensors.values() if is_float(t) and t.itemsize < 4})
+    if narrow:
+        warnings.warn(
+            f"{where}: weights of {' and '.join(narrow)}, read as float32; results differ from "
+            "those of the float32 checkpoint from the third digit on",
+            stacklevel=3,
+        )
     arrays = table.converted(tensors, ours)
     return {path: np.ascontiguousarray(array, np.float32) for path, array in arrays.items()}
 

@@ -49,7 +49,8 @@ def save_safetensors(
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with writing(path) as file:
-        file.write(b"".join([len(text).to_bytes(8, "little"), text, *parts]))
+        for part in (len(text).to_bytes(8, "little"), text, *parts):
+            file.write(part)
 
 
 def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -33,6 +33,25 @@ _STORAGES = {
     "Byte": "u1",
     "Bool": "?",
 }
+# Lightning's checkpoints hold the settings of the run that made them, beside the weights.
+_SETTINGS = (
+    "argparse.Namespace",
+    "collections.defaultdict",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "omegaconf.nodes.BooleanNode",
+    "omegaconf.nodes.FloatNode",
+    "omegaconf.nodes.IntegerNode",
+    "omegaconf.nodes.StringNode",
+    "pytorch_lightning.callbacks.early_stopping.EarlyStopping",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+    "typing.Any",
+    "yacs.config.CfgNode",
+)
 _RESAVE = "torch.save(torch.load(path, map_location='cpu'), new_path) with PyTorch >= 1.6"
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -94,6 +113,21 @@ class _Storage(Placeholder):
     code = ""
 
 
+class _Setting(Placeholder):
+    """Placeholder of a setting of a training run, which is passed over with all that is in it."""
+
+    kind = "a setting of a training run"
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, value: Any) -> None:
+        pass
+
+
 class _Flat(Value):
     """The numbers of one storage, as a vector that lies in memory without gaps."""
 
@@ -106,7 +140,7 @@ class _Reader:
         self._order: Literal["<", ">"] = ">" if big else "<"
 
     def allowed(self) -> dict[str, Any]:
-        return {**_storage_classes(), **_NAMES}
+        return {**_storage_classes(), **_NAMES, **dict.fromkeys(_SETTINGS, _Setting)}
 
     def member(self, inner: str) -> bytes:
         try:

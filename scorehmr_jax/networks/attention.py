@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from scorehmr_jax.networks.layers import gelu
+from scorehmr_jax.networks.layers import gelu, single
 
 
 class SelfAttention(nn.Module):
@@ -59,10 +59,14 @@ def attended(
 ) -> Float[jax.Array, "N Q D"]:
     """Scaled dot-product attention, the softmax in float32 at least."""
 
-    def split(x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:2], heads, x.shape[-1] // heads)
+    width = query.shape[-1] // heads
 
-    return jax.nn.dot_product_attention(split(query), split(key), split(value)).reshape(query.shape)
+    def split(x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], heads, width)
+
+    match = single(jnp.einsum("nqhd,nkhd->nhqk", split(query) * width**-0.5, split(key)))
+    share = jax.nn.softmax(match, axis=-1).astype(value.dtype)
+    return jnp.einsum("nhqk,nkhd->nqhd", share, split(value)).reshape(query.shape)
 
 
 def norm(epsilon: float, name: str) -> Any:

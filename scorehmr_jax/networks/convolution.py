@@ -7,6 +7,7 @@ and its norm are one layer here.
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Float
 
 
@@ -20,7 +21,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.size, self.size, x.shape[-1], self.channels)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape)
+        kernel = jnp.asarray(self.param("kernel", nn.initializers.he_normal(), shape))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         return convolve(x, kernel, self.stride) + bias.reshape(1, 1, 1, -1)
 

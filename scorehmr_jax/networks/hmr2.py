@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 
-from body_model.pytree import Array
 from body_model.rotations import six_d_to_matrix
 from scorehmr_jax.networks.attention import MLP, CrossAttention, SelfAttention, norm
-from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs, Params
+from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs
+from scorehmr_jax.networks.layers import single
 from scorehmr_jax.networks.vit import ViT
 
 SIDES = 32  # pixels of the square that the network does not look at, left and right
@@ -38,15 +37,14 @@ class HMR2(ImageArchitecture):
     features = ()
     gives_estimate = True
 
-    def init(self, key: Key[Array, ""]) -> Params:
-        images = jnp.zeros((1, self.crop.size, self.crop.size, 3))
-        return _Network(self).init(jnp.asarray(key), images)["params"]
-
-    def outputs(self, params: Params, images: Float[Array, "N S S 3"]) -> Outputs:
-        return _Network(self).apply({"params": params}, images)  # type: ignore[return-value]
+    @property
+    def module(self) -> nn.Module:
+        return Network(self)
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
+    """The backbone and the head."""
+
     sizes: HMR2
 
     @nn.compact
@@ -71,7 +69,7 @@ class Head(nn.Module):
         for i in range(sizes.decoder_depth):
             token = DecoderLayer(sizes, name=f"layer{i}")(token, seen)
         token = token[:, 0]
-        rotations = self.from_mean("pose", token, 144).reshape(-1, 24, 6)
+        rotations = self.from_mean("pose", token, 144).reshape(len(token), 24, 6)
         return {
             "pred_pose": jnp.asarray(six_d_to_matrix(rotations)),
             "pred_betas": self.from_mean("betas", token, 10),
@@ -96,8 +94,3 @@ class DecoderLayer(nn.Module):
         token = token + itself(norm(EPSILON, "norm1")(token))
         token = token + picture(norm(EPSILON, "norm2")(token), seen)
         return token + MLP(self.sizes.decoder_hidden, name="mlp")(norm(EPSILON, "norm3")(token))
-
-
-def single(x: jax.Array) -> jax.Array:
-    """Gives numbers in float32 at least."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -11,11 +11,13 @@ them. What comes out goes by the names that the released caches have:
 """
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.tree_util import keystr
@@ -70,16 +72,19 @@ class ImageArchitecture(ABC):
         """
         return self
 
+    @property
     @abstractmethod
-    def init(self, key: Key[Array, ""]) -> Params:
-        """Draws first weights, as nested dicts of arrays."""
-
-    @abstractmethod
-    def outputs(self, params: Params, images: Float[Array, "N S S 3"]) -> Outputs:
-        """Gives all that the network makes of normalised pictures [N, S, S, 3], by name.
+    def module(self) -> nn.Module:
+        """The Flax module: normalised pictures [N, S, S, 3] in, the outputs by their names out.
 
         The arithmetic is in the type of the weights; the results are float32 at least.
         """
+
+    def init(self, key: Key[Array, ""]) -> Params:
+        """Draws first weights, as nested dicts of arrays."""
+        images = jnp.zeros((1, self.crop.size, self.crop.size, 3))
+        with jax.numpy_dtype_promotion("standard"):  # flax' norms know no other
+            return self.module.init(jnp.asarray(key), images)["params"]
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Tells the shape of every array that `init` gives, by its path."""
@@ -149,8 +154,9 @@ class ImageNetwork:
                 f"found {list(images.shape)}"
             )
         batch, dtype = images.shape[:-3], jax.tree.leaves(self.params)[0].dtype
-        flat = jnp.asarray(images, dtype).reshape(-1, side, side, 3)
-        outputs = self.architecture.outputs(self.params, flat)
+        flat = jnp.asarray(images, dtype).reshape(math.prod(batch), side, side, 3)
+        with jax.numpy_dtype_promotion("standard"):
+            outputs: Any = self.architecture.module.apply({"params": self.params}, flat)
         return {key: value.reshape(*batch, *value.shape[1:]) for key, value in outputs.items()}
 
     def features(self, images: Float[Array, "*batch S S 3"]) -> Outputs:

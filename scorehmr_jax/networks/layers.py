@@ -24,6 +24,11 @@ def gelu(x: Float[Array, "*x"]) -> Float[Array, "*x"]:
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
+def single(x: Float[Array, "*x"]) -> Float[jax.Array, "*x"]:
+    """Gives numbers in float32 at least."""
+    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+
+
 def row_sum(x: Float[Array, "*x W"]) -> Float[Array, "*x 1"]:
     """Sums over the last axis, [..., 1]; as a product, which XLA's CPU backend vectorises."""
     ones = jnp.ones((x.shape[-1], 1), x.dtype)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Key
+from jaxtyping import Float
 
-from body_model.pytree import Array
 from body_model.rotations import six_d_to_matrix
 from scorehmr_jax.networks.convolution import Conv
 from scorehmr_jax.networks.hrnet import HRNet
-from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs, Params
+from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs
+from scorehmr_jax.networks.layers import single
 
 PARTS = 24  # joints of SMPL, each with a part of the body
 
@@ -40,15 +40,14 @@ class PARE(ImageArchitecture):
     def as_trained(self) -> "PARE":
         return replace(self, by_rows=True)
 
-    def init(self, key: Key[Array, ""]) -> Params:
-        images = jnp.zeros((1, self.crop.size, self.crop.size, 3))
-        return _Network(self).init(jnp.asarray(key), images)["params"]
-
-    def outputs(self, params: Params, images: Float[Array, "N S S 3"]) -> Outputs:
-        return _Network(self).apply({"params": params}, images)  # type: ignore[return-value]
+    @property
+    def module(self) -> nn.Module:
+        return Network(self)
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
+    """The backbone and the head."""
+
     sizes: PARE
 
     @nn.compact
@@ -71,12 +70,12 @@ class Head(nn.Module):
         pose_feats = gathered(body, attention)
         cam_shape_feats = gathered(Conv(self.channels // 2, 1, name="cam_shape")(body), attention)
 
-        every = cam_shape_feats.reshape(len(seen), -1)
+        every = cam_shape_feats.reshape(len(seen), self.channels // 2 * PARTS)
         # Each joint has a linear map of its own.
         kernel = self.param("pose", nn.initializers.lecun_normal(), (6, self.channels, PARTS))
         rotations = jnp.einsum("ncj,kcj->njk", pose_feats, kernel.astype(pose_feats.dtype))
         if self.by_rows:
-            rows = rotations.reshape(-1, PARTS, 3, 2)
+            rows = rotations.reshape(len(seen), PARTS, 3, 2)
             rotations = jnp.swapaxes(rows, -1, -2).reshape(rotations.shape)
         return {
             "pose_feats": pose_feats,
@@ -95,13 +94,12 @@ class Head(nn.Module):
 def attention_of(maps: Float[jax.Array, "N H W J"]) -> Float[jax.Array, "N HW J"]:
     """Gives each part's share of attention at every place: a softmax over the picture."""
     n, height, width, parts = maps.shape
-    maps = maps.astype(jnp.promote_types(maps.dtype, jnp.float32))
-    return jax.nn.softmax(maps.reshape(n, height * width, parts), axis=1)
+    return jax.nn.softmax(single(maps).reshape(n, height * width, parts), axis=1)
 
 
 def gathered(
     maps: Float[jax.Array, "N H W C"], attention: Float[jax.Array, "N HW J"]
 ) -> Float[jax.Array, "N C J"]:
     """Averages features over the picture, for each part by its attention."""
-    flat = maps.reshape(maps.shape[0], -1, maps.shape[-1]).astype(attention.dtype)
+    flat = single(maps).reshape(len(maps), attention.shape[1], maps.shape[-1])
     return jnp.einsum("npc,npj->ncj", flat, attention)

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 
-from body_model.pytree import Array
 from scorehmr_jax.networks.convolution import Bottleneck, Conv, max_pool
-from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs, Params
+from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, Outputs
+from scorehmr_jax.networks.layers import single
 
 
 @dataclass(frozen=True)
@@ -27,12 +26,9 @@ class ProHMREncoder(ImageArchitecture):
     features = ("img_feats",)
     gives_estimate = False
 
-    def init(self, key: Key[Array, ""]) -> Params:
-        images = jnp.zeros((1, self.crop.size, self.crop.size, 3))
-        return ResNet(self.width, self.blocks).init(jnp.asarray(key), images)["params"]
-
-    def outputs(self, params: Params, images: Float[Array, "N S S 3"]) -> Outputs:
-        return {"img_feats": ResNet(self.width, self.blocks).apply({"params": params}, images)}  # type: ignore[dict-item]
+    @property
+    def module(self) -> nn.Module:
+        return ResNet(self.width, self.blocks)
 
 
 class ResNet(nn.Module):
@@ -42,11 +38,11 @@ class ResNet(nn.Module):
     blocks: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
+    def __call__(self, images: jax.Array) -> Outputs:
         x = max_pool(nn.relu(Conv(self.width, 7, 2, name="conv1")(images)))
         for stage, blocks in enumerate(self.blocks):
             for block in range(blocks):
                 stride = 2 if stage and not block else 1
                 name = f"layer{stage + 1}_{block}"
                 x = Bottleneck(self.width * 2**stage, stride, name=name)(x)
-        return jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return {"img_feats": jnp.mean(single(x), axis=(1, 2))}

@@ -26,7 +26,7 @@ class ViT(nn.Module):
         x = nn.Conv(self.width, (PATCH, PATCH), PATCH, [(BORDER, BORDER)] * 2, name="patches")(
             images
         )
-        x = x.reshape(x.shape[0], -1, self.width)
+        x = x.reshape(len(x), x.shape[1] * x.shape[2], self.width)
         places = self.param("places", nn.initializers.normal(0.02), (1, x.shape[1] + 1, self.width))
         # The first is of a token for the whole picture, which was there when ViT was pretrained.
         x = x + (places[:, 1:] + places[:, :1]).astype(x.dtype)
