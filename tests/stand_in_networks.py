@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -10,6 +11,24 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import image_checkpoint
 from scorehmr_jax.networks.image_network import Crop, ImageArchitecture, ImageNetwork
 from scorehmr_jax.networks.image_registry import IMAGE_NETWORKS
+
+
+class Grid(nn.Module):
+    """Linear maps of the colours in a coarse grid."""
+
+    @nn.compact
+    def __call__(self, images):
+        grid = images.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4)).reshape(-1, 48)
+        seen = nn.Dense(2048 + 72, use_bias=False)(grid)
+        # Upright: the root half a turn about x, so that the body's y points up in the picture.
+        angles = 0.1 * seen[:, 2048:].reshape(-1, 24, 3)
+        angles = angles.at[:, 0].add(jnp.array([jnp.pi, 0, 0]))
+        return {
+            "img_feats": seen[:, :2048],
+            "pred_pose": axis_angle_to_matrix(angles),
+            "pred_betas": 0.1 * grid[:, :10],
+            "pred_cam": jnp.array([0.9, 0, 0]) + 0.01 * grid[:, :3],
+        }
 
 
 @dataclass(frozen=True)
@@ -20,22 +39,9 @@ class StandIn(ImageArchitecture):
     features = ("img_feats",)
     gives_estimate = True
 
-    def init(self, key):
-        numbers = jax.random.normal(key, (48, 2048 + 72))
-        return {"features": numbers[:, :2048] / 7, "pose": numbers[:, 2048:] / 100}
-
-    def outputs(self, params, images):
-        grid = images.reshape(-1, 4, 4, 4, 4, 3).mean((2, 4)).reshape(-1, 48)
-        angles = (grid @ params["pose"]).reshape(-1, 24, 3)
-        # Upright: the root half a turn about x, so that the body's y points up in the picture.
-        angles = angles.at[:, 0].add(jnp.array([jnp.pi, 0, 0]))
-        camera = jnp.array([0.9, 0, 0]) + 0.01 * grid[:, :3]
-        return {
-            "img_feats": grid @ params["features"],
-            "pred_pose": axis_angle_to_matrix(angles),
-            "pred_betas": 0.1 * grid[:, :10],
-            "pred_cam": camera,
-        }
+    @property
+    def module(self):
+        return Grid()
 
 
 def stand_in_network():
