@@ -100,6 +100,7 @@ def test_a_real_photo_becomes_a_refined_body_in_one_command(
     outputs = jax.tree.map(np.asarray, outputs_of(given[None]))
     np.testing.assert_allclose(result["features"], (outputs["img_feats"] - 0.5) / 2, atol=0.02)
     np.testing.assert_allclose(result["first_pose"], outputs["pred_pose"], atol=2e-3)
+    np.testing.assert_allclose(result["first_betas"], 2 * outputs["pred_betas"], atol=2e-3)
     scale, x, y = outputs["pred_cam"][0]
     diagonal = np.hypot(512, 600)
     np.testing.assert_allclose(result["focal"], [[diagonal, diagonal]], rtol=1e-6)

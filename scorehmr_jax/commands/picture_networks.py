@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,13 @@ class Networks:
         flattened(held, self.statistics, width, f"the network {self.of_features.name}")
 
     @property
+    def estimator(self) -> ImageNetwork | None:
+        """The network of the first estimates, read as its weights were trained."""
+        if self.estimates is None:
+            return None
+        return replace(self.estimates, architecture=self.estimates.architecture.as_trained)
+
+    @property
     def of_features(self) -> ImageNetwork | None:
         """The network that gives the features."""
         return self.features or self.estimates
@@ -111,11 +118,11 @@ def believe(
     """
     outputs: dict[str, np.ndarray] = {}
     estimate, features, notes = None, None, []
-    if networks.estimates is not None:
-        outputs = _shown(pictures, found, boxes, networks.estimates, "first estimates")
+    if (estimator := networks.estimator) is not None:
+        outputs = _shown(pictures, found, boxes, estimator, "first estimates")
         if moving:
             outputs["pred_betas"] = np.stack([*map(mean_shape, outputs["pred_betas"])])
-        estimate, note = in_full_image(outputs, boxes, camera, networks.estimates, model)
+        estimate, note = in_full_image(outputs, boxes, camera, estimator, model)
         notes += [note] if note else []
     if width:
         of = networks.of_features

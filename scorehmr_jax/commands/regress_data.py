@@ -64,12 +64,13 @@ def regress_data(
     rows, target = read_image_rows(data), local_path(out)
     files = _files(target, rows)
     networks.check(width)
-    assert networks.estimates is not None
+    estimator = networks.estimator
+    assert estimator is not None
     model = load(body) if body else open_body()
     folder = parts_folder(target)
     reading = (batch, threads, turned)
-    estimating = Shown.of(rows, images, networks.estimates, *reading)
-    parts, unreadable = finished_parts(networks.estimates, estimating, folder)
+    estimating = Shown.of(rows, images, estimator, *reading)
+    parts, unreadable = finished_parts(estimator, estimating, folder)
     columns = _columns(parts, (*ESTIMATE_KEYS, "image_size"))
     features = None
     if width:
@@ -86,7 +87,7 @@ def regress_data(
         for group in rows.groups():
             columns["pred_betas"][group] = mean_shape(columns["pred_betas"][group])
     # All at once: every other number of rows would be compiled for.
-    estimate, note = in_full_image(columns, boxes_of(rows), camera, networks.estimates, model)
+    estimate, note = in_full_image(columns, boxes_of(rows), camera, estimator, model)
     keypoints = _keypoints(rows)
     given = jax.tree.map(np.asarray, (estimate, camera, keypoints, features))
     for file, group in zip(files, rows.groups(), strict=True):
