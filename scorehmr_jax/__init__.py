@@ -21,8 +21,9 @@ from scorehmr_jax.groups import stack_groups, unstack_groups
 from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
 from scorehmr_jax.lift_2d import lift_2d
-from scorehmr_jax.load import load_prior, shipped_priors
+from scorehmr_jax.load import load_image_network, load_prior, shipped_priors
 from scorehmr_jax.motion import foot_contact, smooth_camera
+from scorehmr_jax.networks.image_network import ImageNetwork
 from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
 from scorehmr_jax.problem import Problem, RefineConfig, Setup
@@ -44,6 +45,7 @@ __all__ = [
     "GatedShares",
     "Ground",
     "Hypothesis",
+    "ImageNetwork",
     "Info",
     "KeepAll",
     "Keypoints2D",
@@ -77,6 +79,7 @@ __all__ = [
     "levelled",
     "lift",
     "lift_2d",
+    "load_image_network",
     "load_prior",
     "make_lifter",
     "make_refiner",

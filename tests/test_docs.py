@@ -70,6 +70,11 @@ def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
     np.testing.assert_array_equal(shares.body, [1, 0])
 
 
+def test_the_page_on_networks_runs(tmp_path, monkeypatch):
+    names = run("docs/networks.md", blocks("docs/networks.md"), tmp_path, monkeypatch)
+    assert np.isfinite(names["features"]["img_feats"]).all()
+
+
 @pytest.mark.slow
 def test_the_page_on_terms_runs(tmp_path, monkeypatch):
     names = run("docs/terms.md", blocks("docs/terms.md"), tmp_path, monkeypatch)
