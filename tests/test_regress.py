@@ -264,6 +264,10 @@ def test_boxes_say_where_people_are_and_keypoints_go_to_theirs(walk):
     np.testing.assert_allclose(found.xy[0][:, KEPT], wanted[:, KEPT])
     own, _ = find_people(pictures, Where(boxes=walk / "set.npz"), moving=True)
     np.testing.assert_array_equal(own.xy[0], wanted)
+    rows = read_npz(walk / "set.npz")
+    write_npz(walk / "two.npz", {key: np.repeat(array, 2, 0) for key, array in rows.items()})
+    with pytest.raises(ValueError, match=r"two.npz: several boxes in an image, so who is who"):
+        find_people(pictures, Where(boxes=walk / "two.npz"), moving=True)
     # Boxes without keypoints send a detector into them.
     rows = dict(read_npz(walk / "set.npz"))
     del rows["body_keypoints_2d"]

@@ -49,24 +49,14 @@ def find_people(pictures: Pictures, where: Where, moving: bool) -> tuple[Detecti
         ValueError: if nobody is in any picture, or files do not go with the pictures.
         ImportError: if a package of the extra `detect` is not installed.
     """
-    from scorehmr_jax.detectors.mediapipe import MediaPipePose
     from scorehmr_jax.detectors.sides import with_sides_put_right
 
-    if where.is_given:
-        found = _given(pictures, where, moving)
-        if not found.found.any():
-            raise ValueError(f"{where.keypoints or where.boxes}: has nobody in {pictures.source}")
-        if where.keypoints_needed and not found.confidence.any():
-            boxes = [*found.box.swapaxes(0, 1)]
-            detector = where.detector or MediaPipePose(boxes=boxes, models=where.models)
-            seen = detector(progress(pictures, "finding keypoints", len(pictures.files)))
-            found = replace(seen, box=found.box)
-        return found, np.zeros(found.score.shape, bool)
-
-    detector = where.detector or MediaPipePose(
-        track=moving, people=where.people, models=where.models
-    )
-    found = detector(progress(pictures, "finding people", len(pictures.files)))
+    given = _given(pictures, where, moving) if where.is_given else None
+    if given is not None and not given.found.any():
+        raise ValueError(f"{where.keypoints or where.boxes}: has nobody in {pictures.source}")
+    if given is not None and (given.confidence.any() or not where.keypoints_needed):
+        return given, np.zeros(given.score.shape, bool)
+    found = _detected(pictures, where, moving, given)
     if not found.found.any():
         raise ValueError(
             f"{pictures.source}: nobody was found in {len(found.image_size)} pictures; people "
@@ -75,6 +65,20 @@ def find_people(pictures: Pictures, where: Where, moving: bool) -> tuple[Detecti
     if moving:
         return with_sides_put_right(found)
     return found, np.zeros(found.score.shape, bool)
+
+
+def _detected(
+    pictures: Pictures, where: Where, moving: bool, boxed: Detections | None
+) -> Detections:
+    """People found by a detector, in the boxes if there are some."""
+    from scorehmr_jax.detectors.mediapipe import MediaPipePose
+
+    boxes = None if boxed is None else [*boxed.box.swapaxes(0, 1)]
+    detector = where.detector or MediaPipePose(
+        track=moving, people=where.people, boxes=boxes, models=where.models
+    )
+    found = detector(progress(pictures, "finding people", len(pictures.files)))
+    return found if boxed is None else replace(found, box=boxed.box)
 
 
 def boxes_of(found: Detections, where: Where) -> Boxes:
@@ -91,6 +95,11 @@ def _given(pictures: Pictures, where: Where, moving: bool) -> Detections:
         assert found is not None
         return found
     boxed = _boxes(pictures, where.boxes, sizes)
+    if moving and len(boxed.score) > 1:
+        raise ValueError(
+            f"{where.boxes}: several boxes in an image, so who is who in a video is not known; "
+            "give the boxes of one person, or --keypoints with ids"
+        )
     return boxed if found is None else _in_boxes(boxed, found)
 
 
