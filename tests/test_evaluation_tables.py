@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
 
+from scorehmr_jax.baselines import methods
 from scorehmr_jax.evaluation import batching, results, summary
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Protocol
 from scorehmr_jax.evaluation.metric_table import METRICS, Metric
@@ -57,7 +58,7 @@ def test_one_entry_each_makes_a_benchmark_a_task_a_metric_and_a_backbone(
     monkeypatch.setitem(METRICS, "turn", several)
     filmed = Metric("film", "in videos alone", "mm", worst_joint, {"video"})
     monkeypatch.setitem(METRICS, "film", filmed)
-    monkeypatch.setattr(evaluate, "make_refiner", quick_refiner)
+    monkeypatch.setattr(methods, "make_refiner", quick_refiner)
     evaluate.main(["mine", "--data-root", str(root), "--out", str(tmp_path / "out")])
 
     printed = capsys.readouterr().out

@@ -181,7 +181,7 @@ _SMPL_JOINTS = tuple(range(len(OPENPOSE_25), len(OPENPOSE_25) + len(SMPL_24)))
 
 
 def _of_3dpw(name: str, task: str, data: str, **changes: Any) -> Protocol:
-    same = {
+    same: dict[str, Any] = {
         "neutral_truth": False,
         "gender": f"{_GENDERED}: joints are in the file",
         "obtain": _RELEASED,

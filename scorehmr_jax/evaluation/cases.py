@@ -41,8 +41,8 @@ class Case:
     others: tuple[SMPL, ...] = ()  # more bodies, of the truth alone
     # Frames by what became of them before any was refined.
     frames: Mapping[str, int] = field(default_factory=dict)
-    # Rows of the files of estimates and features, by sample, and how many these files have; None: as
-    # the samples.
+    # Rows of the files of estimates and features, by sample, and the number of rows these files
+    # have; None: as the samples.
     rows: Int[np.ndarray, " N"] | None = None
     rows_of_file: int = 0
     notes: tuple[str, ...] = ()
@@ -125,9 +125,7 @@ def bodies(
     Raises:
         ValueError: naming the file, if one is missing or another.
     """
-    body = (
-        body_model.open_body() if files.body is None else load(files.body, dtype=dtype)
-    )
+    body = body_model.open_body() if files.body is None else load(files.body, dtype=dtype)
     return body, skeleton_of(body, protocol, files)
 
 
@@ -178,9 +176,7 @@ def features_of(
     return np.where(case.rows[:, None] >= 0, features[np.maximum(case.rows, 0)], np.nan)
 
 
-def sequences(
-    names: Sequence[str], lengths: Sequence[int], grouped: bool
-) -> Int[np.ndarray, " N"]:
+def sequences(names: Sequence[str], lengths: Sequence[int], grouped: bool) -> Int[np.ndarray, " N"]:
     """Numbers the sequences of samples, for intervals.
 
     Images are of one sequence if they lie in one folder and their names differ in the last number

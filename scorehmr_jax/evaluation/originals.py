@@ -40,7 +40,7 @@ def original_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float3
         ValueError: naming file and key, if something is missing or in other units, or if there are
             no detections for a task that needs them.
     """
-    recordings = _READERS[protocol.source](files.data, protocol.split)
+    recordings = READERS[protocol.source](files.data, protocol.split)
     body, skeleton = bodies(protocol, files, dtype)
     task = protocol.how
     # Frames that do not count stay in a video: those beside them are not neighbours.
@@ -117,10 +117,10 @@ def _motion(recording: Recording, protocol: Protocol) -> str:
 
 def _one_shape(estimate: Estimate, lengths: Sequence[int]) -> Estimate:
     """Gives each group the mean of its known shapes."""
-    betas, start = estimate.betas.copy(), 0
+    betas, start = np.array(estimate.betas), 0
     for length in lengths:
         rows = slice(start, start + length)
-        known = np.isfinite(betas[rows]).all(-1)
+        known = np.asarray(np.isfinite(betas[rows]).all(-1))
         if known.any():
             betas[rows] = np.where(known[:, None], betas[rows][known].mean(0), np.nan)
         start += length

@@ -74,9 +74,7 @@ def run(
         arrays = {"pose": refined.pose, "camera_translation": refined.translation}
         arrays |= {"betas": refined.betas, "status": info.status, "stop_step": info.stop_step}
         for when, one in (("reg", estimate), ("opt", after)):
-            figures = _measured(
-                table, case.protocol, *models[turn], one, true, mask, others[turn]
-            )
+            figures = _measured(table, case.protocol, *models[turn], one, true, mask, others[turn])
             arrays |= {f"{when}_{name}": figure for name, figure in figures.items()}
         under_way.append((each, arrays))
         if len(under_way) == len(models):

@@ -112,7 +112,7 @@ def _placed(
     points = to_camera_frame(skeleton(pose, betas, translation), camera)
     with jax.default_matmul_precision("float32"):
         root = jnp.asarray(camera.rotation) @ axis_angle_to_matrix(pose[:, 0])
-    return points, pose.at[:, 0].set(matrix_to_axis_angle(root))
+    return points, jnp.asarray(pose).at[:, 0].set(matrix_to_axis_angle(root))
 
 
 def _in_chunks(skeleton: Skeleton, *parts: Any) -> tuple[np.ndarray, np.ndarray]:

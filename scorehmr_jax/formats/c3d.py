@@ -5,6 +5,7 @@ fourth number that is negative where a point was not seen. What is read is what 
 written since the nineties; analog channels, events and files of DEC and SGI machines are not.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def _read(data: bytes, where: str) -> C3D:
             f"{where}: expected {frames} frames of {count} points, {size} bytes from {begin} on, "
             f"found {len(data)} bytes; cut short or damaged, copy it again"
         )
-    table = np.frombuffer(data, kind, frames * row, begin).reshape(frames, row)
+    table: Any = np.frombuffer(data, kind, frames * row, begin).reshape(frames, row)
     table = table[:, : 4 * count].reshape(frames, count, 4).astype(np.float64)
     unit = "".join(point.get("UNITS", ())).strip().lower()
     if unit not in _METRES:
@@ -128,7 +129,7 @@ def _value(data: bytes, at: int) -> list[Any]:
     kind, dimensions = struct.unpack_from("<bB", data, at)
     shape = data[at + 2 : at + 2 + dimensions]
     at += 2 + dimensions
-    total = int(np.prod(shape, dtype=np.int64)) if dimensions else 1
+    total = math.prod(shape)
     if kind == -1:
         width = shape[0] if dimensions else 1
         text = data[at : at + total].decode("latin1")

@@ -11,7 +11,9 @@ ESTIMATE = "estimate"  # the method that leaves the first estimates as they are
 class Column:
     """A figure on a benchmark."""
 
-    protocol: str  # what the source of data calls it: a key of BENCHMARKS, or a setting and strength
+    protocol: (
+        str  # what the source of data calls it: a key of BENCHMARKS, or a setting and strength
+    )
     metric: str  # key of METRICS
     title: str
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
@@ -113,11 +112,8 @@ def estimates(table: Table, rows: Int[np.ndarray, " N"], camera: Camera) -> Esti
         side = _taken(table.array("scale", (count,), np.float64), rows)
         there = rows >= 0
         translation = np.full((len(rows), 3), np.nan)
-        translation[there] = crop_to_full(
-            *map(jnp.asarray, (weak[there], center[there], side[there])),
-            jnp.asarray(camera.image_size)[there],
-            jnp.asarray(camera.focal)[there],
-        )
+        of_image = (np.asarray(side)[there] for side in (camera.image_size, camera.focal))
+        translation[there] = crop_to_full(weak[there], center[there], side[there], *of_image)
     units.check_translation(translation, f"{table.where}: pred_cam_t")
     return Estimate(_taken(pose, rows), _taken(betas, rows), translation)
 

@@ -163,6 +163,6 @@ def camera_of(
     known = np.ones(count, bool) if counts is None else counts
     units.check_rotations(extrinsics[known, :3, :3], f"{where}: world to camera")
     focal, center = intrinsics[[0, 1], [0, 1]], intrinsics[:2, 2]
-    each = [np.broadcast_to(a, (count, 2)) for a in (focal, center, image_size)]
-    units.check_camera(*each, f"{where}: camera")
-    return Camera(*each, rotation=extrinsics[:, :3, :3], translation=extrinsics[:, :3, 3])
+    focal, center, size = (np.broadcast_to(a, (count, 2)) for a in (focal, center, image_size))
+    units.check_camera(focal, center, size, f"{where}: camera")
+    return Camera(focal, center, size, extrinsics[:, :3, :3], extrinsics[:, :3, 3])
