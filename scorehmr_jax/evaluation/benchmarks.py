@@ -31,7 +31,7 @@ class Files:
     estimates: Path  # of a regression network, for the same images
     body: Path | None  # SMPL; None: the open body
     extra_joints: Path | None  # regressor of the 19 joints after OpenPose's 25
-    weights: Path | str  # of the prior
+    weights: Path | str | None = None  # of the prior
     features: Path | None = None  # of the images, for a prior that wants them
     feature_stats: Path | None = None  # their mean and standard deviation
     betas_stats: Path | None = None  # range of the shape numbers, for a prior with shape

@@ -67,12 +67,15 @@ def original_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float3
     of_gender = true_bodies(protocol, files, recordings, body, dtype)
     others = tuple(model for model, _ in of_gender.values() if model is not body)
     known, joints, true_body = truths(protocol, recordings, kept, of_gender, (body, *others))
+    known &= counts
+    if true_body is not None:
+        true_body = replace(true_body, known=np.asarray(true_body.known) & counts)
     there = np.isfinite(estimate.pose).all((1, 2, 3))
     seen = (keypoints.confidence > 0).any(-1)
     whole = sum(len(r) for r in recordings)
     # People of one video and views of one motion are alike, and drawn together for intervals.
     number = np.unique([_motion(r, protocol) for r in recordings], return_inverse=True)[1]
-    truth = Truth(joints, known & counts, keypoints, camera, true_body)
+    truth = Truth(joints, known, keypoints, camera, true_body)
     return Case(
         protocol if not task.is_video else replace(protocol, fps=_one_rate(recordings)),
         names,

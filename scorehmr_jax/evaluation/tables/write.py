@@ -226,23 +226,33 @@ def _notes(
     }
     if references:
         notes.append(f"Reference: {', '.join(references)}, from the same estimates.")
-    for name, described in protocols.items():
-        notes.append(
-            "\n".join([f"protocol {name}", *(f"  {k}: {v}" for k, v in described.items())])
-        )
-    told = dict.fromkeys(
-        f"{name}: {text}" for filled in rows for name, text in filled.frames.items()
-    )
-    if told:
-        notes.append("\n".join(["frames", *(f"  {line}" for line in told)]))
-    absent: dict[str, list[str]] = {}
+    for names, lines in _alike({n: _lines(d) for n, d in protocols.items()}):
+        notes.append("\n".join([f"protocol {names}", *lines]))
+    told: dict[str, Any] = {}
+    for filled in rows:
+        told |= {name: (f"  {text}",) for name, text in filled.frames.items()}
+    for names, lines in _alike(told):
+        notes.append("\n".join([f"frames of {names}", *lines]))
+    absent: dict[str, dict[str, None]] = {}
     for filled in rows:
         for name, reason in filled.missing.items():
-            absent.setdefault(f"{name}: {reason}", []).append(filled.row.title)
+            absent.setdefault(reason, {})[name] = None
     if absent:
-        lines = [f"  {why} ({len(titles)} row(s))" for why, titles in absent.items()]
+        lines = [f"  {', '.join(names)}: {why}" for why, names in absent.items()]
         notes.append("\n".join(["absent", *lines]))
     return notes
+
+
+def _lines(described: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"  {key}: {text}" for key, text in described.items())
+
+
+def _alike(told: Mapping[str, tuple[str, ...]]) -> list[tuple[str, tuple[str, ...]]]:
+    """What is told, each once, with the names that it is told of."""
+    names: dict[tuple[str, ...], list[str]] = {}
+    for name, lines in told.items():
+        names.setdefault(lines, []).append(name)
+    return [(", ".join(of), lines) for lines, of in names.items()]
 
 
 def _of(table: Table, protocol: str) -> list[Column]:
