@@ -226,6 +226,23 @@ def _of_emdb(name: str, task: str) -> Protocol:
     )
 
 
+def _of_pose2sim(name: str, task: str) -> Protocol:
+    return Protocol(
+        name,
+        task,
+        joints=_OPENPOSE_LIMBS,
+        pelvis=tuple(OPENPOSE_25.index(f"{side}_hip") for side in ("left", "right")),
+        fps=60,
+        focal=None,
+        source="pose2sim",
+        after_openpose=(),
+        regressor="none: the body's own joints of the limbs",
+        gender="estimates neutral; the truth has no body",
+        frames="those with all 12 joints of the limbs",
+        obtain="the package pose2sim, Demo_SinglePerson (BSD-3-Clause)",
+    )
+
+
 BENCHMARKS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -254,20 +271,9 @@ BENCHMARKS: dict[str, Protocol] = {
             "as a body's head, neck and spine are other points than ASPset's",
             obtain="https://archive.org/details/aspset510 (CC0)",
         ),
-        Protocol(
-            "pose2sim",
-            "multiview",
-            joints=_OPENPOSE_LIMBS,
-            pelvis=tuple(OPENPOSE_25.index(f"{side}_hip") for side in ("left", "right")),
-            fps=60,
-            focal=None,
-            source="pose2sim",
-            after_openpose=(),
-            regressor="none: the body's own joints of the limbs",
-            gender="estimates neutral; the truth has no body",
-            frames="those with all 12 joints of the limbs",
-            obtain="the package pose2sim, Demo_SinglePerson (BSD-3-Clause)",
-        ),
+        _of_pose2sim("pose2sim", "multiview"),
+        _of_pose2sim("pose2sim-single", "keypoints"),
+        _of_pose2sim("pose2sim-video", "video"),
     )
 }
 

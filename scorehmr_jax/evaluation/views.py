@@ -17,9 +17,12 @@ from scorehmr_jax.formats.estimates import read_estimates
 from scorehmr_jax.formats.keypoints.read import read_keypoints
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
+# Frames that are drawn together for intervals.
+_BLOCK = 10
+
 
 def views_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float32) -> Case:
-    """Reads the views of one person, frame by frame: a group is one moment seen by all cameras.
+    """Reads the views of one person: a group is a moment seen by all cameras, or a view's video.
 
     Args:
         protocol: its joints are of OpenPose's 25.
@@ -59,42 +62,46 @@ def views_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float32) 
     points, seen = people.points_3d[:, 0], people.confidence_3d[:, 0] > 0
     flat = np.broadcast_to(points.reshape(1, -1, 3), (views, points.shape[0] * 25, 3))
     placed = np.asarray(to_camera_frame(flat.astype(np.float32), world))
-    joints = placed.reshape(views, frames, 25, 3).swapaxes(0, 1)
-    known = seen[:, list(protocol.joints)].all(-1)
-    # Frames first, views second: a group is a moment.
-    estimate = Estimate(*(_flat(a, dtype) for a in (pose, held.estimate.betas,
-                                                    held.estimate.translation)))  # fmt: skip
-    keypoints = Keypoints2D(
-        _flat(held.keypoints.xy, dtype), _flat(held.keypoints.confidence, dtype)
-    )
-    camera = Camera(
-        *(_flat(getattr(held.camera, f), dtype) for f in ("focal", "center", "image_size"))
-    )
-    count = frames * views
-    whole = np.isfinite(estimate.pose).all((1, 2, 3))
+    joints = placed.reshape(views, frames, 25, 3)
+    known = np.asarray(seen[:, list(protocol.joints)].all(-1))
+    # The views of a moment are a group, or the frames of a view.
+    by_moment = protocol.task == "multiview"
+    group = views if by_moment else frames
+
+    def flat_rows(array: object) -> np.ndarray:
+        held = np.asarray(array)
+        held = held.swapaxes(0, 1) if by_moment else held
+        return held.reshape(-1, *held.shape[2:])
+
+    def numbers(array: object) -> np.ndarray:
+        return flat_rows(array).astype(dtype)
+
+    moment = flat_rows(np.broadcast_to(np.arange(frames), (views, frames)))
+    view = flat_rows(np.broadcast_to(np.arange(views)[:, None], (views, frames)))
+    points_2d = held.keypoints
+    estimate = Estimate(*map(numbers, (pose, held.estimate.betas, held.estimate.translation)))
+    keypoints = Keypoints2D(numbers(points_2d.xy), numbers(points_2d.confidence))
+    camera = Camera(*(numbers(getattr(held.camera, f)) for f in ("focal", "center", "image_size")))
+    missing = ~np.isfinite(estimate.pose).all((1, 2, 3))
+    unseen = ~(np.asarray(keypoints.confidence) > 0).any(-1)
+    counts = known[moment]
     return Case(
         protocol,
-        tuple(f"frame {n:05}, {name}" for n in range(frames) for name in calibration.names),
-        (views,) * frames,
-        # One motion: frames of one video say nothing of others, and so there is no interval.
-        np.zeros(count, np.int32),
+        tuple(f"{calibration.names[v]}/{n:05}" for v, n in zip(view, moment, strict=True)),
+        (len(moment),) if protocol.task == "keypoints" else (group,) * (len(moment) // group),
+        (moment // _BLOCK).astype(np.int32),
         estimate,
-        Truth(
-            joints.reshape(count, 25, 3).astype(dtype), np.repeat(known, views), keypoints, camera,
-            None,
-        ),
+        Truth(numbers(joints), counts, keypoints, camera, None),
         body,
         skeleton,
         frames={
-            "in the files": count,
-            "left out by the protocol": int((~known).sum()) * views,
-            "without an estimate": int((~whole).sum()),
-            "without a detection": int((~(keypoints.confidence > 0).any(-1)).sum()),
+            "in the files": len(moment),
+            "left out by the protocol": int((~counts).sum()),
+            "without an estimate": int((counts & missing).sum()),
+            "without a detection": int((counts & unseen).sum()),
         },
-    )  # fmt: skip
-
-
-def _flat(array: object, dtype: DTypeLike) -> np.ndarray:
-    """[V, N, ...] as [N V, ...]."""
-    turned = np.asarray(array, dtype).swapaxes(0, 1)
-    return turned.reshape(-1, *turned.shape[2:])
+        notes=(
+            f"intervals are over blocks of {_BLOCK} frames: they tell of this video alone, and are "
+            "too narrow where motion lasts longer",
+        ),
+    )

@@ -238,8 +238,8 @@ def _notes(
         for name, reason in filled.missing.items():
             absent.setdefault(reason, {})[name] = None
     if absent:
-        lines = [f"  {', '.join(names)}: {why}" for why, names in absent.items()]
-        notes.append("\n".join(["absent", *lines]))
+        whys = (f"  {', '.join(names)}: {why}" for why, names in absent.items())
+        notes.append("\n".join(["absent", *whys]))
     return notes
 
 
