@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
+from scorehmr_jax.baselines.lbfgs import minimize
 from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
 from scorehmr_jax.guidance import KeypointTerm
 from scorehmr_jax.moments import Moments, adam_step
@@ -136,6 +137,33 @@ def descend(
     state = numbers, Moments.at_rest(numbers)
     (numbers, _), losses = jax.lax.scan(step, state, jnp.arange(1, steps + 1))
     return numbers, losses
+
+
+def solve(
+    objective: Objective, numbers: Float[Array, "*N D"], rounds: int, together: bool
+) -> tuple[Float[Array, "*N D"], Float[Array, " S *N"]]:
+    """Goes down an objective by L-BFGS.
+
+    Args:
+        objective: as `descend` has it.
+        numbers: where to start.
+        rounds: evaluations.
+        together: True if the samples of a group depend on each other, and are one problem.
+    Returns:
+        As `descend`.
+    """
+    shape, width = numbers.shape, numbers.shape[-1] * (numbers.shape[-2] if together else 1)
+
+    def value_and_slope(x: Array) -> tuple[Array, Array, Array]:
+        def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
+            values, losses = objective(x.reshape(shape))
+            return values.sum(), (values, losses)
+
+        slope, (values, losses) = jax.grad(total, has_aux=True)(x)
+        return values.reshape(len(x), -1).sum(-1), slope, losses
+
+    found, losses = minimize(value_and_slope, numbers.reshape(-1, width), rounds)
+    return found.reshape(shape), losses
 
 
 def mean_of_group(numbers: Float[Array, "*N M"], among: Bool[Array, "*N"]) -> Float[Array, "*N M"]:

@@ -12,14 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
 
 from body_model import SMPL, Skeleton
 from body_model.joints import JOINT_NAMES, OPENPOSE_25
 from body_model.pytree import pytree
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from scorehmr_jax.baselines.fitting import Fitting, descend, mean_of_group
-from scorehmr_jax.baselines.lbfgs import minimize
+from scorehmr_jax.baselines.fitting import Fitting, descend, mean_of_group, solve
 from scorehmr_jax.baselines.pose_mixture import PoseMixture
 from scorehmr_jax.guidance import KEYPOINT_WEIGHT, KeypointTerm
 from scorehmr_jax.prior import rotations_to_x
@@ -121,33 +119,6 @@ def smplify(
             )
         pose, betas, translation = _body(fitting, numbers, config.share_shape)
         return fitting.settled(Refined(pose, betas, translation, rotations_to_x(pose)), losses)
-
-
-def solve(
-    objective: Any, numbers: Float[Array, "*N D"], rounds: int, together: bool
-) -> tuple[Float[Array, "*N D"], Float[Array, " S *N"]]:
-    """Goes down an objective by L-BFGS.
-
-    Args:
-        objective: as `descend` has it.
-        numbers: where to start.
-        rounds: evaluations.
-        together: True if the samples of a group depend on each other, and are one problem.
-    Returns:
-        As `descend`.
-    """
-    shape, width = numbers.shape, numbers.shape[-1] * (numbers.shape[-2] if together else 1)
-
-    def value_and_slope(x: Array) -> tuple[Array, Array, Array]:
-        def total(x: Array) -> tuple[Array, tuple[Array, Array]]:
-            values, losses = objective(x.reshape(shape))
-            return values.sum(), (values, losses)
-
-        slope, (values, losses) = jax.grad(total, has_aux=True)(x)
-        return values.reshape(len(x), -1).sum(-1), slope, losses
-
-    found, losses = minimize(value_and_slope, numbers.reshape(-1, width), rounds)
-    return found.reshape(shape), losses
 
 
 def _start(fitting: Fitting) -> Array:
