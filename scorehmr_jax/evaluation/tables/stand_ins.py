@@ -35,7 +35,7 @@ _DPOSER = (("dposer", "diffusion regularisation"),)
 _MANNERS = (("view-mean", "mean of the views"), ("view-median", "median of the views"))
 _SMOOTHERS = (
     ("one-euro", "one-euro filter"),
-    ("savgol", "Savitzky-Golay filter"),
+    ("savitzky-golay", "Savitzky-Golay filter"),
     ("gaussian", "Gaussian filter"),
 )
 
