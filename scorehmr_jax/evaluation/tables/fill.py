@@ -120,14 +120,24 @@ def fill(
 
 
 def reference_of(table: Table, number: int) -> int | None:
-    """The row that a row is compared with: the last loop as released from the same estimates."""
+    """The row that a row is compared with: the last loop as released from the same estimates.
+
+    Of an ablation it is the first row, which has the released settings.
+
+    Args:
+        table: whose rows these are.
+        number: of the row.
+    Returns:
+        The number of a row; None for the reference itself, and where there is none.
+    """
     start = table.rows[number].start
     loops = [
         i
         for i, row in enumerate(table.rows)
         if row.start == start and row.method == "scorehmr" and start is not None
     ]
-    return loops[-1] if loops and loops[-1] != number else None
+    chosen = loops[:1] if table.axis else loops[-1:]
+    return chosen[0] if chosen and chosen[0] != number else None
 
 
 def _figures(
