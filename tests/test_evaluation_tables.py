@@ -11,8 +11,9 @@ from evaluations import evaluate, folder_by_name, quick_refiner
 
 from scorehmr_jax.baselines import methods
 from scorehmr_jax.evaluation import batching, results, summary
-from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Protocol
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
 from scorehmr_jax.evaluation.metric_table import METRICS, Metric
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.evaluation.tasks import TASKS, Task
 from scorehmr_jax.formats.backbones import BACKBONES, Backbone
 from scorehmr_jax.guidance import multiview

@@ -5,17 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from data_set_files import FRAMES, aspset, bodies, emdb, image_rows, threedpw
+from data_set_files import FRAMES, aspset, bodies, emdb, image_rows, threedpw, turn
 from evaluations import evaluate
 
 import body_model
 from body_model.joints import OPENPOSE_25, SMPL_24
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.baselines.methods import make_method
-from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Files
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
 from scorehmr_jax.evaluation.metric_table import METRICS
 from scorehmr_jax.evaluation.originals import original_case
+from scorehmr_jax.evaluation.protocol import Files
 from scorehmr_jax.evaluation.runs import run
+from scorehmr_jax.evaluation.views import views_case
 from scorehmr_jax.formats.estimates import write_estimates
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D
 
@@ -234,3 +236,79 @@ def test_an_original_data_set_by_command(tmp_path, made, files, capsys, monkeypa
     assert "boxes: tight" in printed and "gender: truth of the subject's gender" in printed
     assert "frames: 14 in the files, 1 left out by the protocol, 1 without an estimate" in printed
     assert report["changes_95"]["re"]["mean"] == 0  # nothing was refined
+
+
+def views_files(folder, views=2, frames=3):
+    """Two calibrated views of a person who stands, with the true joints as points."""
+    body = body_model.stand_in()
+    body_model.save(folder / "body.npz", body)
+    pose = np.tile(np.eye(3, dtype=np.float32), (views, frames, 24, 1, 1))
+    size = np.tile(np.float32([1000, 1000]), (views, 1))
+    K = np.array([[1500.0, 0, 500], [0, 1500, 500], [0, 0, 1]])
+    R = np.stack([np.eye(3), turn([0, 1, 0], 0.6)])[:views]
+    t = np.array([[0, 0, 4.0], [0.2, 0, 5.0]])[:views]
+    names = OPENPOSE_25
+    skeleton = body_model.Skeleton.of(body)
+    points = np.asarray(skeleton(pose[0, 0], np.zeros(10, np.float32)))
+    there = np.einsum("vij,kj->vki", R, points) + t[:, None]
+    xy = there[..., :2] / there[..., 2:] * 1500 + 500
+    keypoints = np.broadcast_to(xy[:, None], (views, frames, 25, 2)).astype(np.float32)
+    seen = np.ones((frames, 25))
+    seen[1, names.index("left_knee")] = 0
+    np.savez(folder / "points.npz", points_3d=np.tile(points, (frames, 1, 1)), confidence_3d=seen,
+             names=np.array(names))  # fmt: skip
+    np.savez(folder / "cameras.npz", K=np.tile(K, (views, 1, 1)), R=R, t=t, image_size=size)
+    # The estimates stand as they should in the first camera, and turned in the second.
+    turned = pose.copy()
+    turned[:, :, 0] = R[:, None]
+    root = points[names.index("pelvis")]
+    shift = np.einsum("vij,j->vi", R, root) + t - root
+    write_estimates(
+        folder / "views.npz",
+        Estimate(turned, np.zeros((views, frames, 10)), np.tile(shift[:, None], (1, frames, 1))),
+        Camera(*(np.broadcast_to(a, (views, frames, 2)).astype(np.float32)
+                 for a in ([1500, 1500], [500, 500], [1000, 1000]))),
+        Keypoints2D(keypoints, np.ones((views, frames, 25), np.float32)),
+    )  # fmt: skip
+    given = {"data": "points", "estimates": "views", "body": "body", "cameras": "cameras"}
+    return Files(**{k: folder / f"{v}.npz" for k, v in given.items()}, extra_joints=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "lengths", "first"),
+    [
+        ("pose2sim", (2, 2, 2), "cam02/00000"),
+        ("pose2sim-video", (3, 3), "cam01/00001"),
+        ("pose2sim-single", (6,), "cam01/00001"),
+    ],
+)
+def test_calibrated_views_as_moments_videos_or_images(tmp_path, name, lengths, first):
+    files = views_files(tmp_path)
+    case = views_case(BENCHMARKS[name], files)
+    assert case.lengths == lengths and case.names[1] == first
+    assert case.frames["left out by the protocol"] == 2  # a knee was not seen, in both views
+    # What the estimates say, placed by the skeleton, is what the points say in each camera.
+    found = case.skeleton(case.estimate.pose, case.estimate.betas, case.estimate.translation)
+    limbs = list(case.protocol.joints)
+    np.testing.assert_allclose(found[:, limbs], case.truth.joints[:, limbs], atol=1e-4)
+    assert (~case.truth.known).sum() == 2 and len(case) == 6
+    assert (np.asarray(case.truth.keypoints.xy) > 0).all()
+
+
+def test_views_that_do_not_go_together_are_named(tmp_path):
+    files = views_files(tmp_path)
+    protocol = BENCHMARKS["pose2sim"]
+    with pytest.raises(ValueError, match="pose2sim: please give --cameras"):
+        views_case(protocol, replace(files, cameras=None))
+    held = dict(np.load(files.cameras))
+    np.savez(files.cameras, **{k: v[:1] for k, v in held.items()})
+    with pytest.raises(ValueError, match=r"views.npz: expected pose \[V, N, .* of the 1 views of"):
+        views_case(protocol, files)
+    np.savez(files.cameras, **{k: v for k, v in held.items() if k not in ("R", "t")})
+    with pytest.raises(ValueError, match=r"cameras.npz: expected extrinsics of all cameras"):
+        views_case(protocol, files)
+    np.savez(files.cameras, **held)
+    points = dict(np.load(files.data))
+    np.savez(files.data, **points | {k: points[k][:2] for k in ("points_3d", "confidence_3d")})
+    with pytest.raises(ValueError, match=r"points.npz: expected 3 frames, as .* has, found 2"):
+        views_case(protocol, files)

@@ -15,10 +15,11 @@ from scorehmr_jax.baselines.methods import METHODS, make_method
 from scorehmr_jax.baselines.registry import BASELINES
 from scorehmr_jax.camera import pinhole
 from scorehmr_jax.evaluation.batching import Rows
-from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, expectations, open_protocol
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, open_protocol
 from scorehmr_jax.evaluation.cases import Case, sequences
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.intervals import Interval, mean_interval, paired_difference
+from scorehmr_jax.evaluation.protocol import expectations
 from scorehmr_jax.evaluation.results import Results
 from scorehmr_jax.evaluation.tables import store
 from scorehmr_jax.evaluation.tables.fill import Missing, fill, reference_of
@@ -273,11 +274,15 @@ def test_protocols_say_how_they_measure_and_what_they_expect():
     assert "good_frames_mask" in said["frames"] and "12 mm" in said["boxes"]
     assert BENCHMARKS["pose2sim"].described()["pelvis"] == "left_hip and right_hip"
     assert BENCHMARKS["3dpw"].described()["expected samples"] == "35515"
-    counts = {"samples": 34561, "recordings": 37}
+    counts = {"in the files": 35000, "left out by the protocol": 439}
     assert expectations(BENCHMARKS["3dpw"], counts) == [
         "3dpw: expected 35515 samples, found 34561: figures are of another set"
     ]
+    assert expectations(BENCHMARKS["emdb1"], counts) == [
+        "emdb1: expected 24117 frames in the files, found 35000: figures are of another set"
+    ]
     assert not expectations(BENCHMARKS["h36m"], counts)
+    assert "24117 before frames are left out" in said["expected samples"]
 
 
 def test_tables_by_command_name_what_is_missing(tmp_path, capsys):

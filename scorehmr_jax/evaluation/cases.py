@@ -18,8 +18,8 @@ from body_model import SMPL, Skeleton
 from body_model.io import load, load_regressor
 from body_model.joints import EXTRA_19, OPENPOSE_25
 from scorehmr_jax.camera import DEFAULT_FOCAL
-from scorehmr_jax.evaluation.benchmarks import Files, Protocol
 from scorehmr_jax.evaluation.comparison import Truth
+from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.formats.features import read_features
 from scorehmr_jax.formats.released import concatenate, read_groups, warn_of_mixed_sequences
 from scorehmr_jax.prior import Prior

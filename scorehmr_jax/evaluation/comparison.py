@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer, Real
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.camera import project
-from scorehmr_jax.evaluation.benchmarks import Protocol
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.formats.released import Group
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float, Int, Real
 
 LEVEL = 0.95
-_DRAWS = 4000
+# As many as ten million sequences make, but 500 at least: of many sequences fewer draws are enough.
+_DRAWS, _MOST = 4000, 10_000_000
 _SEED = 0  # the same draws for every method, so that figures are the same whenever they are made
 
 
@@ -97,9 +98,10 @@ def _drawn(sums: Float[np.ndarray, " S"], counts: Float[np.ndarray, " S"]) -> np
     random, number = np.random.default_rng(_SEED), len(counts)
     # Some draws at a time: data sets of single images have thousands of sequences.
     block = max(1, 2_000_000 // number)
+    draws = max(500, min(_DRAWS, _MOST // number))
     means = []
-    for start in range(0, _DRAWS, block):
-        size = min(block, _DRAWS - start)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
         times = random.multinomial(number, np.full(number, 1 / number), size=size)
         means.append((times @ sums) / (times @ counts))
     return np.concatenate(means)

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from scorehmr_jax.evaluation.benchmarks import Files
+from scorehmr_jax.evaluation.protocol import Files
 from scorehmr_jax.formats.estimates import read_estimates
 from scorehmr_jax.formats.recordings import image_rows
 from scorehmr_jax.formats.recordings.recording import Recording

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from body_model import SMPL, Skeleton
 from scorehmr_jax.camera import in_front
 from scorehmr_jax.evaluation import metrics
-from scorehmr_jax.evaluation.benchmarks import Protocol
 from scorehmr_jax.evaluation.comparison import BODY, CAMERA, NEEDS, VIDEO, Comparison, Truth
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.types import Array, Estimate
 
 # Many data sets give joints about the pelvis, not where they are: then the pelvis is nearer.

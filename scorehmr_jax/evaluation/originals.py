@@ -9,10 +9,10 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scorehmr_jax.evaluation.benchmarks import Files, Protocol
 from scorehmr_jax.evaluation.cases import Case, bodies
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.matched import detections_of, estimates_of, samples_of
+from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.evaluation.true_bodies import true_bodies, truths
 from scorehmr_jax.formats.recordings.aspset import read_aspset
 from scorehmr_jax.formats.recordings.emdb import read_emdb

@@ -9,9 +9,9 @@ from numpy.typing import DTypeLike
 
 from scorehmr_jax.calibration import calibrated_camera
 from scorehmr_jax.camera import to_camera_frame
-from scorehmr_jax.evaluation.benchmarks import Files, Protocol
 from scorehmr_jax.evaluation.cases import Case, bodies
 from scorehmr_jax.evaluation.comparison import Truth
+from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.formats.cameras import read_cameras
 from scorehmr_jax.formats.estimates import read_estimates
 from scorehmr_jax.formats.keypoints.read import read_keypoints

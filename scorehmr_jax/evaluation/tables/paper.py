@@ -126,6 +126,7 @@ _TABLE_2 = Table(
         Row("SAM 3D Body", published=(33.2, 38.5), source="published by SAM 3D Body"),
     ),
     notes=(
+        "Figures of PHD, CameraHMR and SAM 3D Body are second-hand.",
         "Pelvis error on EMDB 1 as PHD publishes it: HMR 2.0b 144, + ScoreHMR 181, + PHD 95 mm.",
         "HeatFormer publishes MPJPE/PA-MPJPE on BEHAVE: HMR 2.0a 72.2/48.1, + ScoreHMR 72.9/49.0.",
     ),

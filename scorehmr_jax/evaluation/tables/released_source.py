@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Files, Protocol
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
 from scorehmr_jax.evaluation.cases import Case, features_of, released_case
 from scorehmr_jax.evaluation.originals import original_case
+from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.evaluation.tables.fill import Missing
 from scorehmr_jax.evaluation.tables.paper import NETWORKS
 from scorehmr_jax.formats.backbones import backbone_of_width

@@ -1,15 +1,16 @@
-"""Filled tables as text, Markdown, LaTeX and JSON; ablations as pictures."""
+"""Filled tables as text, Markdown, LaTeX and JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from body_model.files import local_path, write_json, write_text, writing
+from body_model.files import local_path, write_json, write_text
 from scorehmr_jax.evaluation.intervals import Interval
 from scorehmr_jax.evaluation.metric_table import METRICS
 from scorehmr_jax.evaluation.tables.fill import Filled, reference_of
 from scorehmr_jax.evaluation.tables.layout import PAPER, Column, Table
+from scorehmr_jax.evaluation.tables.plot import draw
 from scorehmr_jax.provenance import versions
 
 _NONE = "-"
@@ -52,33 +53,32 @@ def write_table(
 
 def header(table: Table) -> list[str]:
     """The titles of the columns, as all forms have them."""
-    titles = ["", "published"]
+    told = _published(table)
+    titles = ["", *(["published"] if told else [])]
     for protocol in table.protocols:
         for column in _of(table, protocol):
-            name = METRICS[column.metric].title
-            titles += [f"{column.title} {name} [95%]", "published", "against reference [95%]"]
+            titles.append(f"{column.title} {METRICS[column.metric].title} [95%]")
+            titles += ["published"] if told else []
+            titles.append("against reference [95%]")
         titles += [f"{_of(table, protocol)[0].title} {title}" for title in _BESIDE]
     return titles
 
 
 def cells(table: Table, filled: Filled) -> list[str]:
     """The cells of a row, as all forms have them."""
-    row = filled.row
-    by = "" if not any(v is not None for v in row.published) else f"by {row.source}"
-    if row.source == PAPER and by:
-        by = "in the paper"
-    out = [row.title, by]
+    row, told = filled.row, _published(table)
+    by = "in the paper" if row.source == PAPER else row.source
+    named = any(figure is not None for figure in row.published)
+    out = [row.title, *([by if named else ""] if told else [])]
     for protocol in table.protocols:
         for column in _of(table, protocol):
             cell = filled.cells[column]
             absent = "absent" if protocol in filled.missing else _NONE
             out.append(absent if cell.found is None else str(cell.found))
-            out.append(_NONE if cell.published is None else f"{cell.published:.1f}")
+            if told:
+                out.append(_NONE if cell.published is None else f"{cell.published:.1f}")
             out.append(_NONE if cell.against is None else _signed(cell.against))
-        beside = filled.beside.get(protocol)
-        pelvis, worse = (None, None) if beside is None else (beside.pelvis, beside.worse)
-        out.append(_NONE if pelvis is None else f"{pelvis.mean:.0f}")
-        out.append(_NONE if worse is None else f"{100 * worse.mean:.1f}%")
+        out += _beside(filled, protocol)
     return out
 
 
@@ -87,6 +87,7 @@ def as_text(
 ) -> str:
     """The table in columns of one width, with notes below."""
     grid = [header(table), *(cells(table, row) for row in rows)]
+    first = 2 if _published(table) else 1
     blocks = []
     # One block for each benchmark: all in one row would be wider than a screen.
     for title, columns in _blocks(table):
@@ -94,7 +95,7 @@ def as_text(
         widths = [max(len(line[i]) for line in part) for i in range(len(columns))]
         lines = [
             "  ".join(
-                cell.ljust(width) if i < 2 else cell.rjust(width)
+                cell.ljust(width) if i < first else cell.rjust(width)
                 for i, (cell, width) in enumerate(zip(line, widths, strict=True))
             ).rstrip()
             for line in part
@@ -112,7 +113,8 @@ def as_markdown(
     for title, columns in _blocks(table):
         part = [[line[i].replace("|", "\\|") for i in columns] for line in grid]
         lines = [f"| {' | '.join(line)} |" for line in part]
-        rule = "|---|---|" + "---:|" * (len(columns) - 2)
+        left = 2 if _published(table) else 1
+        rule = "|" + "---|" * left + "---:|" * (len(columns) - left)
         out.append("\n".join([f"**{title}**", "", lines[0], rule, *lines[1:]]))
     notes = [f"{note}" for note in _notes(table, rows, protocols)]
     return "\n\n".join([*out, *("\n".join(f"- {x}" for x in n.splitlines()) for n in notes)])
@@ -120,23 +122,28 @@ def as_markdown(
 
 def as_latex(table: Table, rows: Sequence[Filled]) -> str:
     """The table in LaTeX, for the package booktabs: ours and what was published, side by side."""
-    columns = [c for protocol in table.protocols for c in _of(table, protocol)]
-    titles = [f"{_tex(c.title)} {_tex(METRICS[c.metric].title)} & publ." for c in columns]
+    told = _published(table)
+    titles = []
+    for protocol in table.protocols:
+        for column in _of(table, protocol):
+            titles.append(f"{_tex(column.title)} {_tex(METRICS[column.metric].title)}")
+            titles += ["publ."] if told else []
+        titles += [_tex(title) for title in _BESIDE]
     lines = [
-        rf"\begin{{tabular}}{{l{'rr' * len(columns)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
         r"\toprule",
         f"& {' & '.join(titles)} \\\\",
         r"\midrule",
     ]
     for filled in rows:
         line = [_tex(filled.row.title)]
-        for column in columns:
-            cell = filled.cells[column]
-            found = cell.found
-            ours = "--" if found is None else f"{found.mean:.1f}"
-            if found is not None and found.low is not None and found.high is not None:
-                ours += rf" {{\scriptsize [{found.low:.1f}, {found.high:.1f}]}}"
-            line += [ours, "--" if cell.published is None else f"{cell.published:.1f}"]
+        for protocol in table.protocols:
+            for column in _of(table, protocol):
+                cell = filled.cells[column]
+                line.append("--" if cell.found is None else _tex_interval(cell.found))
+                if told:
+                    line.append("--" if cell.published is None else f"{cell.published:.1f}")
+            line += [_tex(text.replace(_NONE, "--")) for text in _beside(filled, protocol)]
         lines.append(" & ".join(line) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
@@ -171,42 +178,6 @@ def as_json(
         ],
         "versions": versions(),
     }
-
-
-def draw(path: Path, table: Table, rows: Sequence[Filled]) -> None:
-    """Draws an ablation: a figure along its axis, with intervals, beside what was published.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError(f"{path}: needs matplotlib: pip install 'scorehmr-jax[viz]'") from None
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    for column in table.columns:
-        ours = [(r.row.place, r.cells[column].found) for r in rows]
-        points = [(x, i) for x, i in ours if i is not None and x is not None]
-        if points:
-            x = [place for place, _ in points]
-            mean = [i.mean for _, i in points]
-            below = [i.mean - (i.mean if i.low is None else i.low) for _, i in points]
-            above = [(i.mean if i.high is None else i.high) - i.mean for _, i in points]
-            axes.errorbar(x, mean, [below, above], marker="o", capsize=3, label=column.title)
-        told = [(r.row.place, r.cells[column].published) for r in rows]
-        paper = [(x, y) for x, y in told if y is not None and x is not None]
-        if paper:
-            axes.plot(*zip(*paper, strict=True), "k--", marker="x", label="published")
-    axes.set_xlabel(table.axis)
-    axes.set_ylabel(f"{METRICS[table.columns[0].metric].title}, mm")
-    axes.legend(frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    with writing(path) as file:
-        figure.savefig(file, format="png", dpi=150)
 
 
 def _notes(
@@ -259,14 +230,37 @@ def _of(table: Table, protocol: str) -> list[Column]:
     return [column for column in table.columns if column.protocol == protocol]
 
 
+def _published(table: Table) -> bool:
+    """True if anything was published of any row."""
+    return any(figure is not None for row in table.rows for figure in row.published)
+
+
+def _beside(filled: Filled, protocol: str) -> list[str]:
+    """The cells after the figures of a benchmark."""
+    beside = filled.beside.get(protocol)
+    pelvis, worse = (None, None) if beside is None else (beside.pelvis, beside.worse)
+    return [
+        _NONE if pelvis is None else f"{pelvis.mean:.0f}",
+        _NONE if worse is None else f"{100 * worse.mean:.1f}%",
+    ]
+
+
 def _blocks(table: Table) -> list[tuple[str, list[int]]]:
     """The columns of each benchmark, after the title and who published."""
-    blocks, at = [], 2
+    told = _published(table)
+    first, each = ([0, 1], 3) if told else ([0], 2)
+    blocks, at = [], len(first)
     for protocol in table.protocols:
-        width = 3 * len(_of(table, protocol)) + len(_BESIDE)
-        blocks.append((protocol, [0, 1, *range(at, at + width)]))
+        width = each * len(_of(table, protocol)) + len(_BESIDE)
+        blocks.append((protocol, [*first, *range(at, at + width)]))
         at += width
     return blocks
+
+
+def _tex_interval(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean:.1f}"
+    return rf"{interval.mean:.1f} {{\scriptsize [{interval.low:.1f}, {interval.high:.1f}]}}"
 
 
 def _signed(interval: Interval) -> str:
