@@ -28,8 +28,8 @@ class DposerConfig:
     steps: int = 150
     pose_rate: float = 0.02  # Adam's step for the 6D pose
     camera_rate: float = 0.01  # Adam's step for the camera translation, metres
-    highest: int = 150  # noise level of the first step
-    lowest: int = 30  # and of the last; in between it falls evenly
+    highest: int = 80  # noise level of the first step
+    lowest: int = 10  # and of the last; in between it falls evenly
     seed: int = 0  # of the noise
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ def dposer(
     estimate: Estimate,
     features: Array | None,
     terms: Any,
-    weight: Number = 100.0,
+    weight: Number = 30.0,
     config: DposerConfig = DposerConfig(),
     mask: Array | None = None,
 ) -> tuple[Refined, Info]:

@@ -62,7 +62,7 @@ def gaussian(frames: float = 2.0) -> Filter:
     return _windowed(shares, int(np.ceil(3 * frames)))
 
 
-def savitzky_golay(reach: int = 5, degree: int = 2) -> Filter:
+def savitzky_golay(reach: int = 7, degree: int = 2) -> Filter:
     """A polynomial fitted to the frames around each one (Savitzky and Golay, 1964).
 
     Frames that do not count are left out of the fit, and so is what lies beyond the ends.
@@ -86,7 +86,7 @@ def savitzky_golay(reach: int = 5, degree: int = 2) -> Filter:
 
 
 def one_euro(
-    cutoff: float = 1.0, speed: float = 10.0, cutoff_of_speed: float = 1.0, fps: float = 30.0
+    cutoff: float = 4.0, speed: float = 3.0, cutoff_of_speed: float = 1.0, fps: float = 30.0
 ) -> Filter:
     """The one-euro filter (Casiez et al., 2012): the slower a number changes, the smoother.
 

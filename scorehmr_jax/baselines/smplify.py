@@ -29,15 +29,16 @@ _TORSO = tuple(
     for joint in ("hip", "shoulder")
     for side in ("left", "right")
 )
-# Knees and elbows among the body's 69 angles, and the sign with which each bends backwards.
+# The body's angles at which elbows and knees bend, and the sign with which each bends backwards.
 _HINGES = {
-    "left_elbow": (1, 1),
-    "right_elbow": (1, -1),
-    "left_knee": (0, -1),
-    "right_knee": (0, -1),
+    3 * JOINT_NAMES.index(name) - 3 + axis: sign
+    for name, axis, sign in (
+        ("left_elbow", 1, 1.0),
+        ("right_elbow", 1, -1.0),
+        ("left_knee", 0, -1.0),
+        ("right_knee", 0, -1.0),
+    )
 }
-_HINGE = np.array([3 * JOINT_NAMES.index(name) - 3 + axis for name, (axis, _) in _HINGES.items()])
-_BACKWARDS = np.array([sign for _, sign in _HINGES.values()])
 _TURN, _POSE = slice(0, 3), slice(3, 72)  # of a sample's numbers; then shape and translation
 
 
@@ -154,7 +155,8 @@ def _objective(
     angles = jnp.where(counted[..., None], numbers[..., _POSE], 0)
     betas = jnp.where(counted[..., None], betas, 0)
     priors = weights.pose * mixture.energy(angles)
-    priors += weights.angle * jnp.exp(2 * _BACKWARDS * angles[..., _HINGE]).sum(-1)
+    for angle, sign in _HINGES.items():
+        priors += weights.angle * jnp.exp(2 * sign * angles[..., angle])
     priors += weights.shape * (betas**2).sum(-1)
     unit = KEYPOINT_WEIGHT * jnp.asarray(weights.all, numbers.dtype)
     return evidence + jnp.where(counted, unit * priors, 0), losses
