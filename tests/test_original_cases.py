@@ -3,6 +3,8 @@
 import pickle
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from data_set_files import FRAMES, aspset, bodies, emdb, image_rows, threedpw, turn
@@ -238,6 +240,11 @@ def test_an_original_data_set_by_command(tmp_path, made, files, capsys, monkeypa
     assert report["changes_95"]["re"]["mean"] == 0  # nothing was refined
 
 
+@jax.jit
+def placed(skeleton, pose, betas, translation):
+    return skeleton(pose, betas, jnp.broadcast_to(translation, (len(pose), 3)))
+
+
 def views_files(folder, views=2, frames=3):
     """Two calibrated views of a person who stands, with the true joints as points."""
     body = body_model.stand_in()
@@ -249,7 +256,7 @@ def views_files(folder, views=2, frames=3):
     t = np.array([[0, 0, 4.0], [0.2, 0, 5.0]])[:views]
     names = OPENPOSE_25
     skeleton = body_model.Skeleton.of(body)
-    points = np.asarray(skeleton(pose[0, 0], np.zeros(10, np.float32)))
+    points = np.asarray(placed(skeleton, pose[0, :1], np.zeros((1, 10), np.float32), 0.0))[0]
     there = np.einsum("vij,kj->vki", R, points) + t[:, None]
     xy = there[..., :2] / there[..., 2:] * 1500 + 500
     keypoints = np.broadcast_to(xy[:, None], (views, frames, 25, 2)).astype(np.float32)
@@ -288,7 +295,8 @@ def test_calibrated_views_as_moments_videos_or_images(tmp_path, name, lengths, f
     assert case.lengths == lengths and case.names[1] == first
     assert case.frames["left out by the protocol"] == 2  # a knee was not seen, in both views
     # What the estimates say, placed by the skeleton, is what the points say in each camera.
-    found = case.skeleton(case.estimate.pose, case.estimate.betas, case.estimate.translation)
+    estimate = case.estimate
+    found = placed(case.skeleton, estimate.pose, estimate.betas, estimate.translation)
     limbs = list(case.protocol.joints)
     np.testing.assert_allclose(found[:, limbs], case.truth.joints[:, limbs], atol=1e-4)
     assert (~case.truth.known).sum() == 2 and len(case) == 6
