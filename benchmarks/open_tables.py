@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 import body_model
-from benchmarks.scenes import FULL, QUICK, VIEWS, scene
+from benchmarks.scenes import FULL, QUICK, VIEWS, scene, windows
 from body_model import Skeleton
+from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.evaluation.benchmarks import open_protocol
 from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.comparison import TrueBody, Truth
@@ -18,7 +19,7 @@ from scorehmr_jax.evaluation.tables.fill import Missing
 from scorehmr_jax.load import load_prior, shipped_priors
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.simulation import mocap
-from scorehmr_jax.types import Array
+from scorehmr_jax.types import Array, Estimate
 
 # As benchmarks.open has them: what is chosen on val is seen with other random numbers.
 _SEEDS = {"val": 1, "test": 0, "heldout": 0}
@@ -97,8 +98,6 @@ class OpenSource:
 
     def _clips(self, setting: str, count: int) -> np.ndarray:
         """The clip of each frame, as the scene has taken them."""
-        from benchmarks.scenes import windows
-
         if setting == "video":
             length = self.size.length
             frames = windows(self.clips.clip, count // length, length).ravel()
@@ -109,8 +108,7 @@ class OpenSource:
         return self.clips.clip[frames]
 
 
-def _truth(skeleton: Skeleton, truth: body_model.SMPL) -> tuple[Array, Array]:
-    from body_model.rotations import matrix_to_axis_angle
-
+def _truth(skeleton: Skeleton, truth: Estimate) -> tuple[Array, Array]:
+    """True keypoints in the camera frame, and the true pose in axis-angle."""
     joints = skeleton(truth.pose, truth.betas, truth.translation)
     return joints, matrix_to_axis_angle(truth.pose)

@@ -10,6 +10,7 @@ import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
 
 import body_model
+from benchmarks import open_tables
 from scorehmr_jax.baselines import methods
 from scorehmr_jax.baselines.methods import METHODS, make_method
 from scorehmr_jax.baselines.registry import BASELINES
@@ -28,6 +29,7 @@ from scorehmr_jax.evaluation.tables.paper import NOISE, STEPS, TABLES
 from scorehmr_jax.evaluation.tables.stand_ins import OPEN_TABLES
 from scorehmr_jax.evaluation.tables.write import as_latex, as_text, write_table
 from scorehmr_jax.evaluation.tasks import TASKS
+from scorehmr_jax.simulation.scene import Scene
 from scorehmr_jax.types import Estimate, Info, Keypoints2D, Refined
 
 
@@ -327,3 +329,48 @@ def test_results_of_several_frames_are_kept_with_the_sequence_of_each():
     found.add(Rows(rows, np.ones(5, bool)), {"opt_re": rows * 1.0, "opt_accel": rows[:3] * 1.0})
     figures = store.Figures.of(found, np.array([0, 0, 0, 1, 1]), {})
     assert len(figures.values["opt_accel"]) == 5 and np.isnan(figures.values["opt_accel"][3:]).all()
+
+
+@pytest.mark.parametrize(
+    ("setting", "groups", "lengths"),
+    [("keypoints", 1, (8,)), ("video", 2, (4, 4)), ("multiview", 2, (4, 4))],
+)
+def test_scenes_of_the_open_benchmark_are_cases(tmp_path, monkeypatch, setting, groups, lengths):
+    """With a scene that is made up at once: who is whose, and what the truth is."""
+    body = body_model.stand_in()
+    monkeypatch.setattr(body_model, "open_body", lambda: body)
+    still = small_case(open_protocol(setting, "weak"), 8)
+    tree = Scene(still.estimate, still.truth.camera, still.truth.keypoints, still.estimate)
+    grouped = jax.tree.map(lambda a: np.asarray(a).reshape(groups, -1, *a.shape[1:]), tree)
+    asked = []
+
+    def made_up(key, skeleton, clips, setting, strength, size):
+        asked.append((setting, strength, clips.names.tolist()))
+        return grouped
+
+    monkeypatch.setattr(open_tables, "scene", made_up)
+    path = tmp_path / "mocap_poses.npz"
+    np.savez(
+        path,
+        poses=np.zeros((24, 72), np.float32),
+        trans=np.zeros((24, 3), np.float32),
+        clip_index=np.repeat([0, 1, 2], 8).astype(np.int32),
+        clip_names=np.array(["a", "b", "c"]),
+        clip_fps=np.full(3, 30.0),
+        clip_split=np.array(["val", "test", "val"]),
+        clip_source=np.array(["x", "x", "x"]),
+    )
+    source = open_tables.OpenSource(tmp_path, "val", quick=True)
+    source.size = open_tables.QUICK.__class__(frames=8, length=4)
+    case = source.case("simulated", f"open-{setting}-medium")
+    assert asked == [(setting, "medium", ["a", "c"])]  # nothing of test
+    assert case.lengths == lengths and case is source.case("simulated", f"open-{setting}-medium")
+    root = np.asarray(body.rest_joints(None)).reshape(-1, 3)[0] + [0, 0, 4]  # where it stands
+    np.testing.assert_allclose(case.truth.joints[:, 25], np.tile(root, (8, 1)), atol=1e-5)
+    # Two clips of eight frames, spread evenly: half of the samples are of each.
+    assert sorted(np.bincount(case.sequence)) == [4, 4]
+    assert {name.split("/")[0] for name in case.names} == {"a", "c"}
+    with pytest.raises(Missing, match="the prior with-shape is not shipped: train one"):
+        source.prior("with-shape")
+    with pytest.raises(ValueError, match="--split: expected one of val, test, heldout"):
+        open_tables.OpenSource(tmp_path, "all")
