@@ -135,7 +135,11 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         results.write(args.out, report, found, case.names, case.sequence)
         print(summary.table(report, METRICS))
         if other is not None:
-            print(summary.difference_from(found, args.compare, other, case.names))
+            print(
+                summary.difference_from(
+                    found, args.compare, other, case.names, sequence=case.sequence
+                )
+            )
     return report
 
 

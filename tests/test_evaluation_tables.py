@@ -100,6 +100,9 @@ def test_a_comparison_names_what_only_one_run_knows():
     assert "not compared, as not measured here or of other samples: opt_pve\n" in text
     assert "#0 a differs by 0.500: did not stop here" in text
     assert "#1 b is known in one alone: stopped here at step 7" in text
+    text = summary.difference_from(found, "f.npz", other, "abc", sequence=np.array([0, 1, 1]))
+    # The second is known to one alone; the others are of two sequences.
+    assert "opt_re       mean difference -0.250 [-0.50, 0.00], 2 samples" in text
     with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):
         summary.difference_from(found, "f.npz", {"opt_re": np.zeros(2)}, "abc")
 

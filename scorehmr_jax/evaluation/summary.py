@@ -172,8 +172,9 @@ def difference_from(
     other: Mapping[str, np.ndarray],
     names: Sequence[str],
     tolerance: float = 0.02,
+    sequence: Int[np.ndarray, " N"] | None = None,
 ) -> str:
-    """Tells how far the figures of each sample are from another run's, and which ones differ.
+    """Tells how far the figures are from another run's, on the mean and sample by sample.
 
     Args:
         results: this run's.
@@ -181,6 +182,7 @@ def difference_from(
         other: what it holds: reg_mpjpe, opt_re, ... of the same samples.
         names: of all samples.
         tolerance: differences above are named, and figures that one of the two does not know.
+        sequence: of each sample; with it the mean difference has its 95% interval.
     Raises:
         ValueError: if the file has no figure of as many samples.
     """
@@ -214,6 +216,11 @@ def difference_from(
         if (alone := np.isfinite(ours[name]) != np.isfinite(other[name])).any():
             lines[-1] += f", {int(alone.sum())} known in one of the two alone"
         difference[alone] = np.inf
+        if sequence is not None and name.startswith("opt_"):
+            change = paired_difference(ours[name], other[name], _kept(results, sequence, name))
+            if change is not None:
+                mean = f"  {name:12} mean difference {change.mean:+.3f}"
+                lines.append(f"{mean} {_ranges([change.as_json()])}, {change.samples} samples")
         if len(difference) == results.count:
             for i in map(int, np.flatnonzero(difference > tolerance)):
                 far[i] = max(far.get(i, 0.0), float(difference[i]))
