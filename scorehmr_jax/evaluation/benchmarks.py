@@ -143,5 +143,5 @@ def open_protocol(setting: str, strength: str) -> Protocol:
         gender="one body for truth and estimates",
         frames="every frame",
         boxes="none: estimates are simulated",
-        obtain="motion capture, CMU (docs/bodies.md)",
+        obtain="motion capture, CMU (docs/training.md)",
     )

@@ -42,7 +42,7 @@ def original_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float3
     """
     recordings = READERS[protocol.source](files.data, protocol.split)
     body, skeleton = bodies(protocol, files, dtype)
-    task = protocol.how
+    task, whole = protocol.how, sum(len(r) for r in recordings)
     # Frames that do not count stay in a video: those beside them are not neighbours.
     kept = [np.ones(len(r), bool) if task.is_video else r.counts for r in recordings]
     recordings = [r for r, k in zip(recordings, kept, strict=True) if k.any()]
@@ -72,7 +72,6 @@ def original_case(protocol: Protocol, files: Files, dtype: DTypeLike = np.float3
         true_body = replace(true_body, known=np.asarray(true_body.known) & counts)
     there = np.isfinite(estimate.pose).all((1, 2, 3))
     seen = (keypoints.confidence > 0).any(-1)
-    whole = sum(len(r) for r in recordings)
     # People of one video and views of one motion are alike, and drawn together for intervals.
     number = np.unique([_motion(r, protocol) for r in recordings], return_inverse=True)[1]
     truth = Truth(joints, known, keypoints, camera, true_body)
