@@ -34,8 +34,9 @@ from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.types import Estimate
+from scorehmr_jax.types import Estimate, Refined
 
+VIEWS = 4
 _SMALL = 32  # up to this batch, transcriptions make all steps
 FITTED = ("adam-free", "adam-pull", "smplify", "flow", "dposer")
 
@@ -65,7 +66,12 @@ def measure(p: Workload, name: str, task: str) -> dict[str, Any]:
     run = make_baseline(name, skeleton, task)
     seen = keypoints_2d(jax.tree.map(lambda a: a[:, : len(OPENPOSE_25)], p.keypoints), p.camera)
     terms = {"keypoints": [seen], "video": [seen, smooth()], "multiview": [multiview()]}[task]
-    seconds, found = timed(lambda: run(p.estimate, None, terms)[0])
+    # Frames of one video, or four views of each person.
+    grouped = p.estimate
+    if task == "multiview":
+        grouped = jax.tree.map(lambda a: a.reshape(-1, VIEWS, *a.shape[1:]), p.estimate)
+    seconds, found = timed(lambda: run(grouped, None, terms)[0])
+    found = jax.tree.map(lambda a, b: a.reshape(b.shape), as_estimate(found), p.estimate)
     if name not in (*FITTED, "smplify-temporal"):
         plain_seconds, (pose, there) = timed(lambda: FILTERS[name](p.estimate))
         part = 1.0
@@ -110,6 +116,11 @@ def transcription(p: Workload, name: str, part: float) -> Callable[[], plain.Bod
 
     images = p.estimate, p.keypoints, p.camera
     return lambda: compiled(images, flow[1], prior)
+
+
+def as_estimate(found: Refined) -> Estimate:
+    """Takes a result as an estimate."""
+    return Estimate(found.pose, found.betas, found.translation)
 
 
 def timed(run: Callable[[], Any], turns: int = 3) -> tuple[float, Any]:
@@ -166,7 +177,8 @@ def _one_euro(estimate: Estimate) -> tuple[np.ndarray, np.ndarray]:
 
 def _of_views(middle: Callable[..., np.ndarray], estimate: Estimate) -> tuple[Any, Any]:
     values = _numbers(estimate)
-    values[:, 6:-3] = middle(values[:, 6:-3], axis=0)
+    for views in values.reshape(-1, VIEWS, values.shape[-1]):
+        views[:, 6:-3] = middle(views[:, 6:-3], axis=0)
     return _bodies(values)
 
 
