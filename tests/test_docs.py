@@ -72,6 +72,16 @@ def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_page_on_baselines_runs(tmp_path, monkeypatch):
+    from scorehmr_jax.baselines.registry import BASELINES
+
+    names = run("docs/baselines.md", blocks("docs/baselines.md"), tmp_path, monkeypatch)
+    assert (names["info"].status == 0).all()
+    text = (ROOT / "docs/baselines.md").read_text()
+    assert all(f"`{name}`" in text for name in BASELINES)
+
+
+@pytest.mark.slow
 def test_the_page_on_terms_runs(tmp_path, monkeypatch):
     names = run("docs/terms.md", blocks("docs/terms.md"), tmp_path, monkeypatch)
     assert (names["info"].status == 0).all()
