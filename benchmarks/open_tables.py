@@ -58,7 +58,7 @@ class OpenSource:
         """Loads a shipped prior."""
         if name not in shipped_priors():
             raise Missing(
-                f"the prior {name} is not shipped: train one (python train.py with_shape; "
+                f"the prior {name} is not shipped: train one (python train.py with-shape; "
                 "docs/training.md)"
             )
         if name not in self._priors:

@@ -144,8 +144,7 @@ def _figures(
     row: Row, protocol: str, source: Source, prepare: Prepare, folder: Path, batch: int | None
 ) -> store.Figures:
     assert row.start is not None
-    case = source.case(row.start, protocol)
-    prior = None if row.prior is None else source.prior(row.prior)
+    case, prior = _inputs(row.start, row.prior, protocol, source)
     features = None if prior is None else source.features(prior, row.start, protocol)
     try:
         method = prepare(row.method, case, prior, row.changes)
@@ -170,6 +169,24 @@ def _figures(
         return store.Figures.of(found, case.sequence, case.frames)
 
     return store.kept(folder, key, compute)
+
+
+def _inputs(
+    start: str, prior: str | None, protocol: str, source: Source
+) -> tuple[Case, Prior | None]:
+    """The case and the prior of a row; what is missing of both is told at once."""
+    missing, case, weights = [], None, None
+    try:
+        case = source.case(start, protocol)
+    except Missing as error:
+        missing.append(str(error))
+    try:
+        weights = None if prior is None else source.prior(prior)
+    except Missing as error:
+        missing.append(str(error))
+    if case is None or missing:
+        raise Missing("\n".join(missing))
+    return case, weights
 
 
 def _cell(

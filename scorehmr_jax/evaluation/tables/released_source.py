@@ -27,7 +27,7 @@ _WEIGHTS = {
     "prohmr-spin": "score_hmr_prohmr_spin",
     "with-shape": "score_hmr_with_shape",
 }
-_CONFIGS = {"with-shape": "with_shape", "prohmr-spin": "scorehmr_a"}
+_CONFIGS = {"with-shape": "with-shape", "prohmr-spin": "scorehmr-a"}
 _SMPL = "SMPL, https://smpl.is.tue.mpg.de (licence: research alone)"
 
 
@@ -72,7 +72,7 @@ class ReleasedSource:
         if not place.exists():
             how = "download_data.sh of https://github.com/statho/ScoreHMR"
             if name != "pare-eft":
-                config = _CONFIGS.get(name, "scorehmr_b")
+                config = _CONFIGS.get(name, "scorehmr-b")
                 how = f"it was not released: train it (python train.py {config}; docs/training.md)"
             raise Missing(f"{place} is missing: {how}")
         betas = self.layout.betas_statistics
@@ -97,7 +97,7 @@ class ReleasedSource:
         return replace(files, estimates=self.layout.predictions(_ESTIMATES[start], data))
 
     def _require(self, start: str, protocol: Protocol, files: Files) -> None:
-        """Raises `Missing` for the first file that is not there, and says where it is to be had."""
+        """Raises `Missing` for all files that are not there, and says where each is to be had."""
         network = NETWORKS[start]
         how = {
             files.data: protocol.obtain,
@@ -115,12 +115,14 @@ class ReleasedSource:
                 "openpose", f"{protocol.name}.npz"
             )
             how[detections] = "detections of OpenPose: run it (docs/evaluation.md)"
-        for path, where in how.items():
-            if path is not None and not path.exists():
-                raise Missing(f"{path} is missing: {where}")
+        missing = [
+            f"{path} is missing: {where}"
+            for path, where in how.items()
+            if path is not None and not path.exists()
+        ]
         needs_sizes = protocol.how.needs_keypoints and protocol.source == "released"
         if needs_sizes and self.images is None and files.image_sizes is None:
-            raise Missing(
-                f"{self.layout.image_sizes(protocol.data)} is missing: give --images, the folder "
-                "of the images"
-            )
+            sizes = self.layout.image_sizes(protocol.data)
+            missing.append(f"{sizes} is missing: give --images, the folder of the images")
+        if missing:
+            raise Missing("\n".join(missing))

@@ -206,8 +206,9 @@ def _notes(
         notes.append("\n".join([f"frames of {names}", *lines]))
     absent: dict[str, dict[str, None]] = {}
     for filled in rows:
-        for name, reason in filled.missing.items():
-            absent.setdefault(reason, {})[name] = None
+        for name, reasons in filled.missing.items():
+            for reason in reasons.splitlines():
+                absent.setdefault(reason, {})[name] = None
     if absent:
         whys = (f"  {', '.join(names)}: {why}" for why, names in absent.items())
         notes.append("\n".join(["absent", *whys]))
