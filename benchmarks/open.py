@@ -4,9 +4,10 @@
     python -m benchmarks.open --data DIR --check-realism
 
 DIR holds mocap_poses.npz; its test split is used, and its val split for everything that is
-chosen: the better of the shipped priors and the pull of the Adam baseline. `--split heldout` takes
-mocap_heldout.npz in place of the test split: for final figures, and never to choose by. The first
-estimates and the 2D keypoints are simulated (scorehmr_jax/simulation/).
+chosen: the better of the shipped priors and the pull of the Adam baseline. What the other
+baselines weigh was chosen on it before (`WEIGHTS` of baselines/registry.py). `--split heldout`
+takes mocap_heldout.npz in place of the test split: for final figures, and never to choose by. The
+first estimates and the 2D keypoints are simulated (scorehmr_jax/simulation/).
 
 A row of the JSON file is one method in one setting at one strength of the network; means over
 its n frames. `pa_mpjpe`, `mpjpe` (pelvis on pelvis) and `pelvis_error` in mm over SMPL's 24
@@ -33,6 +34,7 @@ from benchmarks import machine
 from benchmarks.scenes import FULL, QUICK, SETTINGS, STRENGTHS, Size, scene
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines.adam import adam
+from scorehmr_jax.baselines.registry import for_task, make_baseline
 from scorehmr_jax.camera import project
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.tasks import TASKS
@@ -142,6 +144,12 @@ def benchmark(
             better = better_prior(released, measure, known)
         if better:
             default = refiner(better, skeleton, setting, "default")
+        # Adam has rows of its own, with the pull that is best at each strength.
+        baselines = {
+            name: baseline(name, skeleton, setting)
+            for name in for_task(setting)
+            if not name.startswith("adam")
+        }
         for strength in STRENGTHS:
             pull = best_pull(optimise, measure, known[strength])[0]
             methods: dict[str, tuple[Method, dict[str, Any]]] = {
@@ -153,6 +161,7 @@ def benchmark(
                 "adam_free": (partial(optimise, pull=0.0), {"pull": 0.0}),
                 "adam": (partial(optimise, pull=pull), {"pull": pull}),
             }
+            methods |= {name: (method, {}) for name, method in baselines.items()}
             if better:
                 methods["default"] = (default, {"prior": better})
             for name, (method, notes) in methods.items():
@@ -179,6 +188,18 @@ def refiner(name: str, skeleton: Skeleton, setting: str, mode: str) -> Method:
         refined, info = compiled(
             scene.estimate, None, task.guidance(mode, scene.keypoints, scene.camera)
         )
+        return refined, info.status
+
+    return method
+
+
+def baseline(name: str, skeleton: Skeleton, setting: str) -> Method:
+    """Prepares a method of `baselines/registry.py`."""
+    task, compiled = TASKS[setting], make_baseline(name, skeleton, setting)
+
+    def method(scene: Scene) -> tuple[Refined, Array]:
+        terms = task.guidance("released", scene.keypoints, scene.camera)
+        refined, info = compiled(scene.estimate, None, terms)
         return refined, info.status
 
     return method

@@ -27,7 +27,7 @@ def adam_step(
     moments: Moments,
     slope: Float[Array, "*N M"],
     taken: Int[Array, ""],
-    rate: float,
+    rate: float | Float[Array, " M"],
 ) -> tuple[Float[Array, "*N M"], Moments]:
     """Takes one step down a slope.
 
@@ -38,7 +38,7 @@ def adam_step(
         moments: of the slopes before.
         slope: of the loss by the variable.
         taken: steps so far, this one included.
-        rate: the size of a step.
+        rate: the size of a step, one number or one for each of a sample's numbers.
     Returns:
         The variable and the moments after it.
     """

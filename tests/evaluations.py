@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scorehmr_jax.baselines import methods
 from scorehmr_jax.evaluation.metric_table import METRICS
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.refine import Info
@@ -86,6 +87,6 @@ def quick_refiner(prior, body, config):
 
 
 if __name__ == "__main__":
-    evaluate.make_refiner = quick_refiner
+    methods.make_refiner = quick_refiner
     evaluate.METRICS = {"mpjpe": METRICS["mpjpe"]}
     evaluate.main()

@@ -14,6 +14,7 @@ from jax import export
 
 import body_model
 import scorehmr_jax
+from scorehmr_jax.baselines import methods
 from scorehmr_jax.commands.main import SUBCOMMANDS
 from scorehmr_jax.evaluation.tasks import TASKS
 
@@ -73,6 +74,16 @@ def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
 def test_the_page_on_networks_runs(tmp_path, monkeypatch):
     names = run("docs/networks.md", blocks("docs/networks.md"), tmp_path, monkeypatch)
     assert np.isfinite(names["features"]["img_feats"]).all()
+
+
+@pytest.mark.slow
+def test_the_page_on_baselines_runs(tmp_path, monkeypatch):
+    from scorehmr_jax.baselines.registry import BASELINES
+
+    names = run("docs/baselines.md", blocks("docs/baselines.md"), tmp_path, monkeypatch)
+    assert (names["info"].status == 0).all()
+    text = (ROOT / "docs/baselines.md").read_text()
+    assert all(f"`{name}`" in text for name in BASELINES)
 
 
 @pytest.mark.slow
@@ -151,6 +162,15 @@ def test_commands_on_the_pages_have_the_options_that_there_are(page):
             pytest.fail(line)
 
 
+def test_evaluations_on_the_page_have_the_options_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/evaluation.md").read_text()
+    lines = re.findall(r"^    python evaluate.py (.*)$", text, re.MULTILINE)
+    assert len(lines) > 4
+    for line in lines:
+        evaluate.arguments(shlex.split(line))
+
+
 @pytest.mark.slow
 def test_the_first_lines_of_the_readme_run(some_body, tmp_path, monkeypatch, capsys):
     code = blocks("README.md")[:2]
@@ -170,7 +190,7 @@ def test_the_guides_benchmark_and_metric_are_evaluated(
     np.savez(tmp_path / "sizes.npz", img_size_wh=sizes)
     needed = [b for b in blocks("docs/extending.md") if "METRICS" in b or "BENCHMARKS" in b]
     run("docs/extending.md", ["from pathlib import Path\n", *needed], tmp_path, monkeypatch)
-    monkeypatch.setattr(evaluate, "make_refiner", quick_refiner)
+    monkeypatch.setattr(methods, "make_refiner", quick_refiner)
     argv = ["studio", "--data-root", str(root), "--out", str(tmp_path / "out")]
     summary = evaluate.main([*argv, "--image-sizes", str(tmp_path / "sizes.npz")])
     assert summary["protocol"]["task"] == "video" and summary["units"]["wrists"] == "mm"

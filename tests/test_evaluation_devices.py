@@ -18,6 +18,7 @@ from evaluations import (
     quick_refiner,
 )
 
+from scorehmr_jax.baselines import methods
 from scorehmr_jax.evaluation.metric_table import METRICS
 
 HERE = Path(__file__).parent
@@ -55,7 +56,7 @@ def test_two_processes_of_four_devices_each(golden, tmp_path, monkeypatch):
     """With a loop that compiles at once: which batch runs where, and what comes back."""
     eighth = len(np.load(golden / "pack/3dpw_test.npz")["imgname"]) // 8
     argv = ["keypoints", *flags(golden, "3dpw_test", "npz"), "--batch", str(eighth), "--out"]
-    monkeypatch.setattr(evaluate, "make_refiner", quick_refiner)
+    monkeypatch.setattr(methods, "make_refiner", quick_refiner)
     monkeypatch.setattr(evaluate, "METRICS", {"mpjpe": METRICS["mpjpe"]})
     summary = evaluate.main([*argv, str(tmp_path / "one")])
     with socket.socket() as probe:

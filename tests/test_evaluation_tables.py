@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
 
+from scorehmr_jax.baselines import methods
 from scorehmr_jax.evaluation import batching, results, summary
-from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, Protocol
+from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
 from scorehmr_jax.evaluation.metric_table import METRICS, Metric
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.evaluation.tasks import TASKS, Task
 from scorehmr_jax.formats.backbones import BACKBONES, Backbone
 from scorehmr_jax.guidance import multiview
@@ -57,7 +59,7 @@ def test_one_entry_each_makes_a_benchmark_a_task_a_metric_and_a_backbone(
     monkeypatch.setitem(METRICS, "turn", several)
     filmed = Metric("film", "in videos alone", "mm", worst_joint, {"video"})
     monkeypatch.setitem(METRICS, "film", filmed)
-    monkeypatch.setattr(evaluate, "make_refiner", quick_refiner)
+    monkeypatch.setattr(methods, "make_refiner", quick_refiner)
     evaluate.main(["mine", "--data-root", str(root), "--out", str(tmp_path / "out")])
 
     printed = capsys.readouterr().out
@@ -98,6 +100,9 @@ def test_a_comparison_names_what_only_one_run_knows():
     assert "not compared, as not measured here or of other samples: opt_pve\n" in text
     assert "#0 a differs by 0.500: did not stop here" in text
     assert "#1 b is known in one alone: stopped here at step 7" in text
+    text = summary.difference_from(found, "f.npz", other, "abc", sequence=np.array([0, 1, 1]))
+    # The second is known to one alone; the others are of two sequences.
+    assert "opt_re       mean difference -0.250 [-0.50, 0.00], 2 samples" in text
     with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):
         summary.difference_from(found, "f.npz", {"opt_re": np.zeros(2)}, "abc")
 

@@ -5,12 +5,12 @@ from functools import cached_property
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Integer, Real
 
 from body_model import SMPL, Skeleton
 from body_model.pytree import pytree
 from scorehmr_jax.camera import project
-from scorehmr_jax.evaluation.benchmarks import Protocol
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.formats.released import Group
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
@@ -23,18 +23,20 @@ NEEDS = frozenset({CAMERA, BODY, VIDEO})
 
 @pytree
 class TrueBody:
-    """True parameters of the body model that is given."""
+    """True parameters of body models that are given."""
 
-    pose: Real[Array, "*N 24 3"]  # axis-angle, radians
+    pose: Real[Array, "*N 24 3"]  # axis-angle, radians; the root's in the camera frame
     betas: Real[Array, "*N B"]
     known: Bool[Array, "*N"]  # True where there are any
+    # Of which body: 0 is that of the estimates, then follow those of Comparison.others.
+    model: Integer[Array, "*N"]
 
 
 @pytree
 class Truth:
     """The annotations that samples are measured against."""
 
-    joints: Real[Array, "*N 44 3"]  # metres; place and frame as annotated
+    joints: Real[Array, "*N K 3"]  # metres; place and frame as annotated
     known: Bool[Array, "*N"]  # True where there are any
     keypoints: Keypoints2D  # [*N, 25] detections, those that guide
     camera: Camera | None  # [*N]
@@ -52,7 +54,8 @@ class Truth:
         known = np.any(samples.confidence_3d[:, list(protocol.joints)] > 0, axis=-1)
         body = None
         if protocol.neutral_truth and samples.has_body.any():
-            body = TrueBody(samples.pose, samples.betas, samples.has_body)
+            models = np.zeros(len(samples), np.int32)
+            body = TrueBody(samples.pose, samples.betas, samples.has_body, models)
         return cls(samples.joints_3d, known, keypoints, samples.camera, body)
 
 
@@ -61,11 +64,12 @@ class Comparison:
     """A batch of bodies [..., N] and its truth. What metrics ask for is worked out once."""
 
     protocol: Protocol
-    skeleton: Skeleton  # of the 44 keypoints
+    skeleton: Skeleton  # of the protocol's keypoints
     model: SMPL
     body: Estimate
     truth: Truth
     mask: Array  # [..., N] False for padding, which follows the samples of a group
+    others: tuple[SMPL, ...] = ()  # more body models, of the truth alone
 
     @property
     def offers(self) -> frozenset[str]:
@@ -78,8 +82,8 @@ class Comparison:
         return frozenset(name for name, yes in there.items() if yes)
 
     @cached_property
-    def placed(self) -> Float[Array, "*N 44 3"]:
-        """The 44 keypoints in the camera frame, metres."""
+    def placed(self) -> Float[Array, "*N K 3"]:
+        """The keypoints in the camera frame, metres."""
         return self.skeleton(self.body.pose, self.body.betas, self.body.translation)
 
     @cached_property
@@ -105,8 +109,7 @@ class Comparison:
     @cached_property
     def pelvis(self) -> tuple[Float[Array, "*N 3"], Float[Array, "*N 3"]]:
         """The pelvis and the true one, in the camera frame, metres."""
-        there = self.protocol.pelvis
-        return self.placed[..., there, :], jnp.asarray(self.truth.joints)[..., there, :]
+        return self._pelvis(self.placed), self._pelvis(jnp.asarray(self.truth.joints))
 
     @cached_property
     def projected(self) -> Float[Array, "*N 25 2"]:
@@ -123,13 +126,23 @@ class Comparison:
     def meshes(self) -> tuple[Float[Array, "*N V 3"], Float[Array, "*N V 3"]]:
         """Vertices of the body and of the true one, about SMPL's own pelvis, metres."""
         assert self.truth.body is not None
-        both = (self.body.pose, self.body.betas), (self.truth.body.pose, self.truth.body.betas)
-        found, true = (
-            self.model.vertices(pose, betas) - self.model.joints(pose, betas)[..., :1, :]
-            for pose, betas in both
-        )
-        return found, true
+        true = self.truth.body
+
+        def mesh(model: SMPL, pose: Array, betas: Array) -> Array:
+            return model.vertices(pose, betas) - model.joints(pose, betas)[..., :1, :]
+
+        found = mesh(self.model, self.body.pose, self.body.betas)
+        wanted = mesh(self.model, true.pose, true.betas)
+        for number, model in enumerate(self.others, 1):
+            of_this = (jnp.asarray(true.model) == number)[..., None, None]
+            wanted = jnp.where(of_this, mesh(model, true.pose, true.betas), wanted)
+        return found, wanted
+
+    def _pelvis(self, points: Array) -> Array:
+        if isinstance(self.protocol.pelvis, int):
+            return points[..., self.protocol.pelvis, :]
+        return points[..., np.asarray(self.protocol.pelvis), :].mean(-2)
 
     def _about_pelvis(self, points: Array) -> Array:
-        pelvis = points[..., self.protocol.pelvis, None, :]
-        return points[..., np.asarray(self.protocol.joints), :] - pelvis
+        joints = points[..., np.asarray(self.protocol.joints), :]
+        return joints - self._pelvis(points)[..., None, :]

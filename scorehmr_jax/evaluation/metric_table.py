@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float
 from body_model import SMPL, Skeleton
 from scorehmr_jax.camera import in_front
 from scorehmr_jax.evaluation import metrics
-from scorehmr_jax.evaluation.benchmarks import Protocol
 from scorehmr_jax.evaluation.comparison import BODY, CAMERA, NEEDS, VIDEO, Comparison, Truth
+from scorehmr_jax.evaluation.protocol import Protocol
 from scorehmr_jax.types import Array, Estimate
 
 # Many data sets give joints about the pelvis, not where they are: then the pelvis is nearer.
@@ -109,22 +109,24 @@ def measure(
     body: Estimate,
     truth: Truth,
     mask: Bool[Array, "*N"],
+    others: tuple[SMPL, ...] = (),
 ) -> dict[str, Float[Array, "..."]]:
     """Works out every metric that can be; the table and the protocol are static.
 
     Args:
         table: entries of METRICS.
         protocol: decides which joints are measured.
-        skeleton: of the 44 keypoints.
+        skeleton: of the protocol's keypoints.
         model: the body model; only metrics of the mesh use it.
         body: of samples [..., N], where N is one sequence if the task is video.
         truth: of the same samples.
         mask: False for padding, which follows the samples of a group.
+        others: more body models, of the truth alone.
     Returns:
         By name, the figure of each sample [..., N], or [..., N - fewer] of a metric of several
         frames. NaN is what cannot be known.
     """
-    comparison = Comparison(protocol, skeleton, model, body, truth, mask)
+    comparison = Comparison(protocol, skeleton, model, body, truth, mask, others)
     out: dict[str, Array] = {}
     with jax.default_matmul_precision("float32"):
         for metric in table:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Int
 
 from body_model.files import local_path, write_json, write_npz
 from scorehmr_jax import cluster
@@ -69,6 +70,10 @@ class Results:
     def __getitem__(self, name: str) -> np.ndarray:
         return self._arrays[name]
 
+    def names(self) -> list[str]:
+        """Lists the arrays."""
+        return [*self._arrays]
+
     def sequences(self, name: str) -> list[np.ndarray]:
         """Splits an array by group, each as long as the figure is defined."""
         parts = np.split(self._arrays[name], np.cumsum(self.lengths)[:-1])
@@ -81,11 +86,16 @@ class Results:
 
 
 def write(
-    folder: str | Path, summary: Mapping[str, Any], results: Results, names: Sequence[str]
+    folder: str | Path,
+    summary: Mapping[str, Any],
+    results: Results,
+    names: Sequence[str],
+    sequence: Int[np.ndarray, " N"],
 ) -> None:
     """Writes metrics.json and per_sample.npz into a folder; each whole or not at all."""
     folder = local_path(folder)
-    write_npz(folder / "per_sample.npz", results.arrays() | {"imgname": np.array(names, "U")})
+    about = {"imgname": np.array(names, "U"), "sequence": sequence}
+    write_npz(folder / "per_sample.npz", results.arrays() | about)
     write_json(folder / "metrics.json", summary)
 
 

@@ -5,13 +5,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
+from scorehmr_jax.evaluation.intervals import Interval, mean_interval, paired_difference
 from scorehmr_jax.evaluation.metric_table import Metric
 from scorehmr_jax.evaluation.results import Results
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import STATUS
 
 _LISTED = 20  # samples named in print; all are in the files
+WORSE = 2.0  # mm of PA-MPJPE by which a sample has to rise to count as made worse
 
 
 def summarize(
@@ -19,14 +22,16 @@ def summarize(
     names: Sequence[str],
     metrics: Mapping[str, Metric],
     run: Mapping[str, Any],
+    sequence: Int[np.ndarray, " N"],
 ) -> dict[str, Any]:
-    """Sums an evaluation up in means and counts, as JSON has them.
+    """Sums an evaluation up in means, intervals and counts, as JSON has them.
 
     Args:
         results: with the metrics before (`reg_NAME`) and after (`opt_NAME`), status and stop_step.
         names: of all samples.
         metrics: METRICS.
         run: whatever else describes the run; kept as it is.
+        sequence: of each sample, which are drawn together for intervals.
     """
     measured = {
         f"{prefix}_{name}": metric
@@ -37,6 +42,14 @@ def summarize(
     parts = {key: results.sequences(key) for key in measured}
     whole = {key: np.concatenate(arrays) for key, arrays in parts.items()}
     counts = {key: int(np.isfinite(array).sum()) for key, array in whole.items()}
+    where = {key: _kept(results, sequence, key) for key in measured}
+    intervals = {key: mean_interval(whole[key], where[key]) for key in measured}
+    changes = {
+        name: paired_difference(whole[f"opt_{name}"], whole[f"reg_{name}"], where[f"opt_{name}"])
+        for name in metrics
+        if f"opt_{name}" in whole and f"reg_{name}" in whole
+    }
+    worse = worse_share(whole, where)
     by_sequence = [key for key, metric in measured.items() if metric.by_sequence]
     firsts = np.cumsum([0, *results.lengths[:-1]])
     sequences = [
@@ -57,6 +70,9 @@ def summarize(
         "status": {text: int(np.sum(status == i)) for i, text in enumerate(STATUS)},
         "means": {key: _mean(array) for key, array in whole.items()},
         "counts": counts,
+        "intervals_95": {key: _json(interval) for key, interval in intervals.items()},
+        "changes_95": {name: _json(change) for name, change in changes.items()},
+        "worse_2mm_share": _json(worse),
         "units": {name: metric.unit for name, metric in metrics.items()},
         "sequences": sequences,
         "stopped_early": [
@@ -67,6 +83,21 @@ def summarize(
     }
 
 
+def worse_share(
+    figures: Mapping[str, np.ndarray], sequence: Mapping[str, np.ndarray]
+) -> Interval | None:
+    """Gives the share of samples whose PA-MPJPE rose by more than 2 mm; None if it is not known.
+
+    Args:
+        figures: with `reg_re` and `opt_re` [N].
+        sequence: by name, of each sample.
+    """
+    if "opt_re" not in figures or "reg_re" not in figures:
+        return None
+    rise = figures["opt_re"] - figures["reg_re"]
+    return mean_interval(np.where(np.isfinite(rise), rise > WORSE, np.nan), sequence["opt_re"])
+
+
 def table(summary: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
     """Prints the figures before and after, and what was left out.
 
@@ -75,12 +106,21 @@ def table(summary: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
         metrics: METRICS.
     """
     means, counts = summary["means"], summary["counts"]
-    lines = [f"{'':28}{'unit':>12}{'before':>10}{'after':>10}{'samples':>9}"]
+    lines = [f"protocol {summary['protocol']['name']}"]
+    lines += [f"  {key}: {text}" for key, text in summary["protocol"]["described"].items()]
+    head = f"{'unit':>12}{'before':>10}{'after':>10}{'samples':>9}"
+    lines.append(f"{'':28}{head}   95% interval after; of the change")
     for name, metric in metrics.items():
         before, after = (means.get(f"{prefix}_{name}") for prefix in ("reg", "opt"))
         if before is not None and after is not None:
             figures = f"{before:10.2f}{after:10.2f}{counts[f'opt_{name}']:9}"
-            lines.append(f"{metric.title:28}{metric.unit:>12}{figures}")
+            ranges = (summary["intervals_95"][f"opt_{name}"], summary["changes_95"][name])
+            lines.append(f"{metric.title:28}{metric.unit:>12}{figures}   {_ranges(ranges)}")
+    if worse := summary["worse_2mm_share"]:
+        title = "made worse by over 2 mm PA"
+        share, places = f"{100 * worse['mean']:20.1f}", f"{worse['samples']:9}"
+        percent = {k: None if worse[k] is None else 100 * worse[k] for k in ("low", "high")}
+        lines.append(f"{title:28}{'%':>12}{share}{places}   {_ranges([percent])}")
     for entry in summary["sequences"]:
         changes: dict[str, list[str]] = {}
         for name, metric in metrics.items():
@@ -95,6 +135,10 @@ def table(summary: Mapping[str, Any], metrics: Mapping[str, Metric]) -> str:
         f"{summary['samples']} samples in {summary['groups']} group(s); "
         f"{summary['dropped']} dropped: no true joints, or numbers that are not finite"
     )
+    frames = summary.get("frames", {})
+    if frames:
+        lines.append("frames: " + ", ".join(f"{n} {what}" for what, n in frames.items()))
+    lines += [f"  {note}" for note in summary.get("notes", ())]
     lines += [f"  {n} {text}" for text, n in summary["status"].items() if n]
     stopped = summary["stopped_early"]
     if stopped:
@@ -128,8 +172,9 @@ def difference_from(
     other: Mapping[str, np.ndarray],
     names: Sequence[str],
     tolerance: float = 0.02,
+    sequence: Int[np.ndarray, " N"] | None = None,
 ) -> str:
-    """Tells how far the figures of each sample are from another run's, and which ones differ.
+    """Tells how far the figures are from another run's, on the mean and sample by sample.
 
     Args:
         results: this run's.
@@ -137,6 +182,7 @@ def difference_from(
         other: what it holds: reg_mpjpe, opt_re, ... of the same samples.
         names: of all samples.
         tolerance: differences above are named, and figures that one of the two does not know.
+        sequence: of each sample; with it the mean difference has its 95% interval.
     Raises:
         ValueError: if the file has no figure of as many samples.
     """
@@ -170,6 +216,11 @@ def difference_from(
         if (alone := np.isfinite(ours[name]) != np.isfinite(other[name])).any():
             lines[-1] += f", {int(alone.sum())} known in one of the two alone"
         difference[alone] = np.inf
+        if sequence is not None and name.startswith("opt_"):
+            change = paired_difference(ours[name], other[name], _kept(results, sequence, name))
+            if change is not None:
+                mean = f"  {name:12} mean difference {change.mean:+.3f}"
+                lines.append(f"{mean} {_ranges([change.as_json()])}, {change.samples} samples")
         if len(difference) == results.count:
             for i in map(int, np.flatnonzero(difference > tolerance)):
                 far[i] = max(far.get(i, 0.0), float(difference[i]))
@@ -179,6 +230,25 @@ def difference_from(
         gap = f"differs by {largest:.3f}" if np.isfinite(largest) else "is known in one alone"
         lines.append(f"  #{i} {names[i]} {gap}: {stopped}")
     return "\n".join(lines)
+
+
+def _kept(results: Results, sequence: np.ndarray, name: str) -> np.ndarray:
+    """The sequence of each value of a figure, of which a group may have fewer than samples."""
+    ends = np.cumsum(results.lengths)[:-1]
+    parts = zip(np.split(sequence, ends), results.sequences(name), strict=True)
+    return np.concatenate([numbers[: len(values)] for numbers, values in parts])
+
+
+def _json(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else interval.as_json()
+
+
+def _ranges(intervals: Sequence[Mapping[str, Any] | None]) -> str:
+    known = [
+        "-" if not i or i["low"] is None else f"[{i['low']:.2f}, {i['high']:.2f}]"
+        for i in intervals
+    ]
+    return "; ".join(known)
 
 
 def _mean(values: np.ndarray) -> float | None:
