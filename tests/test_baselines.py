@@ -38,7 +38,8 @@ def test_every_baseline_is_called_as_the_loop_is():
         task = baseline.tasks[-1]
         run = make_baseline(name, skeleton(), task)
         terms = TASKS[task].guidance("released", p.keypoints, p.camera)
-        refined, info = jax.eval_shape(run, p.estimate, p.features, terms, EVERY)
+        with jax.numpy_dtype_promotion("strict"):
+            refined, info = jax.eval_shape(run, p.estimate, p.features, terms, EVERY)
         assert refined.pose.shape == (N, 24, 3, 3), name
         assert refined.betas.shape == (N, 10) and refined.translation.shape == (N, 3), name
         assert info.status.shape == (N,) and info.losses.shape[1:] == (N,), name

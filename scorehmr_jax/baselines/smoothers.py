@@ -56,8 +56,8 @@ def gaussian(frames: float = 2.0) -> Filter:
     """
 
     def shares(near: Array) -> Array:
-        shifts = jnp.arange(near.shape[-1]) - near.shape[-1] // 2
-        return near * jnp.exp(-0.5 * (shifts / frames) ** 2).astype(near.dtype)
+        shifts = np.arange(near.shape[-1]) - near.shape[-1] // 2
+        return near * jnp.asarray(np.exp(-0.5 * (shifts / frames) ** 2), near.dtype)
 
     return _windowed(shares, int(np.ceil(3 * frames)))
 
