@@ -33,6 +33,7 @@ import numpy as np
 import body_model
 import scorehmr_jax as sh
 from benchmarks import machine, real_videos
+from benchmarks.fusion import fused
 from benchmarks.real_metrics import OF_DETECTOR, Measure, Video, alone, in_one_frame, in_views
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25
@@ -211,7 +212,7 @@ def calibrated(video: Video) -> Iterator[dict[str, Any]]:
     """One body in four views whose places are known, over all frames."""
     frame = sh.levelled(jax.tree.map(lambda a: a[0], video.camera), jnp.array([0.0, 0, 1]))
     cameras = sh.relative_to(video.calibration, frame)
-    estimate = fused(video, cameras)
+    estimate = fused(video.skeleton, video.estimate, jax.tree.map(lambda a: a[:, None], cameras))
     keypoints = replace(
         video.keypoints, confidence=video.keypoints.confidence.at[..., _FAR_OFF].set(0)
     )
@@ -239,27 +240,6 @@ SETTINGS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
     "multiview": multiview,
     "calibrated": calibrated,
 }
-
-
-def fused(video: Video, cameras: sh.Camera) -> sh.Estimate:
-    """One estimate [N] from those of all views: the median of their poses in the common frame.
-
-    Args:
-        video: its estimates [V, N] are each in the frame of their camera.
-        cameras: [V] from the common frame.
-    """
-    pose, betas, translation = vars(video.estimate).values()
-    back = jnp.swapaxes(cameras.rotation, -1, -2)[:, None]
-    pose = pose.at[:, :, 0].set(back @ pose[:, :, 0])
-    # A rotation turns a body about the frame's origin, and the pelvis is not at the body's.
-    rest = video.skeleton.rest[:3]
-    pelvis = rest[:, 0] + betas @ rest[:, 1:].T
-    there = pelvis + translation - cameras.translation[:, None]
-    moved = jnp.einsum("vnij,vnj->vni", jnp.broadcast_to(back, (*pose.shape[:2], 3, 3)), there)
-    middle = sh.x_to_rotations(jnp.median(sh.rotations_to_x(pose), axis=0))
-    shape = jnp.broadcast_to(betas.mean((0, 1)), betas.shape[1:])
-    place = jnp.median(moved, axis=0) - (rest[:, 0] + shape @ rest[:, 1:].T)
-    return sh.Estimate(middle, shape, place)
 
 
 def _plain(

@@ -11,7 +11,7 @@ from bodies import close
 
 import body_model
 import scorehmr_jax as sh
-from benchmarks import real, real_metrics, real_videos
+from benchmarks import fusion, real, real_metrics, real_videos
 from body_model import Skeleton
 from body_model.files import write_npz
 from body_model.joints import JOINT_NAMES
@@ -81,7 +81,7 @@ def test_the_median_of_the_views_is_the_body_though_one_is_wrong(skeleton):
     video = video_of(skeleton, turn_of_one_view=1.0)
     frame = sh.levelled(jax.tree.map(lambda a: a[0], video.camera), jnp.array([0.0, 0, 1]))
     cameras = sh.relative_to(video.camera, frame)
-    fused = real.fused(video, cameras)
+    fused = fusion.fused(skeleton, video.estimate, jax.tree.map(lambda a: a[:, None], cameras))
     found = skeleton(fused.pose, fused.betas, fused.translation)[:, real_metrics.OF_BODY]
     close("joints", found, to_camera_frame(video.joints, frame), atol=1e-4)
     row = real_metrics.in_one_frame(video, frame, cameras, fused).row(
