@@ -6,7 +6,6 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import body_files
 import jax
@@ -25,7 +24,8 @@ from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replace
 from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched
-from scorehmr_jax.types import Refined
+from scorehmr_jax.commands.refine_parts import Outcome
+from scorehmr_jax.types import Info, Refined
 
 M = 6
 FOCAL = 5000 / 256 * max(SIZE)
@@ -75,7 +75,7 @@ def unchanged(prior, model, arrays, moving):
         estimate, *_ = command.taken(arrays, part)
         pose_6d = np.zeros((len(part.mask), 144), np.float32)
         refined = Refined(estimate.pose, estimate.betas, estimate.translation + 1, pose_6d)
-        return refined, np.where(part.mask, 0, 5)
+        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask)
 
     return refine
 
@@ -118,7 +118,7 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     assert "refined: 5 of 5" in printed and f"wrote:   {out}" in printed
     held = written(out)
     assert held["ids"].tolist() == [3, 7] and held["frame_numbers"].tolist() == [0, 1, 2]
-    assert not held["status"].any()
+    assert not held["status"].any() and (held["kept_share"] <= 1).all()
     assert held["filled"].tolist() == [[0, 0, 0], [0, 1, 0]]
     wanted = np.stack([[seen[1], seen[3], 0 * seen[0]], [seen[0], 0 * seen[0], 0 * seen[0]]])
     wanted[:, :, [1, 8]] = 0  # neck and pelvis, which lie beside the means that detectors have
@@ -436,7 +436,8 @@ def test_features_of_our_own_file_reach_the_prior_and_the_result(
             got.append(np.asarray(features)[np.asarray(mask)])
             pose_6d = np.zeros((*mask.shape, 144), np.float32)
             status = np.zeros(mask.shape, int)
-            return Refined(*vars(estimate).values(), pose_6d), SimpleNamespace(status=status)
+            none = np.zeros((0, *mask.shape), np.float32)
+            return Refined(*vars(estimate).values(), pose_6d), Info(status, status - 1, none)
 
         return refiner
 

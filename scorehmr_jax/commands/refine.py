@@ -36,8 +36,8 @@ An .npz of our own estimates holds, for N images (with --video: N frames of one 
   center [N,2] or [2] principal point, pixels; else the image's middle
 and, for a prior that needs image features, features [N,F], already standardised;
 of a video fps, frames per second, which is kept.
-The output holds the same keys with the refined bodies, and status [N]: 0 is
-refined, others are listed. What they were refined from is in first_pose, first_betas
+The output holds the same keys with the refined bodies, status [N]: 0 is refined,
+others are listed; and kept_share [N]. What they were refined from is in first_pose, first_betas
 and first_translation. It can be refined again: then its bodies are the first ones.
 
 Of such an .npz all devices are used; of several processes each reads the input and
@@ -67,9 +67,14 @@ def add_parser(commands: Any) -> None:
     both = parser.add_argument_group("of pictures and of others' estimates")
     both.add_argument("--focal", type=float, help="focal length, pixels")
     both.add_argument("--fov", type=float, help="degrees seen across the picture's width")
+    both.add_argument("--fps", type=float, help="frames per second of a video; its own by default")
+    both.add_argument(
+        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
+    )
     pictures = parser.add_argument_group("of pictures")
     pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
     pictures.add_argument("--no-overlay", action="store_true", help="write the .npz alone")
+    pictures.add_argument("--no-before", action="store_true", help="draw the refined bodies alone")
     pictures.add_argument("--models", type=Path, help="folder with MediaPipe's .tflite files")
     others = parser.add_argument_group("of estimates and 3D keypoints")
     others.add_argument("--keypoints", type=Path, help="file or folder of 2D keypoints")
@@ -81,22 +86,18 @@ def add_parser(commands: Any) -> None:
         "--image-size", type=float, nargs=2, metavar=("WIDTH", "HEIGHT"), help="pixels"
     )
     others.add_argument("--images", action="store_true", help="frames are no video")
-    others.add_argument(
-        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
-    )
     cluster.add_arguments(parser)
     parser.set_defaults(run=_run)
 
 
 # Options by the kind of input, with the values that they have when they are not given.
-_OF_PICTURES = {"people": 1, "no_overlay": False, "models": None}
+_OF_PICTURES = {"people": 1, "no_overlay": False, "no_before": False, "models": None}
 _OF_ESTIMATES = {
     **dict.fromkeys(("keypoints", "convention", "format", "camera", "camera_name", "image_size")),
     "images": False,
-    "fill": 30,
 }
 _OF_PROCESSES = dict.fromkeys(("coordinator", "processes", "process_id"))
-_LENS = {"focal": None, "fov": None}
+_OF_OTHERS = {"focal": None, "fov": None, "fps": None, "fill": 30}
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -111,7 +112,7 @@ def _run(args: argparse.Namespace) -> None:
     if kind == "estimates":
         _refine_estimates(args)
         return
-    _refuse(args, _LENS, "the .npz says it itself")
+    _refuse(args, _OF_OTHERS, "not of our own .npz, which says it itself")
     if args.out is None:
         raise ValueError("--out: expected the .npz to write")
     cluster.start(args.coordinator, args.processes, args.process_id)
@@ -137,6 +138,7 @@ def _kind(args: argparse.Namespace) -> str:
         return "pictures"
     if not source.is_file():
         return "own"  # whose reader says so
+    asked |= args.fps is not None or args.fill != _OF_OTHERS["fill"]
     return "estimates" if asked or is_keypoints(source) or not is_own(source) else "own"
 
 
@@ -159,6 +161,9 @@ def _refine_pictures(args: argparse.Namespace) -> None:
         lens=Lens(args.focal, args.fov),
         video=args.video,
         draw=not args.no_overlay,
+        draw_before=not args.no_before,
+        fps=args.fps,
+        longest_gap=args.fill,
         models=args.models,
     )
 
@@ -185,6 +190,7 @@ def _refine_estimates(args: argparse.Namespace) -> None:
         body=args.body,
         video=True if args.video else False if args.images else None,
         longest_gap=args.fill,
+        fps=args.fps,
     )
 
 
@@ -211,6 +217,7 @@ def refine_file(
     from body_model.files import local_path
     from scorehmr_jax import guidance
     from scorehmr_jax.commands.long_work import writable
+    from scorehmr_jax.commands.refine_parts import Outcome
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.formats.own_estimates import read_own
@@ -241,16 +248,18 @@ def refine_file(
         refined, info = refiner(*devices.split((estimate, features, terms, mask), mask.shape))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    refined, status = devices.cut((refined, info.status), batch)
+    outcome = Outcome.of(refined, info, devices, batch)
+    status = outcome.status
     if not cluster.is_main():
         return
     write_estimates(
         target,
-        refined,
+        outcome.refined,
         given.camera,
         given.keypoints,
         given.features,
         status,
+        kept_share=outcome.kept_share,
         fps=given.fps,
         first=given.estimate,
     )

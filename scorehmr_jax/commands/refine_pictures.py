@@ -13,8 +13,10 @@ from jaxtyping import Float
 from body_model import SMPL
 from body_model.files import local_path
 from body_model.joints import JOINT_NAMES
+from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.long_work import Clock, progress, writable
 from scorehmr_jax.commands.picture_overlays import draw_overlays
+from scorehmr_jax.commands.refine_parts import Outcome
 from scorehmr_jax.detectors.protocol import Detections, Detector
 from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS, Pictures, open_pictures
 from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
@@ -81,6 +83,9 @@ def refine_pictures(
     detector: Detector | None = None,
     video: bool | None = None,
     draw: bool = True,
+    draw_before: bool = True,
+    fps: float | None = None,
+    longest_gap: int = 30,
     models: str | Path | None = None,
 ) -> tuple[Refined, Detections]:
     """Finds people in pictures, and refines their bodies.
@@ -96,12 +101,15 @@ def refine_pictures(
         detector: any; MediaPipe's by default.
         video: True if the photos of a folder are frames of one video, in order.
         draw: False leaves the overlay out.
+        draw_before: False leaves the first estimates out of it.
+        fps: frames per second of a video, in place of what it says itself.
+        longest_gap: frames of a video in which a person is lost, up to so many, are filled.
         models: folder with MediaPipe's networks; else they are found or fetched.
     Returns:
         The refined bodies [P, T], and what the detector saw.
     Raises:
-        ValueError: if there is no picture, nobody is found in any, or the place for the results
-            cannot be written.
+        ValueError: if there is no picture, nobody is found in any, the place for the results
+            cannot be written, or fps is given for pictures that are no video.
         ImportError: if a package of the extra `detect` is not installed.
     """
     from body_model import load, open_body
@@ -111,6 +119,12 @@ def refine_pictures(
     clock = Clock()
     pictures = open_pictures(source)
     moving = pictures.is_video or bool(video)
+    if fps is not None and not (moving and 0 < fps < math.inf):
+        raise ValueError(
+            f"--fps: expected frames per second of a video, above 0 (a folder's with --video), "
+            f"found {fps:g}"
+        )
+    fps = fps or pictures.fps
     target = writable(_target(pictures, out))
     found, exchanged = _detected(pictures, detector, moving, people, models)
     clock.lap("finding people")
@@ -118,25 +132,38 @@ def refine_pictures(
     focals, lens_note = lens.focals(pictures, found.image_size)
     camera = _cameras(focals, found)
     estimate = _first_estimate(model, found, camera, moving)
+    estimate, filled = fill_gaps(estimate, found.found, longest_gap if moving else 0)
+    present = found.found | filled
     clock.lap("first estimate")
     keypoints = found.as_openpose()
-    refined, status = _refined(prior, model, estimate, keypoints, camera, found.found, moving)
+    outcome = _refined(prior, model, estimate, keypoints, camera, present, moving)
     clock.lap("refining")
-    status = np.where(found.found, status, PADDING)
-    refined = _without_missing(refined, found.found)
-    first = _without_missing(estimate, found.found)
+    status = np.where(present, outcome.status, PADDING)
+    refined = _without_missing(outcome.refined, present)
+    first = _without_missing(estimate, present)
     rows = slice(None) if len(status) > 1 else 0
-    bodies, lenses, seen, start = jax.tree.map(
+    result, lenses, seen, start = jax.tree.map(
         lambda a: np.asarray(a)[rows], (refined, camera, keypoints, first)
     )
     write_estimates(
-        target, bodies, lenses, seen, status=status[rows], fps=pictures.fps, first=start
+        target,
+        result,
+        lenses,
+        seen,
+        status=status[rows],
+        kept_share=outcome.kept_share[rows],
+        filled=filled[rows] if moving else None,
+        fps=fps,
+        first=start,
     )
     written = [target]
     if draw:
-        written += draw_overlays(pictures, target, model, (first, refined), camera, moving)
+        bodies = (first if draw_before else None, refined)
+        written += draw_overlays(pictures, target, model, bodies, camera, moving, fps)
         clock.lap("drawing")
-    for line in _summary(pictures, found, exchanged, lens_note, status, written, clock):
+    for line in _summary(
+        pictures, fps, found, exchanged, filled, lens_note, status, written, clock
+    ):
         print(line)
     return refined, found
 
@@ -209,7 +236,7 @@ def _refined(
     camera: Camera,
     found: np.ndarray,
     moving: bool,
-) -> tuple[Refined, np.ndarray]:
+) -> Outcome:
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
@@ -226,8 +253,7 @@ def _refined(
     refiner = make_refiner(load_prior(prior), model, config)
     given = devices.split((estimate, None, terms, mask & found_), mask.shape)
     refined, info = refiner(*given)
-    refined, status = devices.cut((refined, info.status), found.shape)
-    return refined, np.asarray(status)
+    return Outcome.of(refined, info, devices, found.shape)
 
 
 def _without_missing(bodies: T, found: np.ndarray) -> T:
@@ -241,8 +267,10 @@ def _without_missing(bodies: T, found: np.ndarray) -> T:
 
 def _summary(
     pictures: Pictures,
+    fps: float | None,
     found: Detections,
     exchanged: np.ndarray,
+    filled: np.ndarray,
     lens_note: str,
     status: np.ndarray,
     written: Sequence[Path],
@@ -252,7 +280,7 @@ def _summary(
 
     count = len(found.image_size)
     sizes = " and ".join(f"{w:.0f} x {h:.0f}" for w, h in np.unique(found.image_size, axis=0)[:3])
-    rate = f" at {pictures.fps:g} per second" if pictures.fps else ""
+    rate = f" at {fps:g} per second" if fps else ""
     yield f"frames:  {count} of {sizes} pixels{rate}"
     for person, row in enumerate(found.found):
         more = f"; left and right put right in {exchanged[person].sum()}"
@@ -262,7 +290,11 @@ def _summary(
             f"{more if exchanged[person].any() else ''}{missing}"
         )
     yield f"camera:  focal length {lens_note}"
-    yield f"refined: {(status == 0).sum()} of {found.found.sum()}"
+    yield f"refined: {(status[found.found] == 0).sum()} of {found.found.sum()}"
+    for person, row in enumerate(filled):
+        if row.any():
+            where = _places(pictures, row)
+            yield f"filled:  person {person + 1}: {where}, by the prior and smoothness alone"
     for code in np.unique(status[(status != 0) & (status != PADDING)]):
         for person in range(len(status)):
             if (rows := status[person] == code).any():
