@@ -22,6 +22,7 @@ from scorehmr_jax.commands import refine
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
+from scorehmr_jax.commands.lift_keypoints import steadiest
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched
 from scorehmr_jax.commands.refine_parts import Outcome
@@ -324,14 +325,54 @@ def test_keypoints_in_3d_are_lifted(tmp_path, seen, made, body, quick, monkeypat
     assert held["fps"] == 60
     np.testing.assert_array_equal(held["first_translation"], np.tile([0, 0, 5.0], (2, 3, 1)))
     for changes, message in (
-        ({"points_3d": None}, "keypoints in 2D alone; expected points in 3D"),
-        ({"keypoints": None}, "points in 3D without any in 2D"),
+        ({"keypoints": None}, "no points in 2D; sh.lift makes bodies of points in 3D"),
         ({"ids": None, "present": np.ones((3, 2), bool)}, "several people without ids"),
         ({"image_size": None}, "give --image-size WIDTH HEIGHT"),
     ):
         three_d(source, seen, made, **changes)
         with pytest.raises(SystemExit, match=message):
             run(source, "--out", tmp_path / "out", "--body", body)
+
+
+def test_keypoints_in_2d_alone_become_the_bodies_that_move_least(
+    tmp_path, seen, made, body, quick, monkeypatch, capsys
+):
+    source = three_d(tmp_path / "points.npz", seen, made, points_3d=None)
+    likeliest = np.zeros((2, 2, 3), np.float32)
+    likeliest[1] += 1
+    likeliest[0, 1, 2] = np.inf  # there is a body only of the other kind
+
+    def several(key, prior, model, names, keypoints, camera):
+        lead = likeliest.shape
+        pose = np.tile(np.eye(3, dtype=np.float32), (*lead, 24, 1, 1))
+        pose[0, :, 1, 1] = np.diag([1, -1, -1])  # another pose in the middle, and nowhere else
+        pose[0, :, 1, 16] = np.diag([1, -1, -1])
+        betas = np.tile(np.arange(3, dtype=np.float32)[:, None], (2, 2, 1, 10))
+        place = np.tile([0, 0, 5.0], (*lead, 1)).astype(np.float32)
+        return sh.Estimate(*map(jnp.asarray, (pose, betas, place))), likeliest
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.lift_2d"), "lift_2d", several)
+    run("--keypoints", source, "--out", tmp_path / "a.npz", "--body", body, "--focal", 900)
+    assert "nothing tells their depth" in capsys.readouterr().out
+    held = written(tmp_path / "a.npz")
+    np.testing.assert_array_equal(held["first_betas"], np.ones((2, 3, 10)))  # one shape
+    same = np.broadcast_to(np.eye(3), (24, 3, 3))
+    np.testing.assert_array_equal(held["first_pose"][0], np.stack([same] * 3))
+    run(source, "--images", "--out", tmp_path / "b.npz", "--body", body, "--focal", 900)
+    held = written(tmp_path / "b.npz")
+    np.testing.assert_array_equal(held["first_pose"][0, 1, 16], np.diag([1, -1, -1]))
+    with pytest.raises(SystemExit, match="expected a photo, video, estimates or keypoints"):
+        run("--focal", 900)
+
+
+def test_the_steadiest_bodies_skip_frames_without_one():
+    rng = np.random.default_rng(0)
+    path = np.cumsum(0.01 * rng.standard_normal((6, 24, 3)), 0)
+    joints = np.stack([path + 0.3 * rng.standard_normal((6, 24, 3)), path])
+    score = np.tile([[0.0], [3.0]], (1, 6))
+    score[:, 2] = np.inf
+    np.testing.assert_array_equal(steadiest(score, joints), [1, 1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(steadiest(np.full((2, 6), np.inf), joints), np.zeros(6))
 
 
 def test_options_of_one_kind_are_none_of_another(tmp_path, made, quick):

@@ -21,7 +21,7 @@ over the person before and after, and from the side. People are found by MediaPi
 pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
 
 Estimates are the results of HMR 2.0, CameraHMR, PHALP, WHAM, GVHMR, TRAM, NLF or
-SAM 3D Body, motion in AMASS's form, or keypoints in 3D with those in 2D; with
+SAM 3D Body, motion in AMASS's form, or keypoints, in 2D alone or with 3D; with
 --keypoints FILE of OpenPose, COCO, MMPose, AlphaPose, Halpe, MediaPipe or an .npz.
 People are matched frame by frame. Results are written person by person: what was
 stopped goes on where it was.
@@ -54,7 +54,10 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", type=Path, help="a photo, folder of photos or video; estimates; 3D keypoints"
+        "input",
+        type=Path,
+        nargs="?",
+        help="a photo, folder of photos or video; estimates; keypoints in 3D, or in 2D alone",
     )
     parser.add_argument(
         "--out",
@@ -101,6 +104,10 @@ _OF_OTHERS = {"focal": None, "fov": None, "fps": None, "fill": 30}
 
 
 def _run(args: argparse.Namespace) -> None:
+    if args.input is None:
+        if args.keypoints is None:
+            raise ValueError("expected a photo, video, estimates or keypoints to refine")
+        args.input, args.keypoints = args.keypoints, None
     kind = _kind(args)
     if kind != "own":
         _refuse(args, _OF_PROCESSES, "of our own .npz only")
