@@ -12,9 +12,10 @@ from body_model import save, stand_in
 from body_model.joints import COCO_17
 from scorehmr_jax import read_estimates
 from scorehmr_jax.commands import refine_pictures as command
+from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.refine_parts import Outcome
-from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
+from scorehmr_jax.commands.refine_pictures import refine_pictures
 from scorehmr_jax.detectors.protocol import Detections
 from scorehmr_jax.formats.pictures import Pictures
 from scorehmr_jax.types import Estimate, Refined

@@ -157,7 +157,8 @@ def _refuse(args: argparse.Namespace, options: dict[str, Any], why: str) -> None
 
 
 def _refine_pictures(args: argparse.Namespace) -> None:
-    from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
+    from scorehmr_jax.commands.focal_length import Lens
+    from scorehmr_jax.commands.refine_pictures import refine_pictures
 
     refine_pictures(
         args.input,
@@ -177,8 +178,8 @@ def _refine_pictures(args: argparse.Namespace) -> None:
 
 def _refine_estimates(args: argparse.Namespace) -> None:
     from scorehmr_jax.commands.estimate_cameras import Given
+    from scorehmr_jax.commands.focal_length import Lens
     from scorehmr_jax.commands.refine_estimates import Files, refine_estimates
-    from scorehmr_jax.commands.refine_pictures import Lens
 
     if args.video and args.images:
         raise ValueError("--video and --images: expected one of them")
