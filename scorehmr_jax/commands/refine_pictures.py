@@ -32,7 +32,7 @@ def refine_pictures(
     prior: str = "open-cond",
     body: str | Path | None = None,
     people: int = 1,
-    lens: Lens = Lens(),
+    lens: Lens | None = None,
     detector: Detector | None = None,
     video: bool | None = None,
     draw: bool = True,
@@ -82,7 +82,7 @@ def refine_pictures(
     found, exchanged = _detected(pictures, detector, moving, people, models)
     clock.lap("finding people")
     model = load(body) if body else open_body()
-    focals, lens_note = lens.focals(pictures, found.image_size)
+    focals, lens_note = (lens or Lens()).focals(pictures, found.image_size)
     camera = _cameras(focals, found)
     estimate = _first_estimate(model, found, camera, moving)
     estimate, filled = fill_gaps(estimate, found.found, longest_gap if moving else 0)
