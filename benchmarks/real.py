@@ -1,10 +1,12 @@
 """Refinement from a detector's keypoints on real video, against joints from four cameras.
 
-    python -m benchmarks.real --data DIR [--json FILE] [--quick]
+    python -m benchmarks.real --data DIR [--videos WHEEL [--kept FOLDER]] [--json FILE] [--quick]
 
-DIR holds the numbers of one man before four calibrated cameras, 100 frames: detections, first
-estimates, cameras, triangulated joints (single_*.npz; its README.md tells of them). The true joints
-come from the same detector as the keypoints and are good to about 10 mm.
+One man before four calibrated cameras, 100 frames. DIR holds his triangulated joints, with
+detections and first estimates of another making (single_*.npz; its README.md tells of them). With
+`--videos` all but the true joints is made of the videos themselves (real_videos.py), and the
+calibration is the demo's, in which camera 3 is 28 pixels off. The joints come from the same
+detector as the keypoints and are good to about 10 mm.
 
 A row of the JSON file is one method in one setting: `single` frames, `video` (100 frames a view),
 `multiview` (four views of a frame, uncalibrated), `calibrated` (one body in the frame of the first
@@ -19,9 +21,8 @@ is chosen on these very frames, to its advantage.
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,13 @@ import numpy as np
 
 import body_model
 import scorehmr_jax as sh
-from benchmarks import machine
+from benchmarks import machine, real_videos
+from benchmarks.fusion import fused
+from benchmarks.real_metrics import OF_DETECTOR, Measure, Video, alone, in_one_frame, in_views
 from body_model import Skeleton
 from body_model.joints import OPENPOSE_25
-from scorehmr_jax.baselines.adam import adam
-from scorehmr_jax.camera import to_camera_frame
-from scorehmr_jax.evaluation import metrics
+from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.evaluation.tasks import TASKS
-from scorehmr_jax.screening import OK
 
 FILES = tuple(
     f"single_{name}.npz"
@@ -48,25 +48,8 @@ PRIOR = "open-uncond"
 PULLS = (1.0, 3.0, 10.0, 30.0)
 # A shape that is refined, and how strongly it is held near the mean.
 _FREE = sh.RefineConfig(shape_rate=0.02, share_shape=True)
+_FREE_ADAM = AdamConfig(shape_rate=0.02, share_shape=True)
 _USUAL = 0.3
-# The detector's landmarks that are joints of the limbs, in the order of OpenPose-25.
-LIMBS = {
-    "right_shoulder": 12,
-    "right_elbow": 14,
-    "right_wrist": 16,
-    "left_shoulder": 11,
-    "left_elbow": 13,
-    "left_wrist": 15,
-    "right_hip": 24,
-    "right_knee": 26,
-    "right_ankle": 28,
-    "left_hip": 23,
-    "left_knee": 25,
-    "left_ankle": 27,
-}
-_OF_BODY = np.array([OPENPOSE_25.index(name) for name in LIMBS])
-_OF_DETECTOR = np.array([*LIMBS.values()])
-_HIPS = np.array([[*LIMBS].index(name) for name in ("left_hip", "right_hip")])
 # Means of landmarks that lie far from the joints whose names they have.
 _FAR_OFF = np.array([OPENPOSE_25.index(name) for name in ("neck", "pelvis")])
 
@@ -82,19 +65,6 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Video:
-    """One person before V cameras for N frames."""
-
-    skeleton: Skeleton
-    camera: sh.Camera  # [V] with poses, from the world
-    estimate: sh.Estimate  # [V, N] in the frames of the cameras
-    keypoints: sh.Keypoints2D  # [V, N, 25], pinhole pixels
-    joints: np.ndarray  # [N, 12, 3] true, in the world
-    good: np.ndarray  # [N] frames with sound joints
-    swapped: np.ndarray  # [V, N] detections with sides exchanged
-
-
 def main(arguments: list[str] | None = None) -> int:
     summary, _, rest = __doc__.partition("\n")
     parser = argparse.ArgumentParser(
@@ -104,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of single_*.npz")
+    parser.add_argument("--videos", type=Path, help="the wheel of pose2sim, or its demo's folder")
+    parser.add_argument("--kept", type=Path, help="folder that keeps what the detector found")
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--quick", action="store_true", help="every fourth frame")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=[*SETTINGS])
@@ -111,38 +83,70 @@ def main(arguments: list[str] | None = None) -> int:
     lacking = [name for name in FILES if not (options.data / name).is_file()]
     if lacking:
         parser.error(f"--data {options.data}: no {', '.join(lacking)} in this folder")
+    video, told = read(options.data), {"machine": machine.describe()}
+    if options.videos:
+        seen = real_videos.see(options.videos, body_model.open_body(), options.kept)
+        video = of_videos(video, seen)
+        told |= {"seconds_per_frame": seen.seconds}
+        print(", ".join(f"{name} {1000 * s:.1f} ms a frame" for name, s in seen.seconds.items()))
+    if options.quick:
+        video = every_so_many(video, 4)
     rows = []
     print(f"{'setting':11}{'method':28}", *(f"{t:>{_width(f)}}" for t, f in COLUMNS.values()))
-    for row in benchmark(read(options.data, 4 if options.quick else 1), options.settings):
+    for row in benchmark(video, options.settings):
         cells = (
             f"{'-':>{_width(form)}}" if row[name] is None else f"{row[name]:{form}}"
             for name, (_, form) in COLUMNS.items()
         )
         print(f"{row['setting']:11}{row['method']:28}", *cells, flush=True)
-        rows.append(row)
-    machine.write({"machine": machine.describe(), "rows": rows}, options.json)
+        rows.append(row | {"prior": PRIOR})
+    machine.write(told | {"rows": rows}, options.json)
     return 0
 
 
-def read(folder: Path, stride: int = 1) -> Video:
-    """Reads the video's numbers, every `stride`-th frame."""
+def read(folder: Path) -> Video:
+    """Reads the video's numbers."""
     cameras, _, first, true = (dict(np.load(folder / name)) for name in FILES)
-    frames = slice(None, None, stride)
-    first = {name: value[:, frames] for name, value in first.items()}
     number = jnp.float32
+    # The keypoints are those of a pinhole already.
+    camera = sh.calibrated_camera(
+        *(jnp.asarray(cameras[key], number) for key in ("K", "image_size", "R", "t"))
+    )
     return Video(
         skeleton=Skeleton.of(body_model.open_body()),
-        # The keypoints are those of a pinhole already.
-        camera=sh.calibrated_camera(
-            *(jnp.asarray(cameras[key], number) for key in ("K", "image_size", "R", "t"))
-        ),
+        camera=camera,
+        calibration=camera,
         estimate=sh.Estimate(*(jnp.asarray(first[k]) for k in ("pose", "betas", "translation"))),
         keypoints=sh.Keypoints2D(
             jnp.asarray(first["keypoints"][..., :2]), jnp.asarray(first["keypoints"][..., 2])
         ),
-        joints=true["joints"][frames][:, _OF_DETECTOR],
-        good=true["good"][frames],
-        swapped=true["swapped_track"][:, frames],
+        joints=true["joints"][:, OF_DETECTOR],
+        good=true["good"],
+        swapped=true["swapped_track"],
+    )
+
+
+def of_videos(video: Video, seen: real_videos.Seen) -> Video:
+    """The same man with the numbers that were made of his videos here."""
+    return replace(
+        video,
+        calibration=seen.camera,
+        estimate=seen.estimate,
+        keypoints=sh.Keypoints2D(*(jnp.asarray(a) for a in vars(seen.keypoints).values())),
+    )
+
+
+def every_so_many(video: Video, stride: int) -> Video:
+    """Leaves frames out."""
+    frames = slice(None, None, stride)
+    estimate, keypoints = jax.tree.map(lambda a: a[:, frames], (video.estimate, video.keypoints))
+    return replace(
+        video,
+        estimate=estimate,
+        keypoints=keypoints,
+        joints=video.joints[frames],
+        good=video.good[frames],
+        swapped=video.swapped[:, frames],
     )
 
 
@@ -155,17 +159,15 @@ def benchmark(video: Video, settings: list[str]) -> Iterator[dict[str, Any]]:
 def single(video: Video, setting: str = "single") -> Iterator[dict[str, Any]]:
     """Frames alone, or as a video with smoothness: the terms and loops of the paper's tasks."""
     task = TASKS["keypoints" if setting == "single" else setting]
-    plain = _alone(video.camera, video.swapped.shape)
-    terms = task.terms(video.keypoints, plain)
-    measure = _in_views(video)
+    terms = task.terms(video.keypoints, alone(video.camera, video.swapped.shape))
+    measure = in_views(video)
     yield measure.row(setting, "estimate", lambda: (video.estimate, None))
     prior = sh.load_prior(PRIOR)
-    default = task.config("default")
-    methods = [("released", task.config("released"), terms), ("default", default, terms)]
+    methods = [(mode, task.config(mode), terms) for mode in ("released", "default")]
     if setting == "video":
         steady = [*terms, sh.smooth_camera()]
         methods += [
-            ("default, steady place", default, steady),
+            ("released, steady place", sh.RefineConfig(), steady),
             ("same, one free shape a view", _FREE, [*steady, sh.usual_shape(_USUAL)]),
         ]
     for name, config, evidence in methods:
@@ -180,49 +182,52 @@ def multiview(video: Video) -> Iterator[dict[str, Any]]:
     def by_frame(tree: Any) -> Any:
         return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree)
 
-    estimate, keypoints = by_frame((video.estimate, video.keypoints))
-    camera = by_frame(_alone(video.camera, video.swapped.shape))
-    together = [sh.keypoints_2d(keypoints, camera), sh.multiview()]
-    measure = _in_views(video)
-    refiner = sh.make_refiner(sh.load_prior(PRIOR), video.skeleton)
-    for name, terms in (
-        ("consistency alone", [sh.multiview()]),
-        ("keypoints and consistency", together),
-    ):
+    def by_view(found: Any) -> Any:
+        refined, info = found
+        return by_frame(refined), replace(
+            info, losses=None, status=info.status.T, kept_share=None, stop_step=info.stop_step.T
+        )
 
-        def run(terms=terms):
-            refined, info = refiner(estimate, None, terms)
-            return by_frame(refined), replace(info, losses=None, status=info.status.T)
+    estimate, keypoints = by_frame((video.estimate, video.keypoints))
+    camera = by_frame(alone(video.camera, video.swapped.shape))
+    together = [sh.keypoints_2d(keypoints, camera), sh.multiview()]
+    measure = in_views(video)
+    yield measure.row("multiview", "estimate", lambda: (video.estimate, None))
+    prior = sh.load_prior(PRIOR)
+    for name, config, terms in (
+        ("consistency alone", sh.RefineConfig(), [sh.multiview()]),
+        ("keypoints and consistency", sh.RefineConfig(), together),
+        ("default", sh.RefineConfig.for_views(), together),
+    ):
+        refiner = sh.make_refiner(prior, video.skeleton, config)
+
+        def run(refiner=refiner, terms=terms):
+            return by_view(refiner(estimate, None, terms))
 
         yield measure.row("multiview", name, run)
+    yield from _plain(measure, "multiview", estimate, together, by_view)
 
 
 def calibrated(video: Video) -> Iterator[dict[str, Any]]:
     """One body in four views whose places are known, over all frames."""
     frame = sh.levelled(jax.tree.map(lambda a: a[0], video.camera), jnp.array([0.0, 0, 1]))
-    cameras = sh.relative_to(video.camera, frame)
-    estimate = fused(video, cameras)
+    cameras = sh.relative_to(video.calibration, frame)
+    estimate = fused(video.skeleton, video.estimate, jax.tree.map(lambda a: a[:, None], cameras))
     keypoints = replace(
         video.keypoints, confidence=video.keypoints.confidence.at[..., _FAR_OFF].set(0)
     )
     views = sh.calibrated_views(keypoints, cameras)
     terms = [views, sh.smooth(), sh.smooth_camera()]
-    measure = _in_one_frame(video, frame, cameras, estimate)
+    measure = in_one_frame(video, frame, cameras, estimate)
     yield measure.row("calibrated", "median of the views", lambda: (estimate, None))
     prior = sh.load_prior(PRIOR)
+    usual = sh.usual_shape(_USUAL)
     for name, config, evidence in (
-        ("frames alone", sh.RefineConfig(), [views]),
-        ("video", sh.RefineConfig(), terms),
-        (
-            "video, one free shape",
-            _FREE,
-            [*terms, sh.usual_shape(_USUAL)],
-        ),
-        (
-            "same, keypoints' weight x3",
-            _FREE,
-            [sh.weighted(3.0, views), *terms[1:], sh.usual_shape(_USUAL)],
-        ),
+        ("released, frames alone", sh.RefineConfig(), [views]),
+        ("released", sh.RefineConfig(), terms),
+        ("default for video", sh.RefineConfig.for_video(), terms),
+        ("released, one free shape", _FREE, [*terms, usual]),
+        ("same, keypoints' weight x3", _FREE, [sh.weighted(3.0, views), *terms[1:], usual]),
     ):
         refiner = sh.make_refiner(prior, video.skeleton, config)
         yield measure.row("calibrated", name, lambda r=refiner, e=evidence: r(estimate, None, e))
@@ -237,128 +242,35 @@ SETTINGS: dict[str, Callable[..., Iterator[dict[str, Any]]]] = {
 }
 
 
-def fused(video: Video, cameras: sh.Camera) -> sh.Estimate:
-    """One estimate [N] from those of all views: the median of their poses in the common frame.
-
-    Args:
-        video: its estimates [V, N] are each in the frame of their camera.
-        cameras: [V] from the common frame.
-    """
-    pose, betas, translation = vars(video.estimate).values()
-    back = jnp.swapaxes(cameras.rotation, -1, -2)[:, None]
-    pose = pose.at[:, :, 0].set(back @ pose[:, :, 0])
-    # A rotation turns a body about the frame's origin, and the pelvis is not at the body's.
-    rest = video.skeleton.rest[:3]
-    pelvis = rest[:, 0] + betas @ rest[:, 1:].T
-    there = pelvis + translation - cameras.translation[:, None]
-    moved = jnp.einsum("vnij,vnj->vni", jnp.broadcast_to(back, (*pose.shape[:2], 3, 3)), there)
-    middle = sh.x_to_rotations(jnp.median(sh.rotations_to_x(pose), axis=0))
-    shape = jnp.broadcast_to(betas.mean((0, 1)), betas.shape[1:])
-    place = jnp.median(moved, axis=0) - (rest[:, 0] + shape @ rest[:, 1:].T)
-    return sh.Estimate(middle, shape, place)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """The metrics of bodies, and their means over frames that count."""
-
-    of: Callable[[Any], dict[str, jax.Array]]  # each [..., N]
-    first: dict[str, np.ndarray]
-    good: np.ndarray  # [..., N]
-    swapped: np.ndarray
-
-    def row(self, setting: str, method: str, run: Callable[[], Any]) -> dict[str, Any]:
-        """Measures a method: run() gives bodies, and their Info or None."""
-        jax.block_until_ready(run())  # compiles
-        start = time.perf_counter()
-        bodies, info = jax.block_until_ready(run())
-        seconds = time.perf_counter() - start
-        found = {name: np.asarray(value) for name, value in self.of(bodies).items()}
-        row: dict[str, Any] = {"setting": setting, "method": method, "prior": PRIOR}
-        for name, values in found.items():
-            every = name in ("acceleration", "reprojection_px")
-            row[name] = float(values.mean() if every else values[self.good].mean())
-        kept = self.good & ~self.swapped
-        row["pa_mpjpe_unswapped"] = float(found["pa_mpjpe"][kept].mean())
-        worse = found["pa_mpjpe"] > self.first["pa_mpjpe"] + 2
-        row["worse_2mm_share"] = float(worse[self.good].mean())
-        row["n"] = int(self.good.sum())
-        row["kept"] = 0 if info is None else int((info.status != OK).sum())
-        row["seconds_per_frame"] = None if info is None else seconds / self.good.size
-        return row
-
-
-def _in_views(video: Video) -> _Measure:
-    each = jax.tree.map(lambda a: a[:, None], video.camera)
-    world = np.broadcast_to(video.joints, (len(video.swapped), *video.joints.shape))
-    placed = to_camera_frame(world, each)
-    plain = _alone(video.camera, video.swapped.shape)
-
-    @jax.jit
-    def of(bodies: Any) -> dict[str, jax.Array]:
-        points = video.skeleton(bodies.pose, bodies.betas, bodies.translation)
-        off = _pixels_off(points, plain, video.keypoints)
-        return _errors(points[..., _OF_BODY, :], placed) | {"reprojection_px": off}
-
-    good = np.broadcast_to(video.good, video.swapped.shape)
-    return _Measure(of, jax.tree.map(np.asarray, of(video.estimate)), good, video.swapped)
-
-
-def _in_one_frame(
-    video: Video, frame: sh.Camera, cameras: sh.Camera, first: sh.Estimate
-) -> _Measure:
-    placed = to_camera_frame(jnp.asarray(video.joints), frame)
-    each = jax.tree.map(lambda a: a[:, None], cameras)
-
-    @jax.jit
-    def of(bodies: Any) -> dict[str, jax.Array]:
-        points = video.skeleton(bodies.pose, bodies.betas, bodies.translation)
-        seen = jnp.broadcast_to(points, (len(video.swapped), *points.shape))
-        off = _pixels_off(seen, each, video.keypoints).mean(0)
-        return _errors(points[..., _OF_BODY, :], placed) | {"reprojection_px": off}
-
-    none = np.zeros_like(video.good)
-    return _Measure(of, jax.tree.map(np.asarray, of(first)), video.good, none)
-
-
-def _errors(found: jax.Array, true: jax.Array) -> dict[str, jax.Array]:
-    """Errors of joints [..., N, 12, 3], [..., N]."""
-    middle, true_middle = (j[..., _HIPS, :].mean(-2) for j in (found, true))
-    centred, true_centred = found - middle[..., None, :], true - true_middle[..., None, :]
-    return {
-        "pa_mpjpe": metrics.pa_mpjpe(found, true),
-        "mpjpe": metrics.mpjpe(centred, true_centred),
-        "acceleration": metrics.acceleration_error(centred, true_centred),
-        "pelvis_mm": metrics.pelvis_error(middle, true_middle),
-    }
-
-
-def _pixels_off(points: jax.Array, camera: sh.Camera, keypoints: sh.Keypoints2D) -> jax.Array:
-    """Distance [..., N] of points from the detections, a mean by their confidence."""
-    off = jnp.linalg.norm(sh.project(points, camera) - keypoints.xy, axis=-1)
-    # All keypoints of the video count alike.
-    share = keypoints.confidence
-    return (off * share).sum(-1) / share.sum(-1).mean()
-
-
 def _plain(
-    measure: _Measure, setting: str, estimate: sh.Estimate, terms: Any
+    measure: Measure,
+    setting: str,
+    estimate: sh.Estimate,
+    terms: Any,
+    arranged: Callable[[Any], Any] = lambda found: found,
 ) -> Iterator[dict[str, Any]]:
-    """Plain optimisation on the same terms, free and at its best pull."""
+    """Plain optimisation on the same terms: free, at its best pull, and with a free shape."""
     skeleton = Skeleton.of(body_model.open_body())
-    run = jax.jit(lambda estimate, terms, pull: adam(skeleton, estimate, terms, pull))
-    yield measure.row(setting, "Adam, no pull", lambda: run(estimate, terms, 0.0))
-    rows = [
-        measure.row(setting, f"Adam, pull {pull:g}", lambda p=pull: run(estimate, terms, p))
-        for pull in PULLS
-    ]
-    yield min(rows, key=lambda row: row["pa_mpjpe"])
-
-
-def _alone(camera: sh.Camera, shape: tuple[int, ...]) -> sh.Camera:
-    """Cameras [V, N], each the frame of its own bodies."""
-    alone = replace(camera, rotation=None, translation=None)
-    return jax.tree.map(lambda a: jnp.broadcast_to(a[:, None], (*shape, *a.shape[1:])), alone)
+    free = [*terms, sh.usual_shape(_USUAL)]
+    for name, config, evidence in (
+        ("Adam", AdamConfig(), terms),
+        ("Adam, free shape", _FREE_ADAM, free),
+    ):
+        if setting == "single" and config.share_shape:
+            config = replace(config, share_shape=False)
+        run = jax.jit(
+            lambda estimate, terms, pull, c=config: adam(skeleton, estimate, terms, pull, c)
+        )
+        rows = [
+            measure.row(
+                setting,
+                f"{name}, {f'pull {pull:g}' if pull else 'no pull'}",
+                lambda r=run, e=evidence, p=pull: arranged(r(estimate, e, p)),
+            )
+            for pull in (0.0, *PULLS)
+        ]
+        best = min(rows, key=lambda row: row["pa_mpjpe"])
+        yield from [rows[0], best] if best is not rows[0] else [best]
 
 
 def _width(form: str) -> int:

@@ -22,6 +22,16 @@ from scorehmr_jax.types import Array, Estimate
 # The `largest_person` of our own loops, whose long steps would overshoot on people who fill the
 # picture.
 _LARGEST = 250.0
+# Of the loops for lifted estimates, which agree with their keypoints from the start: weights that
+# keep it so, and steps from a higher level, as such estimates are farther from likely poses.
+_LIFTED: dict[str, Any] = {
+    "iterations": 10,
+    "start": 80,
+    "step": 8,
+    "guidance_scale": 0.8,
+    "largest_person": _LARGEST,
+}
+_LIFTED_SHARES: dict[str, Any] = {"distance": 0.025, "power": 2.4, "misfit_power": 2.0}
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class RefineConfig:
         return replace(cls(stop=StepStop(), keep_without_evidence=False), **changes)
 
     @classmethod
-    def for_images(cls, **changes: Any) -> "RefineConfig":
+    def for_images(cls, *, lifted: bool = False, **changes: Any) -> "RefineConfig":
         """The loop for images that have nothing to do with each other.
 
         It is this library's own, for terms of the paper's weights: steps over more levels, which
@@ -103,8 +113,12 @@ class RefineConfig:
         (benchmarks/RESULTS.md).
 
         Args:
+            lifted: True for estimates that `lift` made of 3D points, which err in other ways than
+                a network that saw the picture: take the prior `open-uncond` with it.
             changes: fields that are to differ from it.
         """
+        if lifted:
+            return replace(cls(**_LIFTED, blend=GatedShares(**_LIFTED_SHARES)), **changes)
         blend = GatedShares(distance=0.08, power=2.0, misfit_power=4.0, most=0.9)
         own = cls(
             iterations=20,
@@ -117,8 +131,15 @@ class RefineConfig:
         return replace(own, **changes)
 
     @classmethod
-    def for_video(cls, **changes: Any) -> "RefineConfig":
-        """The loop for the frames of a video, with `smooth` among the terms; see `for_images`."""
+    def for_video(cls, *, lifted: bool = False, **changes: Any) -> "RefineConfig":
+        """The loop for the frames of a video, with `smooth` among the terms.
+
+        Args:
+            lifted, changes: as `for_images` has them.
+        """
+        if lifted:
+            blend = GatedShares(**_LIFTED_SHARES, frames=10.0, anchor=SmoothedEstimate())
+            return replace(cls(**_LIFTED, blend=blend), **changes)
         blend = GatedShares(
             distance=0.06, power=1.5, misfit_power=2.0, frames=10.0, anchor=SmoothedEstimate()
         )

@@ -182,3 +182,16 @@ def test_terms_of_a_video_count(scene, skeleton):
         return float(np.square(np.diff(matrix_to_6d(pose), axis=0)).sum())
 
     assert change(refined.pose) < 0.5 * change(scene[0].pose)
+
+
+def test_one_free_shape_explains_keypoints_of_another_body(scene, skeleton):
+    true = scene[0].betas[:1]
+    xy = project(skeleton(scene[0].pose, jnp.repeat(true, N, 0), scene[0].translation), scene[2])
+    start = replace(scene[0], betas=jnp.zeros_like(scene[0].betas).at[3].set(jnp.nan))
+    config = AdamConfig(steps=60, pose_rate=1e-4, camera_rate=1e-3, shape_rate=0.05)
+    config = replace(config, share_shape=True)
+    term = keypoints_2d(Keypoints2D(xy, scene[1].confidence), scene[2])
+    refined, info = adam(skeleton, start, term, config=config)
+    assert info.status.tolist() == [OK, OK, OK, NOT_FINITE]
+    assert np.ptp(refined.betas[:3], axis=0).max() == 0 and np.isnan(refined.betas[3]).all()
+    assert np.all(info.losses[-1][:3] < 0.3 * info.losses[0][:3])

@@ -93,6 +93,12 @@ def test_the_page_on_terms_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_page_on_calibrated_cameras_runs(tmp_path, monkeypatch):
+    names = run("docs/calibrated.md", blocks("docs/calibrated.md"), tmp_path, monkeypatch)
+    assert names["refined"].pose.shape == (6, 24, 3, 3)
+
+
+@pytest.mark.slow
 def test_the_page_on_bodies_runs(tmp_path, monkeypatch):
     names = run("docs/bodies.md", blocks("docs/bodies.md"), tmp_path, monkeypatch)
     standing = body_model.stand_in().joints(names["world_pose"], None, names["world_translation"])

@@ -6,7 +6,6 @@ import pickle
 import re
 import warnings
 from pathlib import Path
-from types import SimpleNamespace
 
 import body_files
 import jax
@@ -23,9 +22,11 @@ from scorehmr_jax.commands import refine
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
 from scorehmr_jax.commands.gaps import fill_gaps
+from scorehmr_jax.commands.lift_keypoints import steadiest
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched
-from scorehmr_jax.types import Refined
+from scorehmr_jax.commands.refine_parts import Outcome
+from scorehmr_jax.types import Info, Refined
 
 M = 6
 FOCAL = 5000 / 256 * max(SIZE)
@@ -75,7 +76,7 @@ def unchanged(prior, model, arrays, moving):
         estimate, *_ = command.taken(arrays, part)
         pose_6d = np.zeros((len(part.mask), 144), np.float32)
         refined = Refined(estimate.pose, estimate.betas, estimate.translation + 1, pose_6d)
-        return refined, np.where(part.mask, 0, 5)
+        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask)
 
     return refine
 
@@ -118,7 +119,7 @@ def test_tracks_and_keypoints_become_bodies(tmp_path, made, seen, body, quick, c
     assert "refined: 5 of 5" in printed and f"wrote:   {out}" in printed
     held = written(out)
     assert held["ids"].tolist() == [3, 7] and held["frame_numbers"].tolist() == [0, 1, 2]
-    assert not held["status"].any()
+    assert not held["status"].any() and (held["kept_share"] <= 1).all()
     assert held["filled"].tolist() == [[0, 0, 0], [0, 1, 0]]
     wanted = np.stack([[seen[1], seen[3], 0 * seen[0]], [seen[0], 0 * seen[0], 0 * seen[0]]])
     wanted[:, :, [1, 8]] = 0  # neck and pelvis, which lie beside the means that detectors have
@@ -324,14 +325,54 @@ def test_keypoints_in_3d_are_lifted(tmp_path, seen, made, body, quick, monkeypat
     assert held["fps"] == 60
     np.testing.assert_array_equal(held["first_translation"], np.tile([0, 0, 5.0], (2, 3, 1)))
     for changes, message in (
-        ({"points_3d": None}, "keypoints in 2D alone; expected points in 3D"),
-        ({"keypoints": None}, "points in 3D without any in 2D"),
+        ({"keypoints": None}, "no points in 2D; sh.lift makes bodies of points in 3D"),
         ({"ids": None, "present": np.ones((3, 2), bool)}, "several people without ids"),
         ({"image_size": None}, "give --image-size WIDTH HEIGHT"),
     ):
         three_d(source, seen, made, **changes)
         with pytest.raises(SystemExit, match=message):
             run(source, "--out", tmp_path / "out", "--body", body)
+
+
+def test_keypoints_in_2d_alone_become_the_bodies_that_move_least(
+    tmp_path, seen, made, body, quick, monkeypatch, capsys
+):
+    source = three_d(tmp_path / "points.npz", seen, made, points_3d=None)
+    likeliest = np.zeros((2, 2, 3), np.float32)
+    likeliest[1] += 1
+    likeliest[0, 1, 2] = np.inf  # there is a body only of the other kind
+
+    def several(key, prior, model, names, keypoints, camera):
+        lead = likeliest.shape
+        pose = np.tile(np.eye(3, dtype=np.float32), (*lead, 24, 1, 1))
+        pose[0, :, 1, 1] = np.diag([1, -1, -1])  # another pose in the middle, and nowhere else
+        pose[0, :, 1, 16] = np.diag([1, -1, -1])
+        betas = np.tile(np.arange(3, dtype=np.float32)[:, None], (2, 2, 1, 10))
+        place = np.tile([0, 0, 5.0], (*lead, 1)).astype(np.float32)
+        return sh.Estimate(*map(jnp.asarray, (pose, betas, place))), likeliest
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.lift_2d"), "lift_2d", several)
+    run("--keypoints", source, "--out", tmp_path / "a.npz", "--body", body, "--focal", 900)
+    assert "nothing tells their depth" in capsys.readouterr().out
+    held = written(tmp_path / "a.npz")
+    np.testing.assert_array_equal(held["first_betas"], np.ones((2, 3, 10)))  # one shape
+    same = np.broadcast_to(np.eye(3), (24, 3, 3))
+    np.testing.assert_array_equal(held["first_pose"][0], np.stack([same] * 3))
+    run(source, "--images", "--out", tmp_path / "b.npz", "--body", body, "--focal", 900)
+    held = written(tmp_path / "b.npz")
+    np.testing.assert_array_equal(held["first_pose"][0, 1, 16], np.diag([1, -1, -1]))
+    with pytest.raises(SystemExit, match="expected a photo, video, estimates or keypoints"):
+        run("--focal", 900)
+
+
+def test_the_steadiest_bodies_skip_frames_without_one():
+    rng = np.random.default_rng(0)
+    path = np.cumsum(0.01 * rng.standard_normal((6, 24, 3)), 0)
+    joints = np.stack([path + 0.3 * rng.standard_normal((6, 24, 3)), path])
+    score = np.tile([[0.0], [3.0]], (1, 6))
+    score[:, 2] = np.inf
+    np.testing.assert_array_equal(steadiest(score, joints), [1, 1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(steadiest(np.full((2, 6), np.inf), joints), np.zeros(6))
 
 
 def test_options_of_one_kind_are_none_of_another(tmp_path, made, quick):
@@ -436,7 +477,8 @@ def test_features_of_our_own_file_reach_the_prior_and_the_result(
             got.append(np.asarray(features)[np.asarray(mask)])
             pose_6d = np.zeros((*mask.shape, 144), np.float32)
             status = np.zeros(mask.shape, int)
-            return Refined(*vars(estimate).values(), pose_6d), SimpleNamespace(status=status)
+            none = np.zeros((0, *mask.shape), np.float32)
+            return Refined(*vars(estimate).values(), pose_6d), Info(status, status - 1, none)
 
         return refiner
 

@@ -13,8 +13,9 @@ from body_model.joints import COCO_17
 from scorehmr_jax import read_estimates
 from scorehmr_jax.commands import picture_estimates
 from scorehmr_jax.commands import refine_pictures as command
+from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.main import main
-from scorehmr_jax.commands.picture_cameras import Lens
+from scorehmr_jax.commands.refine_parts import Outcome
 from scorehmr_jax.commands.refine_pictures import refine_pictures
 from scorehmr_jax.detectors.protocol import Detections
 from scorehmr_jax.formats.pictures import Pictures
@@ -43,12 +44,12 @@ def standing(model, found, camera, moving):
     return Estimate(pose.set(turned), betas, place.astype(np.float32))
 
 
-def unchanged(prior, model, seen):
+def unchanged(prior, model, seen, present):
     """A refinement that compiles nothing."""
-    found, estimate = seen.found.found, seen.estimate
-    pose_6d = np.zeros((*found.shape, 144), np.float32)
+    estimate = seen.estimate
+    pose_6d = np.zeros((*present.shape, 144), np.float32)
     refined = Refined(estimate.pose, estimate.betas, estimate.translation, pose_6d)
-    return refined, np.where(found, 0, 5)
+    return Outcome(refined, np.where(present, 0, 5), 0.5 * present)
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +113,36 @@ def test_frames_without_a_person_are_missing(tmp_path, body, capsys):
     assert "person 1: found in 3 of 4; not in 2.png" in printed and "refined: 3 of 3" in printed
     with np.load(out) as arrays:
         np.testing.assert_array_equal(arrays["status"], [0, 0, 5, 0])
+        np.testing.assert_array_equal(arrays["kept_share"], [0.5, 0.5, 0, 0.5])
         assert np.isnan(arrays["pose"][2]).all() and np.isfinite(arrays["pose"][3]).all()
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{i}.png.png" for i in range(4)]
+
+
+def test_short_gaps_of_a_video_are_filled_and_long_ones_are_not(tmp_path, body, capsys):
+    folder = photos(tmp_path / "frames", 8)
+    words = {"body": body, "detector": Seen([2, 4, 5]), "draw": False, "video": True}
+    refine_pictures(folder, tmp_path / "a.npz", **words, longest_gap=1, fps=25)
+    printed = capsys.readouterr().out
+    assert "filled:  person 1: 2.png, by the prior and smoothness alone" in printed
+    assert "8 of 80 x 60 pixels at 25 per second" in printed and "refined: 5 of 5" in printed
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["filled"], np.arange(8) == 2)
+        np.testing.assert_array_equal(arrays["status"], [0, 0, 0, 0, 5, 5, 0, 0])
+        assert np.isfinite(arrays["pose"][2]).all() and not arrays["keypoints"][2, :, 2].any()
+        assert arrays["fps"] == 25
+    refine_pictures(folder, tmp_path / "b.npz", **words, longest_gap=0)
+    with np.load(tmp_path / "b.npz") as arrays:
+        assert not arrays["filled"].any() and "fps" not in arrays
+    with pytest.raises(ValueError, match="--fps: expected frames per second of a video"):
+        refine_pictures(folder, tmp_path / "c.npz", body=body, detector=Seen(), fps=25)
+
+
+def test_the_first_estimate_can_be_left_out_of_the_overlay(tmp_path, body):
+    source = photos(tmp_path / "one", 1) / "0.png"
+    refine_pictures(source, tmp_path / "out", body=body, detector=Seen(), draw_before=False)
+    with image.open(tmp_path / "out" / "refined.png") as drawn:
+        assert drawn.size == (80 + 30, 60)
 
 
 @pytest.mark.slow
@@ -164,7 +192,7 @@ def test_a_video_becomes_a_video(tmp_path, body, capsys):
         assert arrays["fps"] == 50
         for key in ("pose", "betas", "translation"):
             np.testing.assert_array_equal(arrays[f"first_{key}"], arrays[key])  # unchanged
-        assert [*np.flatnonzero(np.isnan(arrays["first_translation"]).any(-1))] == [4]
+        assert [*np.flatnonzero(arrays["filled"])] == [4]
     main(
         ["export", str(tmp_path / "out/refined.npz"), str(tmp_path / "a.bvh"), "--body", str(body)]
     )

@@ -74,7 +74,7 @@ def short(monkeypatch):
     """One round of the loop, so that it compiles soon."""
     loop = importlib.import_module("scorehmr_jax.refine")
     config = loop.RefineConfig(iterations=1, start=10)
-    monkeypatch.setattr(loop.RefineConfig, "for_images", lambda: config)
+    monkeypatch.setattr(loop.RefineConfig, "for_images", lambda **_: config)
 
 
 def test_a_real_photo_becomes_a_refined_body_in_one_command(

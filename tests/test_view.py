@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import dataclasses
 import functools
 import importlib
 import re
@@ -16,8 +17,9 @@ from body_model import Skeleton
 from body_model.io import save
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.output.pictures import save_png
-from scorehmr_jax.output.viewer import residual_colors
+from scorehmr_jax.output.viewer import residual_colors, without_lens
 from scorehmr_jax.screening import PADDING
+from scorehmr_jax.types import Camera
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -230,3 +232,22 @@ def test_the_browser_is_opened_on_a_server_that_plays(tmp_path, monkeypatch, cap
     (url,) = opened
     assert re.fullmatch(r"http://localhost:\d+", url) and url in capsys.readouterr().out
     assert shown[0] == 0 and set(shown) <= {0, 1, 2, 3} and 1 in shown
+
+
+def test_a_picture_without_its_lens_has_what_a_pinhole_sees():
+    """A dot that is drawn where the lens shows a point stands where a pinhole shows it."""
+    size, focal = np.array([200.0, 160]), np.array([180.0, 180])
+    camera = Camera(focal, size / 2, size, distortion=np.array([-0.2, 0.05, 0.002, -0.001, 0.0]))
+    points = np.array([[0.4, 0.3, 1], [-0.4, 0.1, 1], [0.1, -0.35, 1]], np.float32)
+    picture = np.zeros((160, 200, 3), np.uint8)
+    seen = np.asarray(sh.project(points, camera))
+    pinhole = np.asarray(sh.project(points, dataclasses.replace(camera, distortion=None)))
+    assert np.linalg.norm(seen - pinhole, axis=-1).min() > 1.5
+    for color, (x, y) in enumerate(seen):
+        picture[int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2, color] = 255
+    straight = without_lens(picture, camera)
+    for color, place in enumerate(pinhole):
+        rows, columns = np.nonzero(straight[..., color])
+        middle = np.array([columns.mean(), rows.mean()]) + 0.5
+        assert np.linalg.norm(middle - place) < 1.2
+    assert without_lens(picture, dataclasses.replace(camera, distortion=None)) is picture

@@ -22,6 +22,8 @@ class AdamConfig:
     steps: int = 150
     pose_rate: float = 0.02  # Adam's step for the 6D pose
     camera_rate: float = 0.01  # Adam's step for the camera translation, metres
+    shape_rate: float = 0.0  # Adam's step for the shape numbers; 0 holds them
+    share_shape: bool = False  # True gives one free shape to all samples of a group
 
 
 def adam(
@@ -34,8 +36,9 @@ def adam(
 ) -> tuple[Refined, Info]:
     """Moves a first estimate down the guidance losses, with no prior but the estimate itself.
 
-    Minimises the weighted terms plus pull * |x - x_estimate|^2 over the pose x in 6D and the
-    camera translation. Samples that cannot be refined are found and kept as `refine` does.
+    Minimises the weighted terms plus pull * |x - x_estimate|^2 over the pose x in 6D, the camera
+    translation and, where it is free, the shape. Samples that cannot be refined are found and kept
+    as `refine` does.
 
     Args:
         body, estimate, terms, mask: as for `refine`.
@@ -59,17 +62,22 @@ def adam(
         clean, _, status = screen(skeleton, estimate, None, terms, mask)
         active, start = status == OK, rotations_to_x(clean.pose)
 
-        def loss(variables: tuple[Array, Array]) -> tuple[Array, Array]:
-            x, translation = variables
+        def shape_of(shape: list[Array]) -> Array:
+            # Those that are not refined keep theirs.
+            return jnp.where(active[..., None], shape[0], clean.betas) if shape else clean.betas
+
+        def loss(variables: tuple[Array, ...]) -> tuple[Array, Array]:
+            x, translation, *shape = variables
             # A sample that has diverged is taken out of its group, or its neighbours would follow.
             sane = jnp.isfinite(x).all(-1) & jnp.isfinite(translation).all(-1)
             x = jnp.where(sane[..., None], x, start)
             pose = x_to_rotations(x)
+            betas = shape_of(shape)
             hypothesis = Hypothesis(
                 pose_6d=x,
                 pose=pose,
-                betas=clean.betas,
-                joints=skeleton(pose, clean.betas),
+                betas=betas,
+                joints=skeleton(pose, betas),
                 translation=jnp.where(sane[..., None], translation, clean.translation),
                 mask=active & sane,
                 noise_std=jnp.zeros((), x.dtype),
@@ -81,15 +89,21 @@ def adam(
         def step(state: tuple[Any, Any], taken: Array) -> tuple[tuple[Any, Any], Array]:
             variables, moments = state
             slopes, losses = jax.grad(loss, has_aux=True)(variables)
-            rates = config.pose_rate, config.camera_rate
             rows = zip(variables, moments, slopes, rates, strict=True)
             moved = [adam_step(*row[:3], taken, row[3]) for row in rows]
             return (tuple(v for v, _ in moved), tuple(m for _, m in moved)), losses
 
-        variables = start, clean.translation
+        variables: tuple[Array, ...] = start, clean.translation
+        rates: tuple[float, ...] = config.pose_rate, config.camera_rate
+        if config.shape_rate:
+            share = active[..., None].astype(clean.betas.dtype)
+            mean = (share * clean.betas).sum(-2, keepdims=True)
+            mean = mean / jnp.maximum(share.sum(-2, keepdims=True), 1)
+            variables = *variables, mean if config.share_shape else clean.betas
+            rates = *rates, config.shape_rate
         state = variables, tuple(map(Moments.at_rest, variables))
         steps = jnp.arange(1, config.steps + 1)
-        ((x, translation), _), losses = jax.lax.scan(step, state, steps)
-        found = Refined(x_to_rotations(x), clean.betas, translation, x)
+        ((x, translation, *shape), _), losses = jax.lax.scan(step, state, steps)
+        found = Refined(x_to_rotations(x), shape_of(shape), translation, x)
         refined, status = settle(skeleton, estimate, found, terms, status)
     return refined, Info(status, jnp.full_like(status, -1), losses)

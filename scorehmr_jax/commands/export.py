@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--before", type=Path, help="an .npz drawn beside them; first estimates by default"
     )
+    parser.add_argument("--no-before", action="store_true", help="draw the bodies alone")
     parser.add_argument(
         "--joints", type=int, choices=(24, 52), default=52, help="of an AMASS .npz; 52"
     )
@@ -80,6 +81,7 @@ def _run(args: argparse.Namespace) -> None:
         up=args.up,
         pictures=args.pictures,
         before=args.before,
+        no_before=args.no_before,
         joints=args.joints,
     )
 
@@ -96,6 +98,7 @@ def export_bodies(
     up: Sequence[float] | None = None,
     pictures: str | Path | None = None,
     before: str | Path | None = None,
+    no_before: bool = False,
     joints: int = 52,
 ) -> list[Path]:
     """Writes the bodies in an .npz in the form that the suffix of a name asks for.
@@ -110,7 +113,7 @@ def export_bodies(
         person: which of several people, from 1; all by default.
         ground: True to put the ground that the feet stand on at height 0, level.
         up: the way up in the camera's frame, [3], if it is known; else it is fitted.
-        pictures, before: as `export_overlay` has them, for .mp4 and .png.
+        pictures, before, no_before: as `export_overlay` has them, for .mp4 and .png.
         joints: of an AMASS file, 52 or 24.
     Returns:
         The files written, or the folder of each person's.
@@ -134,7 +137,9 @@ def export_bodies(
     model = load(body) if body else open_body()
     if suffix in SUFFIXES:
         drawn = people if person is None else people[person - 1 : person]
-        written = [export_overlay(local_path(source), out, pictures, model, drawn, before)]
+        written = [
+            export_overlay(local_path(source), out, pictures, model, drawn, before, no_before)
+        ]
         print(f"wrote {written[0]}")
         return written
     frames = len(people[0].present)

@@ -21,6 +21,7 @@ def export_overlay(
     model: SMPL,
     people: list[Person],
     before: str | Path | None = None,
+    no_before: bool = False,
 ) -> Path:
     """Draws bodies over their pictures, beside those of another result, and from the side.
 
@@ -33,6 +34,7 @@ def export_overlay(
         people: those to draw.
         before: an .npz of the same frames, drawn on the left; else the source's first estimates,
             or where it has none the picture alone.
+        no_before: draws `people` alone.
     Returns:
         The file or folder written.
     Raises:
@@ -55,8 +57,10 @@ def export_overlay(
             f"{pictures}: expected {frames} pictures, one a frame, found {len(opened.files)}"
         )
     after = _stacked(people)
-    first = jax.tree.map(lambda array: np.full_like(array, np.nan), after)
-    if before is not None:
+    first: Estimate | None = jax.tree.map(lambda array: np.full_like(array, np.nan), after)
+    if no_before:
+        first = None
+    elif before is not None:
         others, _ = read_people(before)
         if len(others[0].present) != frames:
             raise ValueError(

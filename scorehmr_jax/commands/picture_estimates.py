@@ -12,8 +12,9 @@ from jaxtyping import Float
 from body_model import SMPL
 from body_model.files import local_path
 from body_model.joints import JOINT_NAMES
+from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.long_work import Clock
-from scorehmr_jax.commands.picture_cameras import Lens, cameras
+from scorehmr_jax.commands.picture_cameras import cameras
 from scorehmr_jax.commands.picture_networks import Believed, Networks, believe
 from scorehmr_jax.commands.picture_people import Where, boxes_of, find_people
 from scorehmr_jax.detectors.protocol import Detections
@@ -37,6 +38,8 @@ class PictureEstimates:
     keypoints: Keypoints2D  # [P, T, 25] OpenPose
     features: Float[np.ndarray, "P T F"] | None  # standardised
     moving: bool  # the frames are those of one video
+    fps: float | None  # of it
+    lifted: bool  # estimates were made of the detector's points in 3D
     notes: tuple[str, ...]  # on the camera, and what was assumed
 
     @property
@@ -49,7 +52,7 @@ class PictureEstimates:
         found, pictures = self.found, self.pictures
         count, sizes = len(found.image_size), np.unique(found.image_size, axis=0)
         each = " and ".join(f"{w:.0f} x {h:.0f}" for w, h in sizes[:3])
-        rate = f" at {pictures.fps:g} per second" if pictures.fps else ""
+        rate = f" at {self.fps:g} per second" if self.fps else ""
         yield f"frames:  {count} of {each} pixels{rate}"
         for person, row in enumerate(found.found):
             more = f"; left and right put right in {self.exchanged[person].sum()}"
@@ -111,6 +114,8 @@ def estimate_pictures(
         found.as_openpose(),
         believed.features,
         moving,
+        pictures.fps,
+        believed.estimate is None,
         (f"focal length {lens_note}", *believed.notes),
     )
 

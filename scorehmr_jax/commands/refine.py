@@ -28,7 +28,7 @@ With --network hmr2=FILE (or pare=, prohmr=) that network makes the first estima
 .npz with imgname, center, scale and body_keypoints_2d, may take the place of MediaPipe.
 
 Estimates are the results of HMR 2.0, CameraHMR, PHALP, WHAM, GVHMR, TRAM, NLF or
-SAM 3D Body, motion in AMASS's form, or keypoints in 3D with those in 2D; with
+SAM 3D Body, motion in AMASS's form, or keypoints, in 2D alone or with 3D; with
 --keypoints FILE of OpenPose, COCO, MMPose, AlphaPose, Halpe, MediaPipe or an .npz.
 People are matched frame by frame. Results are written person by person: what was
 stopped goes on where it was.
@@ -43,8 +43,8 @@ An .npz of our own estimates holds, for N images (with --video: N frames of one 
   center [N,2] or [2] principal point, pixels; else the image's middle
 and, for a prior that needs image features, features [N,F], already standardised;
 of a video fps, frames per second, which is kept.
-The output holds the same keys with the refined bodies, and status [N]: 0 is
-refined, others are listed. What they were refined from is in first_pose, first_betas
+The output holds the same keys with the refined bodies, status [N]: 0 is refined,
+others are listed; and kept_share [N]. What they were refined from is in first_pose, first_betas
 and first_translation. It can be refined again: then its bodies are the first ones.
 
 Of such an .npz all devices are used; of several processes each reads the input and
@@ -61,7 +61,10 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "input", type=Path, help="a photo, folder of photos or video; estimates; 3D keypoints"
+        "input",
+        type=Path,
+        nargs="?",
+        help="a photo, folder of photos or video; estimates; keypoints in 3D, or in 2D alone",
     )
     parser.add_argument(
         "--out",
@@ -69,16 +72,25 @@ def add_parser(commands: Any) -> None:
         help="the .npz to write, or a folder; INPUT_refined by default, but for our own .npz",
     )
     parser.add_argument("--video", action="store_true", help="the images are frames in order")
-    parser.add_argument("--prior", default="open-cond", help="a shipped prior or a checkpoint")
+    parser.add_argument(
+        "--prior",
+        help="a shipped prior or a checkpoint; by default open-uncond for bodies that are lifted "
+        "from keypoints, and open-cond for those of networks",
+    )
     parser.add_argument("--body", type=Path, help="an SMPL file; the open body by default")
     both = parser.add_argument_group("of pictures and of others' estimates")
     both.add_argument("--focal", type=float, help="focal length, pixels")
     both.add_argument("--fov", type=float, help="degrees seen across the picture's width")
     both.add_argument("--keypoints", type=Path, help="file or folder of 2D keypoints")
     both.add_argument("--convention", help="of the keypoints, such as coco-17, or a .toml")
+    both.add_argument("--fps", type=float, help="frames per second of a video; its own by default")
+    both.add_argument(
+        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
+    )
     pictures = parser.add_argument_group("of pictures")
     pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
     pictures.add_argument("--no-overlay", action="store_true", help="write the .npz alone")
+    pictures.add_argument("--no-before", action="store_true", help="draw the refined bodies alone")
     pictures.add_argument("--models", type=Path, help="folder with MediaPipe's .tflite files")
     picture_options.add_networks(pictures)
     others = parser.add_argument_group("of estimates and 3D keypoints")
@@ -89,26 +101,32 @@ def add_parser(commands: Any) -> None:
         "--image-size", type=float, nargs=2, metavar=("WIDTH", "HEIGHT"), help="pixels"
     )
     others.add_argument("--images", action="store_true", help="frames are no video")
-    others.add_argument(
-        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
-    )
     cluster.add_arguments(parser)
     parser.set_defaults(run=_run)
 
 
 # Options by the kind of input, with the values that they have when they are not given.
-_OF_PICTURES = {"people": 1, "no_overlay": False, "models": None, **NETWORKS}
+_OF_PICTURES = {
+    "people": 1,
+    "no_overlay": False,
+    "no_before": False,
+    "models": None,
+    **NETWORKS,
+}
 _KEYPOINTS = dict.fromkeys(("keypoints", "convention"))
 _OF_ESTIMATES = {
     **dict.fromkeys(("format", "camera", "camera_name", "image_size")),
     "images": False,
-    "fill": 30,
 }
 _OF_PROCESSES = dict.fromkeys(("coordinator", "processes", "process_id"))
-_LENS = {"focal": None, "fov": None}
+_OF_OTHERS = {"focal": None, "fov": None, "fps": None, "fill": 30}
 
 
 def _run(args: argparse.Namespace) -> None:
+    if args.input is None:
+        if args.keypoints is None:
+            raise ValueError("expected a photo, video, estimates or keypoints to refine")
+        args.input, args.keypoints = args.keypoints, None
     kind = _kind(args)
     if kind != "own":
         _refuse(args, _OF_PROCESSES, "of our own .npz only")
@@ -122,11 +140,11 @@ def _run(args: argparse.Namespace) -> None:
     if kind == "estimates":
         _refine_estimates(args)
         return
-    _refuse(args, _LENS, "the .npz says it itself")
+    _refuse(args, _OF_OTHERS, "not of our own .npz, which says it itself")
     if args.out is None:
         raise ValueError("--out: expected the .npz to write")
     cluster.start(args.coordinator, args.processes, args.process_id)
-    refine_file(args.input, args.out, args.prior, args.body, args.video)
+    refine_file(args.input, args.out, args.prior or "open-cond", args.body, args.video)
 
 
 def _kind(args: argparse.Namespace) -> str:
@@ -150,6 +168,7 @@ def _kind(args: argparse.Namespace) -> str:
         return "pictures"
     if not source.is_file():
         return "own"  # whose reader says so
+    asked |= args.fps is not None or args.fill != _OF_OTHERS["fill"]
     return "estimates" if asked or is_keypoints(source) or not is_own(source) else "own"
 
 
@@ -164,7 +183,8 @@ def _given(args: argparse.Namespace, options: dict[str, Any]) -> list[str]:
 
 
 def _refine_pictures(args: argparse.Namespace) -> None:
-    from scorehmr_jax.commands.refine_pictures import Lens, refine_pictures
+    from scorehmr_jax.commands.focal_length import Lens
+    from scorehmr_jax.commands.refine_pictures import refine_pictures
 
     refine_pictures(
         args.input,
@@ -174,6 +194,9 @@ def _refine_pictures(args: argparse.Namespace) -> None:
         lens=Lens(args.focal, args.fov),
         video=args.video,
         draw=not args.no_overlay,
+        draw_before=not args.no_before,
+        fps=args.fps,
+        longest_gap=args.fill,
         where=picture_options.where(args),
         networks=picture_options.networks(args),
     )
@@ -181,8 +204,8 @@ def _refine_pictures(args: argparse.Namespace) -> None:
 
 def _refine_estimates(args: argparse.Namespace) -> None:
     from scorehmr_jax.commands.estimate_cameras import Given
+    from scorehmr_jax.commands.focal_length import Lens
     from scorehmr_jax.commands.refine_estimates import Files, refine_estimates
-    from scorehmr_jax.commands.refine_pictures import Lens
 
     if args.video and args.images:
         raise ValueError("--video and --images: expected one of them")
@@ -201,6 +224,7 @@ def _refine_estimates(args: argparse.Namespace) -> None:
         body=args.body,
         video=True if args.video else False if args.images else None,
         longest_gap=args.fill,
+        fps=args.fps,
     )
 
 
@@ -227,6 +251,7 @@ def refine_file(
     from body_model.files import local_path
     from scorehmr_jax import guidance
     from scorehmr_jax.commands.long_work import writable
+    from scorehmr_jax.commands.refine_parts import Outcome
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.formats.estimates import write_estimates
     from scorehmr_jax.formats.own_estimates import read_own
@@ -257,16 +282,18 @@ def refine_file(
         refined, info = refiner(*devices.split((estimate, features, terms, mask), mask.shape))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    refined, status = devices.cut((refined, info.status), batch)
+    outcome = Outcome.of(refined, info, devices, batch)
+    status = outcome.status
     if not cluster.is_main():
         return
     write_estimates(
         target,
-        refined,
+        outcome.refined,
         given.camera,
         given.keypoints,
         given.features,
         status,
+        kept_share=outcome.kept_share,
         fps=given.fps,
         first=given.estimate,
     )

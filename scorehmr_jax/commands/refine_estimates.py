@@ -17,8 +17,9 @@ from scorehmr_jax.commands.lift_keypoints import lifted
 from scorehmr_jax.commands.long_work import Clock, progress, writable
 from scorehmr_jax.commands.matching import match
 from scorehmr_jax.commands.refine_parts import (
+    Outcome,
     Part,
-    empty_result,
+    empty_outcome,
     parts_of,
     put,
     refine_parts,
@@ -51,10 +52,11 @@ class Files:
 def refine_estimates(
     files: Files,
     camera: Given | None = None,
-    prior: str = "open-cond",
+    prior: str | None = None,
     body: str | Path | None = None,
     video: bool | None = None,
     longest_gap: int = 30,
+    fps: float | None = None,
 ) -> tuple[Refined, RefineInput]:
     """Refines estimates of another network by keypoints, and writes an .npz.
 
@@ -63,10 +65,12 @@ def refine_estimates(
     Args:
         files: what is read and written.
         camera: in place of the file's own.
-        prior: a shipped prior or a checkpoint.
+        prior: a shipped prior or a checkpoint; by default the shipped one that suits where the
+            estimates come from.
         body: an SMPL file; the open body by default.
         video: True if images are frames of one video; as the file has it without.
         longest_gap: frames of a video in which a person is lost, up to so many, are filled.
+        fps: frames per second, in place of the file's.
     Returns:
         The refined bodies [P, T], and what was read, with the camera and keypoints that were used.
     Raises:
@@ -74,8 +78,7 @@ def refine_estimates(
             camera.
     """
     from body_model import load, open_body
-    from scorehmr_jax.formats.estimates import write_estimates
-    from scorehmr_jax.screening import PADDING
+    from scorehmr_jax.formats.estimates import is_keypoints, write_estimates
 
     said = camera or Given()
     clock = Clock()
@@ -105,16 +108,18 @@ def refine_estimates(
     parts = parts_of(tracks.present | filled, moving)
     if not parts:
         raise ValueError(f"{files.source}: none of its bodies is finite; expected at least one")
-    result = empty_result(estimate)
-    status = np.full(tracks.present.shape, PADDING)
+    result = empty_outcome(estimate)
     folder = target.with_suffix(".parts")
     arrays = (estimate, given.keypoints, lens, given.features)
-    settings = settings_of(_config(moving), [prior, *([body] if body else [])])
+    are_lifted = is_keypoints(files.source)
+    prior = prior or ("open-uncond" if are_lifted else "open-cond")
+    config = _config(moving, are_lifted)
+    settings = settings_of(config, [prior, *([body] if body else [])])
     earlier, done = 0, 0
-    work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving))
+    work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving, config))
     try:
-        for part, refined, of, again in progress(work, "refining", len(parts)):
-            put(result, status, part, refined, of)
+        for part, outcome, again in progress(work, "refining", len(parts)):
+            put(result, part, outcome)
             earlier, done = earlier + again, done + 1
     except KeyboardInterrupt:
         print(
@@ -123,9 +128,10 @@ def refine_estimates(
         )
         raise
     clock.lap("refining")
-    rows: Any = slice(None) if len(status) > 1 else 0
+    rows: Any = slice(None) if len(result.status) > 1 else 0
     bodies, cameras, seen, features, start = jax.tree.map(
-        lambda a: np.asarray(a)[rows], (result, lens, given.keypoints, given.features, estimate)
+        lambda a: np.asarray(a)[rows],
+        (result.refined, lens, given.keypoints, given.features, estimate),
     )
     write_estimates(
         target,
@@ -133,16 +139,18 @@ def refine_estimates(
         cameras,
         seen,
         features,
-        status=status[rows],
+        status=result.status[rows],
+        kept_share=result.kept_share[rows],
         tracks=tracks,
         filled=filled[rows],
-        fps=given.fps,
+        fps=given.fps if fps is None else fps,
         first=start,
     )
     remove_parts(folder)
-    for line in summary(tracks, camera_note, matched, status, filled, earlier, target, clock.laps):
+    said_at_end = (tracks, camera_note, matched, result.status, filled, earlier, target)
+    for line in summary(*said_at_end, clock.laps):
         print(line)
-    return result, given
+    return result.refined, given
 
 
 def _target(source: Path, out: Path | None) -> Path:
@@ -220,14 +228,15 @@ def _seen(model: SMPL, estimate: Estimate, camera: Camera) -> np.ndarray:
     return np.asarray(seen(Skeleton.of(model), estimate, camera))
 
 
-def _config(moving: bool) -> Any:
+def _config(moving: bool, are_lifted: bool) -> Any:
     from scorehmr_jax.refine import RefineConfig
 
-    return RefineConfig.for_video() if moving else RefineConfig.for_images()
+    loop = RefineConfig.for_video if moving else RefineConfig.for_images
+    return loop(lifted=are_lifted)
 
 
-def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
-    """A function from a part to its result and status."""
+def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool, config: Any) -> Any:
+    """A function from a part to its outcome."""
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.load import load_prior
@@ -235,10 +244,10 @@ def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
 
     devices, refiner = Devices.all(), None
 
-    def refine(part: Part) -> tuple[Refined, np.ndarray]:
+    def refine(part: Part) -> Outcome:
         nonlocal refiner
         # Loaded for the first part that is not done yet.
-        refiner = refiner or make_refiner(load_prior(prior), model, _config(moving))
+        refiner = refiner or make_refiner(load_prior(prior), model, config)
         estimate, keypoints, camera, features = taken(arrays, part)
         batch = part.mask.shape
         (estimate, keypoints, camera, features, real), mask = devices.pad(
@@ -249,7 +258,6 @@ def _refiner(prior: str, model: SMPL, arrays: tuple, moving: bool) -> Any:
             terms.append(guidance.smooth())
         arguments = (estimate, features, terms, mask & real)
         refined, info = refiner(*devices.split(arguments, mask.shape))
-        refined, status = devices.cut((refined, info.status), batch)
-        return refined, np.asarray(status)
+        return Outcome.of(refined, info, devices, batch)
 
     return refine

@@ -11,15 +11,33 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from body_model.files import local_path, read_npz, write_npz
+from scorehmr_jax.devices import Devices
 from scorehmr_jax.provenance import versions
-from scorehmr_jax.types import Estimate, Refined
+from scorehmr_jax.screening import PADDING
+from scorehmr_jax.types import Estimate, Info, Refined
 
 _SMALLEST = 16  # samples of a program; others are twice as many, and so on
 _WRITTEN = re.compile(r"(person|images)\d+-[0-9a-f]{16}\.npz")
 _IMAGES = 128  # that have nothing to do with each other, refined together
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of samples."""
+
+    refined: Refined  # [...]
+    status: Int[np.ndarray, "..."]  # as `Info.status`
+    kept_share: Float[np.ndarray, "..."]  # as `Info.kept_share`; 1 where all of it was kept
+
+    @classmethod
+    def of(cls, refined: Refined, info: Info, devices: Devices, batch: Sequence[int]) -> "Outcome":
+        """Takes what `refine` gave on all devices, without what `Devices.pad` added to [*batch]."""
+        refined, status, kept = devices.cut((refined, info.status, info.kept_share), batch)
+        kept = status == 0 if kept is None else kept
+        return cls(refined, np.asarray(status), np.asarray(kept, np.float32))
 
 
 @dataclass(frozen=True)
@@ -71,8 +89,8 @@ def refine_parts(
     given: Any,
     settings: str,
     folder: Path,
-    refine: Callable[[Part], tuple[Refined, np.ndarray]],
-) -> Iterator[tuple[Part, Refined, np.ndarray, bool]]:
+    refine: Callable[[Part], Outcome],
+) -> Iterator[tuple[Part, Outcome, bool]]:
     """Refines part after part and writes each, whole or not at all.
 
     Args:
@@ -80,9 +98,9 @@ def refine_parts(
         given: the arrays [P, T, ...] that a part's result depends on.
         settings: what else it depends on.
         folder: for the results.
-        refine: what makes a part's result and status.
+        refine: what makes a part's outcome.
     Yields:
-        The part, its result, status, and whether it was there from an earlier run.
+        The part, its outcome, and whether it was there from an earlier run.
     """
     for part in parts:
         digest = hashlib.sha256(settings.encode())
@@ -91,11 +109,12 @@ def refine_parts(
         file = folder / f"{part.name}-{digest.hexdigest()[:16]}.npz"
         before = _before(file, len(part.frame))
         if before is None:
-            refined, status = jax.tree.map(np.asarray, refine(part))
-            write_npz(file, {**vars(refined), "status": status})
-            yield part, refined, status, False
+            outcome = refine(part)
+            shares = {"status": outcome.status, "kept_share": outcome.kept_share}
+            write_npz(file, {**vars(outcome.refined), **shares})
+            yield part, outcome, False
         else:
-            yield part, *before, True
+            yield part, before, True
 
 
 def settings_of(config: Any, files: Sequence[str | Path]) -> str:
@@ -128,31 +147,34 @@ def remove_parts(folder: Path) -> None:
         folder.rmdir()
 
 
-def _before(file: Path, count: int) -> tuple[Refined, np.ndarray] | None:
+def _before(file: Path, count: int) -> Outcome | None:
     """The result of an earlier run; None if there is none, or it is damaged."""
     if not file.is_file():
         return None
     try:
         held = read_npz(file)
         fields = Refined(*(held[name] for name in ("pose", "betas", "translation", "pose_6d")))
-        status = held["status"]
+        found = Outcome(fields, held["status"], held["kept_share"])
     except ValueError:
         return None
-    return (fields, status) if len(status) == count else None
+    return found if len(found.status) == count else None
 
 
-def empty_result(estimate: Estimate) -> Refined:
-    """A result [P, T] of NaN, to be filled."""
+def empty_outcome(estimate: Estimate) -> Outcome:
+    """An outcome [P, T] of NaN, of which nobody is in any frame, to be filled."""
     pose = np.full(np.shape(estimate.pose), np.nan, np.float32)
     betas, place = (
         np.full(np.shape(a), np.nan, np.float32) for a in (estimate.betas, estimate.translation)
     )
-    return Refined(pose, betas, place, np.full((*pose.shape[:-3], 144), np.nan, np.float32))
+    lead = pose.shape[:-3]
+    refined = Refined(pose, betas, place, np.full((*lead, 144), np.nan, np.float32))
+    return Outcome(refined, np.full(lead, PADDING), np.zeros(lead, np.float32))
 
 
-def put(result: Refined, status: np.ndarray, part: Part, refined: Refined, of: np.ndarray) -> None:
+def put(result: Outcome, part: Part, outcome: Outcome) -> None:
     """Fills in what became of a part."""
     at = part.person[part.mask], part.frame[part.mask]
-    for name, whole in vars(result).items():
-        whole[at] = np.asarray(getattr(refined, name))[part.mask]
-    status[at] = of[part.mask]
+    for whole, found in zip(
+        jax.tree.leaves(vars(result)), jax.tree.leaves(vars(outcome)), strict=True
+    ):
+        whole[at] = np.asarray(found)[part.mask]

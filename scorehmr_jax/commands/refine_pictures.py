@@ -1,14 +1,17 @@
 """From a photo, a folder of photos or a video to refined bodies, an .npz and an overlay."""
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from body_model import SMPL
+from scorehmr_jax.commands.focal_length import Lens
+from scorehmr_jax.commands.gaps import fill_gaps
 from scorehmr_jax.commands.long_work import Clock, writable
-from scorehmr_jax.commands.picture_cameras import Lens
 from scorehmr_jax.commands.picture_estimates import (
     PictureEstimates,
     estimate_pictures,
@@ -19,6 +22,7 @@ from scorehmr_jax.commands.picture_estimates import (
 from scorehmr_jax.commands.picture_networks import Networks, features_wanted
 from scorehmr_jax.commands.picture_overlays import draw_overlays
 from scorehmr_jax.commands.picture_people import Where
+from scorehmr_jax.commands.refine_parts import Outcome
 from scorehmr_jax.detectors.protocol import Detections, Detector
 from scorehmr_jax.formats.pictures import open_pictures
 from scorehmr_jax.prior import Prior
@@ -29,13 +33,16 @@ def refine_pictures(
     source: str | Path,
     out: str | Path | None = None,
     *,
-    prior: str = "open-cond",
+    prior: str | None = None,
     body: str | Path | None = None,
     people: int = 1,
     lens: Lens | None = None,
     detector: Detector | None = None,
     video: bool | None = None,
     draw: bool = True,
+    draw_before: bool = True,
+    fps: float | None = None,
+    longest_gap: int = 30,
     models: str | Path | None = None,
     where: Where | None = None,
     networks: Networks | None = None,
@@ -46,13 +53,18 @@ def refine_pictures(
         source: a photo, a folder of photos or a video.
         out: the .npz to write, with the overlay beside it; or a folder for both, named after the
             source by default.
-        prior: a shipped prior or a checkpoint.
+        prior: a shipped prior or a checkpoint; by default the shipped one that suits where the
+            first estimates come from.
         body: an SMPL file; the open body by default.
         people: at most so many in each frame.
         lens: what is known of the focal length.
         detector: any; MediaPipe's by default.
         video: True if the photos of a folder are frames of one video, in order.
         draw: False leaves the overlay out.
+        draw_before: False leaves the first estimates out of it.
+        fps: frames per second of a video, in place of what it says itself.
+        longest_gap: frames of a video in which a person is lost, up to so many, are filled; none
+            with a prior that takes image features, which such frames do not have.
         models: folder with MediaPipe's networks; else they are found or fetched.
         where: files that say who is where; in place of people, detector and models.
         networks: that make the first estimates, and the features of a prior that takes some. By
@@ -71,8 +83,16 @@ def refine_pictures(
 
     clock = Clock()
     pictures = open_pictures(source)
+    if fps is not None and not ((pictures.is_video or video) and 0 < fps < math.inf):
+        raise ValueError(
+            f"--fps: expected frames per second of a video, above 0 (a folder's with --video), "
+            f"found {fps:g}"
+        )
     target = writable(target_of(pictures, out, "refined"))
-    loaded, shown = load_prior(prior), networks or Networks()
+    shown = networks or Networks()
+    if prior is None:
+        prior = "open-uncond" if shown.estimates is None else "open-cond"
+    loaded = load_prior(prior)
     shown.check(features_wanted(loaded))
     model = load(body) if body else open_body()
     seen = estimate_pictures(
@@ -85,11 +105,14 @@ def refine_pictures(
         bool(video),
         clock,
     )
-    present = seen.found.found
-    refined, status = _refined(loaded, model, seen)
+    seen = replace(seen, fps=fps or seen.fps)
+    fill = longest_gap if seen.moving and seen.features is None else 0
+    estimate, filled = fill_gaps(seen.estimate, seen.found.found, fill)
+    seen, present = replace(seen, estimate=estimate), seen.found.found | filled
+    outcome = _refined(loaded, model, seen, present)
     clock.lap("refining")
-    status = np.where(present, status, PADDING)
-    refined = without_missing(refined, present)
+    status = np.where(present, outcome.status, PADDING)
+    refined = without_missing(outcome.refined, present)
     bodies, lenses, keypoints, features, first = jax.tree.map(
         lambda a: np.asarray(a)[seen.rows],
         (refined, seen.camera, seen.keypoints, seen.features, seen.estimate),
@@ -101,44 +124,54 @@ def refine_pictures(
         keypoints,
         features,
         status=status[seen.rows],
-        fps=pictures.fps,
+        kept_share=outcome.kept_share[seen.rows],
+        filled=filled[seen.rows] if seen.moving else None,
+        fps=seen.fps,
         first=first,
     )
     written = [target]
     if draw:
-        both = (seen.estimate, refined)
-        written += draw_overlays(pictures, target, model, both, seen.camera, seen.moving)
+        both = (seen.estimate if draw_before else None, refined)
+        written += draw_overlays(pictures, target, model, both, seen.camera, seen.moving, seen.fps)
         clock.lap("drawing")
-    for line in _summary(seen, status, written, clock):
+    for line in _summary(seen, filled, status, written, clock):
         print(line)
     return refined, seen.found
 
 
-def _refined(prior: Prior, model: SMPL, seen: PictureEstimates) -> tuple[Refined, np.ndarray]:
+def _refined(prior: Prior, model: SMPL, seen: PictureEstimates, present: np.ndarray) -> Outcome:
     from scorehmr_jax import guidance
     from scorehmr_jax.devices import Devices
     from scorehmr_jax.refine import RefineConfig, make_refiner
 
     devices, batch = Devices.all(), seen.found.score.shape
-    given = (seen.estimate, seen.keypoints, seen.camera, seen.features, seen.found.found)
-    (estimate, keypoints, camera, features, found), mask = devices.pad(given, batch)
+    given = (seen.estimate, seen.keypoints, seen.camera, seen.features, present)
+    (estimate, keypoints, camera, features, real), mask = devices.pad(given, batch)
     terms: list = [guidance.keypoints_2d(keypoints, camera)]
     if seen.moving:
         terms.append(guidance.smooth())
-    config = RefineConfig.for_video() if seen.moving else RefineConfig.for_images()
-    refiner = make_refiner(prior, model, config)
-    refined, info = refiner(*devices.split((estimate, features, terms, mask & found), mask.shape))
-    refined, status = devices.cut((refined, info.status), batch)
-    return refined, np.asarray(status)
+    loop = RefineConfig.for_video if seen.moving else RefineConfig.for_images
+    refiner = make_refiner(prior, model, loop(lifted=seen.lifted))
+    refined, info = refiner(*devices.split((estimate, features, terms, mask & real), mask.shape))
+    return Outcome.of(refined, info, devices, batch)
 
 
 def _summary(
-    seen: PictureEstimates, status: np.ndarray, written: Sequence[Path], clock: Clock
+    seen: PictureEstimates,
+    filled: np.ndarray,
+    status: np.ndarray,
+    written: Sequence[Path],
+    clock: Clock,
 ) -> Iterator[str]:
     from scorehmr_jax.screening import PADDING, STATUS
 
     yield from seen.summary()
-    yield f"refined: {(status == 0).sum()} of {seen.found.found.sum()}"
+    found = seen.found.found
+    yield f"refined: {(status[found] == 0).sum()} of {found.sum()}"
+    for person, row in enumerate(filled):
+        if row.any():
+            where = places(seen.pictures, row)
+            yield f"filled:  person {person + 1}: {where}, by the prior and smoothness alone"
     for code in np.unique(status[(status != 0) & (status != PADDING)]):
         for person in range(len(status)):
             if (rows := status[person] == code).any():

@@ -50,7 +50,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from scorehmr_jax.commands.picture_cameras import Lens
+    from scorehmr_jax.commands.focal_length import Lens
     from scorehmr_jax.commands.picture_networks import features_wanted
     from scorehmr_jax.load import load_prior
 

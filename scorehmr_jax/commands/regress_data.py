@@ -8,6 +8,7 @@ import numpy as np
 
 from body_model.files import local_path, read_npz
 from scorehmr_jax.commands.feature_cache import parts_folder, unreadable_list, write_unreadable
+from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.long_work import writable
 from scorehmr_jax.commands.network_parts import (
     Columns,
@@ -16,7 +17,7 @@ from scorehmr_jax.commands.network_parts import (
     finished_parts,
     remove_network_parts,
 )
-from scorehmr_jax.commands.picture_cameras import Lens, cameras
+from scorehmr_jax.commands.picture_cameras import cameras
 from scorehmr_jax.commands.picture_networks import Networks, in_full_image, mean_shape
 from scorehmr_jax.formats.estimates import write_estimates
 from scorehmr_jax.formats.features import flattened

@@ -5,8 +5,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.long_work import Clock, writable
-from scorehmr_jax.commands.picture_cameras import Lens
 from scorehmr_jax.commands.picture_estimates import (
     PictureEstimates,
     estimate_pictures,

@@ -15,7 +15,15 @@ import numpy as np
 
 from body_model import SMPL
 from scorehmr_jax.output.people import Person, frame_rate, read_first, read_people
-from scorehmr_jax.output.viewer import Joints, Scene, Shown, new_server, save_page, small_jpeg
+from scorehmr_jax.output.viewer import (
+    Joints,
+    Scene,
+    Shown,
+    new_server,
+    save_page,
+    small_jpeg,
+    without_lens,
+)
 from scorehmr_jax.types import Camera
 
 _HELP = """\
@@ -77,23 +85,26 @@ def _gather(args: argparse.Namespace) -> tuple[Shown, float]:
                 f"{args.before}: expected the {frames} frames of {args.result}, found "
                 f"{len(before[0].present)}"
             )
-    pictures: list[bytes] = []
-    if args.pictures is not None:
-        pictures, fps_seen = _pictures(args.pictures, frames, args.width)
-        fps = fps or fps_seen
     body = load(args.body) if args.body else open_body()
     camera, joints = evidence(args.result, body, people)
-    if pictures and camera is None:
-        raise ValueError(f"{args.result}: holds no camera, so pictures cannot be put behind it")
+    pictures: list[bytes] = []
+    if args.pictures is not None:
+        if camera is None:
+            raise ValueError(f"{args.result}: holds no camera, so pictures cannot be put behind it")
+        pictures, fps_seen = _pictures(args.pictures, frames, args.width, camera)
+        fps = fps or fps_seen
     fps = frame_rate(args.result, args.fps, fps, frames)
     return Shown(body, people, before, joints, camera, pictures), fps
 
 
-def _pictures(source: Path, frames: int, width: int) -> tuple[list[bytes], float | None]:
+def _pictures(
+    source: Path, frames: int, width: int, camera: Camera
+) -> tuple[list[bytes], float | None]:
+    """The pictures behind the bodies, as JPEG, without the lens's distortion; and their rate."""
     from scorehmr_jax.formats.pictures import open_pictures
 
     opened = open_pictures(source)
-    found = [small_jpeg(picture, width) for picture in islice(opened, frames)]
+    found = [small_jpeg(without_lens(p, camera), width) for p in islice(opened, frames)]
     if len(found) != frames:
         raise ValueError(f"{source}: expected {frames} pictures, one a frame, found {len(found)}")
     return found, opened.fps

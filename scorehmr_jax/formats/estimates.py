@@ -125,11 +125,12 @@ def write_estimates(
     filled: Bool[Array, "..."] | None = None,
     fps: Number | None = None,
     first: Estimate | None = None,
+    kept_share: Float[Array, "..."] | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
     With camera and keypoints it is all that `read_estimates` reads. Beside the keys listed there it
-    holds `status`, and pose in both forms, `pose` and `pose_axis_angle`.
+    holds `status`, `kept_share`, and pose in both forms, `pose` and `pose_axis_angle`.
 
     Args:
         path: of the file; no suffix is added.
@@ -142,6 +143,7 @@ def write_estimates(
         filled: True for samples without evidence of their own, made of those around them.
         fps: frames per second, of a video.
         first: the first estimate [N] that the estimate was refined from; float32 in the file.
+        kept_share: how much of each refinement was kept, as `Info.kept_share`.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -172,7 +174,11 @@ def write_estimates(
             raise ValueError(f"features: expected [..., N, F], found shape {array.shape}")
         _check_rows("features", array.shape[:-1], lead)
         arrays["features"] = np.broadcast_to(array, (*lead, array.shape[-1]))
-    for key, value in (("status", status), ("filled", filled)):
+    for key, value in (
+        ("status", status),
+        ("filled", filled),
+        ("kept_share", kept_share),
+    ):
         if value is None:
             continue
         array = _plain(value)

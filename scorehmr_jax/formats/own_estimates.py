@@ -45,7 +45,7 @@ OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
     "skew": ("skew", ()),
 }
 # Written about a result, and no part of the next input.
-_WRITTEN_ONLY = ("status", "filled", "ids", "frame_numbers", "frame_names")
+_WRITTEN_ONLY = ("status", "kept_share", "filled", "ids", "frame_numbers", "frame_names")
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def save_video(path: str | os.PathLike[str], frames: Iterable[Picture], fps: flo
 
 def before_and_after(
     picture: Picture,
-    before: Sequence[Float[np.ndarray, "V 3"]],
+    before: Sequence[Float[np.ndarray, "V 3"]] | None,
     after: Sequence[Float[np.ndarray, "V 3"]],
     faces: Int[np.ndarray, "F 3"],
     camera: Camera,
@@ -206,7 +206,7 @@ def before_and_after(
 
     Args:
         picture, faces, camera, samples: as `overlay` has them.
-        before, after: vertices of the bodies, orange and blue.
+        before, after: vertices of the bodies, orange and blue; None leaves its panels out.
         height: of the result in pixels, at most; pictures are never enlarged.
         middle, reach: as `side_view` has them, for both.
     Returns:
@@ -216,9 +216,10 @@ def before_and_after(
     _check_size(picture, camera)
     small = _scaled(picture, scale)
     window = ((0.0, 0.0), scale, small.shape[1::-1])
+    drawn = [(b, c) for b, c in ((before, BEFORE), (after, AFTER)) if b is not None]
     pictures = [
         _draw(small.copy(), bodies, faces, camera, window, color, OPACITY, samples)
-        for bodies, color in ((before, BEFORE), (after, AFTER))
+        for bodies, color in drawn
     ]
     tall = pictures[0].shape[0]
     sides = [
@@ -231,6 +232,6 @@ def before_and_after(
             color=color,
             samples=samples,
         )
-        for bodies, color in ((before, BEFORE), (after, AFTER))
+        for bodies, color in drawn
     ]
     return np.concatenate([*pictures, *sides], axis=1)

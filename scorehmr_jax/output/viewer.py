@@ -21,10 +21,12 @@ from body_model import SMPL
 from body_model.files import local_path, write_text
 from body_model.kinematics import forward_kinematics
 from body_model.rotations import matrix_to_quaternion
+from scorehmr_jax import lens
 from scorehmr_jax.output.overlay import AFTER, BEFORE
 from scorehmr_jax.output.people import Person
 from scorehmr_jax.types import Camera
 
+_distort = jax.jit(lens.distort)
 _BEFORE_OPACITY = 0.4
 _OPACITY_WITH_JOINTS = 0.65  # which lie inside the body
 _DOT = 0.022  # metres across, of a joint
@@ -229,6 +231,27 @@ def small_jpeg(picture: UInt8[np.ndarray, "H W 3"], width: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()
+
+
+def without_lens(picture: UInt8[np.ndarray, "H W 3"], camera: Camera) -> UInt8[np.ndarray, "H W 3"]:
+    """Takes the distortion of a camera's lens out of its picture, so that lines are straight.
+
+    Args:
+        picture: of the size that the camera has.
+        camera: one camera; without a distortion the picture stays as it is.
+    Returns:
+        What a pinhole of the same focal length and middle sees; black where the lens saw nothing.
+    """
+    if camera.distortion is None or not np.any(camera.distortion):
+        return picture
+    focal, center = (np.asarray(side, np.float32) for side in (camera.focal, camera.center))
+    tall, wide = picture.shape[:2]
+    grid = np.stack(np.meshgrid(np.arange(wide), np.arange(tall)), -1).astype(np.float32) + 0.5
+    plane = _distort((grid - center) / focal, np.asarray(camera.distortion, np.float32))
+    seen = np.floor(np.asarray(plane) * focal + center).astype(int)
+    inside = ((seen >= 0) & (seen < (wide, tall))).all(-1)
+    x, y = np.moveaxis(np.where(inside[..., None], seen, 0), -1, 0)
+    return np.where(inside[..., None], picture[y, x], 0).astype(np.uint8)
 
 
 def _decoded(jpeg: bytes) -> np.ndarray:
