@@ -116,7 +116,8 @@ def refine_estimates(
     config = _config(moving, are_lifted)
     settings = settings_of(config, [prior, *([body] if body else [])])
     earlier, done = 0, 0
-    work = refine_parts(parts, arrays, settings, folder, _refiner(prior, model, arrays, moving, config))
+    refine = _refiner(prior, model, arrays, moving, config)
+    work = refine_parts(parts, arrays, settings, folder, refine)
     try:
         for part, outcome, again in progress(work, "refining", len(parts)):
             put(result, part, outcome)
