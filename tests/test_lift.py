@@ -19,8 +19,6 @@ from scorehmr_jax.lift_points import BodyPoints, place
 from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.types import Estimate, Keypoints2D
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 N = 6
 EXACT = LiftConfig(noise=0.005, offset=0.0)
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")

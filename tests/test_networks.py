@@ -17,8 +17,6 @@ from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.networks.registry import NETWORKS, describe, network_of
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @dataclass(frozen=True)
 class GaussianNetwork(Network):

@@ -16,8 +16,6 @@ from body_model import Skeleton
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import to_camera_frame
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 V, N = 4, 5
 DATA = Path(__file__).resolve().parents[2] / "shared/real"
 

@@ -19,8 +19,6 @@ from scorehmr_jax.output.pictures import save_png
 from scorehmr_jax.output.viewer import residual_colors
 from scorehmr_jax.screening import PADDING
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.fixture
 def view(tmp_path, monkeypatch):
