@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import close, compilations, quick_jit, slope
+from bodies import close, compilations, slope
 
 import body_model
 from body_model import Skeleton
@@ -218,7 +218,7 @@ def test_arms_are_the_derivatives_of_the_points():
     rng = np.random.default_rng(0)
     turn, change = rng.normal(size=(24, 3)), rng.normal(size=(10, 1))
 
-    @quick_jit
+    @jax.jit
     def compared(turn, change):
         placed = place(points, pose, betas)
         world = placed.rotations[..., 0]
