@@ -67,11 +67,6 @@ def random_like(key: jax.Array, tree: Any) -> Any:
     return jax.tree.unflatten(treedef, drawn)
 
 
-def quick_jit(function: Callable) -> Callable:
-    """`jax.jit` that compiles in half the time, to a program that is slower than it could be."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
-
-
 @contextmanager
 def compilations() -> Iterator[list[str]]:
     """Collects one entry for every program that XLA compiles inside."""

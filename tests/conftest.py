@@ -9,7 +9,7 @@ from typing import Any
 
 import jaxtyping
 import pytest
-from checked_types import quick_compilation
+from compiling import QUICKLY
 from golden import cut
 
 # Before any test imports the packages: shapes and dtypes of every signature and field are
@@ -38,11 +38,15 @@ pytest.raises = _raises_unchecked  # type: ignore[assignment]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps compiled programs in pytest's cache: for workers, started processes, and the next run.
+    """Compiles quickly, and keeps what is compiled in pytest's cache.
 
-    Most of a first run is compilation. A program is found again by all that it was compiled from:
-    its own operations, the versions of JAX and XLA, their options and the machine.
+    Most of a first run is compilation. Workers, started processes and the next run find a program
+    again by all that it was compiled from: its own operations, the versions of JAX and XLA, their
+    options and the machine.
     """
+    if QUICKLY not in os.environ.get("XLA_FLAGS", ""):
+        # What the user chose comes later, and holds.
+        os.environ["XLA_FLAGS"] = f"{QUICKLY} {os.environ.get('XLA_FLAGS', '')}"
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or the user's choice
         return
     folder = config.cache.mkdir("compiled")  # type: ignore[union-attr]
@@ -61,13 +65,6 @@ def few_programs_are_kept() -> None:
     import jax  # not before the environment has been set
 
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-
-
-@pytest.fixture
-def compiled_quickly() -> Iterator[None]:
-    """Compiles in half the time: for tests of what a program does, not of its numbers."""
-    with quick_compilation():
-        yield
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,8 +13,6 @@ from body_model.rotations import axis_angle_to_matrix
 
 BODY = body_model.stand_in()
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def drawn(*batch, seed=0):
     """Pose in axis-angle, betas, translation, rotation and offset."""

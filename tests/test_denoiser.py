@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import VARIANTS, arrays, close, golden_prior, plain_denoiser, quick_jit, small_prior
+from bodies import VARIANTS, arrays, close, golden_prior, plain_denoiser, small_prior
 
 from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.layers import sinusoid
@@ -16,7 +16,7 @@ def define(prior, x, t, features=None):
     return prior.network.noise(prior.params, x, t, features)
 
 
-noise, definition = quick_jit(Prior.noise), quick_jit(define)
+noise, definition = jax.jit(Prior.noise), jax.jit(define)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -87,7 +87,7 @@ def test_prepared_once_serves_every_step():
     rng = np.random.default_rng(0)
     x, c = (rng.standard_normal((4, n)).astype(np.float32) for n in (144, 8))
 
-    @quick_jit
+    @jax.jit
     def by_parts(x, c):
         network = prior.prepare()
         table = network.modulation(jnp.arange(0, 50, 2))
@@ -154,7 +154,7 @@ def test_sizes_that_make_no_sense_are_refused(sizes):
 
 
 def test_initial_weights_are_bounded_as_pytorch_draws_them():
-    params = quick_jit(ResidualMLP(8, 16, 1).init)(jax.random.key(0))["pose"]
+    params = jax.jit(ResidualMLP(8, 16, 1).init)(jax.random.key(0))["pose"]
     block = params["blocks_0"]
     for layer, inputs in ((params["input"], 144), (block["linear1"], 152), (block["time"], 576)):
         for leaf in (layer["kernel"], layer["bias"]):
@@ -172,15 +172,15 @@ def test_gradient_by_features_equals_finite_differences():
         def loss(c):
             return jnp.sum(prior.noise(x, 50, c) ** 2)
 
-        value = quick_jit(loss)
+        value = jax.jit(loss)
         d = jnp.asarray(rng.standard_normal((2, 8)))
         wanted = (value(c + 1e-6 * d) - value(c - 1e-6 * d)) / 2e-6
-        close("slope", jnp.sum(quick_jit(jax.grad(loss))(c) * d), wanted, rtol=1e-6)
+        close("slope", jnp.sum(jax.jit(jax.grad(loss))(c) * d), wanted, rtol=1e-6)
 
 
 def test_equal_features_have_finite_gradients():
     # Their variance is nought, and so may be that of the pose.
     prior = small_prior(8, 16, 1)
-    gradient = quick_jit(jax.grad(lambda x, c: jnp.sum(prior.noise(x, 2, c) ** 2), (0, 1)))
+    gradient = jax.jit(jax.grad(lambda x, c: jnp.sum(prior.noise(x, 2, c) ** 2), (0, 1)))
     for leaf in gradient(jnp.zeros((1, 144)), jnp.zeros((1, 8))):
         assert np.isfinite(leaf).all()

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from compiling import xla_flags
 from test_cli import columns
 
 from body_model.files import read_npz
@@ -40,10 +41,9 @@ main()
 
 def start(argv, devices):
     """The command with so many simulated devices."""
-    count = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, "-c", SHORT, "refine", *map(str, argv)],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": count},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -18,8 +18,6 @@ from scorehmr_jax.baselines import methods
 from scorehmr_jax.commands.main import SUBCOMMANDS
 from scorehmr_jax.evaluation.tasks import TASKS
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/golden/README.md")
 

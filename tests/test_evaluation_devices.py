@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compiling import xla_flags
 from evaluations import (
     SCRIPT,
     TOLERANCE,
@@ -26,8 +27,7 @@ HERE = Path(__file__).parent
 
 def start(script, argv, devices):
     """A process with so many simulated devices."""
-    count = f"--xla_force_host_platform_device_count={devices}"
-    environ = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": count}
+    environ = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(devices)}
     environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parent)])
     return subprocess.Popen(
         [sys.executable, script, *map(str, argv)],

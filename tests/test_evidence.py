@@ -17,8 +17,6 @@ from scorehmr_jax.baselines.adam import AdamConfig, adam
 from scorehmr_jax.calibration import calibrated_camera
 from scorehmr_jax.screening import NO_EVIDENCE, NOT_IN_FRONT, OK, as_hypothesis
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 V, K = 3, 24
 # Each as one program: by itself, every operation in them would be compiled alone.
 evaluate = jax.jit(lambda term, hypothesis: term(hypothesis))

@@ -19,8 +19,6 @@ from scorehmr_jax.datasets.feed import open_feed
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.datasets.samples import axis_angle_to_x
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.fixture(scope="module")
 def built(golden, tmp_path_factory):

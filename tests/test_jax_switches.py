@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import refining
 from bodies import small_prior
+from compiling import xla_flags
 from jax import export
 from refining import N, evidence, parts, same, tree
 
@@ -242,7 +243,7 @@ check("shard_map", *jax.jit(mapped)(*groups, mask))
 @pytest.fixture(scope="module")
 def on_four_devices():
     here = Path(__file__).parent
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": xla_flags(4)}
     return subprocess.run(
         [sys.executable, "-c", DEVICES, str(here)],
         env={**os.environ, **environment},

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import close, compilations, quick_jit, slope
+from bodies import close, compilations, slope
 
 import body_model
 from body_model import Skeleton
@@ -18,8 +18,6 @@ from scorehmr_jax.lift import LiftConfig, lift, make_lifter
 from scorehmr_jax.lift_points import BodyPoints, place
 from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.types import Estimate, Keypoints2D
-
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 N = 6
 EXACT = LiftConfig(noise=0.005, offset=0.0)
@@ -220,7 +218,7 @@ def test_arms_are_the_derivatives_of_the_points():
     rng = np.random.default_rng(0)
     turn, change = rng.normal(size=(24, 3)), rng.normal(size=(10, 1))
 
-    @quick_jit
+    @jax.jit
     def compared(turn, change):
         placed = place(points, pose, betas)
         world = placed.rotations[..., 0]

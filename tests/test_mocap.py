@@ -15,8 +15,6 @@ from scorehmr_jax.simulation import mocap
 from scorehmr_jax.simulation.pairs import augment_pairs, random_regressors, simulate_pairs
 from scorehmr_jax.simulation.regressor import REGRESSORS
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def random_poses(count: int, size: float = 0.6) -> np.ndarray:
     return size * np.random.default_rng(0).standard_normal((count, 24, 3)).astype(np.float32)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import quick_jit, scene
+from bodies import scene
 
 from body_model import Skeleton, stand_in
 from scorehmr_jax import Prior, RefineConfig, checkpoint, load_prior, refine, smooth
@@ -16,8 +16,6 @@ from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.parameters import flatten
 from scorehmr_jax.networks.protocol import POSE_DIM, Network
 from scorehmr_jax.networks.registry import NETWORKS, describe, network_of
-
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def test_the_loop_refines_with_it(mean):
     skeleton = Skeleton.of(stand_in())
     people = scene(skeleton, 3)
 
-    @quick_jit
+    @jax.jit
     def run(prior, estimate, key):
         config = RefineConfig(iterations=1, start=4, step=2)
         refined, info = refine(prior, skeleton, estimate, None, smooth(), config)
@@ -120,7 +118,7 @@ def test_every_registered_network_keeps_the_contract(name):
     x, t = jnp.ones((2, network.dim)), jnp.array([0, 999])
     c = jnp.ones((2, network.condition_dim)) if network.condition_dim else None
 
-    @quick_jit
+    @jax.jit
     def forms(params, x, t, c):
         prepared = network.prepare(params)
         found = prepared(x, prepared.modulation(t), prepared.condition(c))

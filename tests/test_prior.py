@@ -17,7 +17,6 @@ from bodies import (
     dot,
     golden_prior,
     products,
-    quick_jit,
     random_like,
     slope,
     small_prior,
@@ -96,7 +95,7 @@ def test_score_is_the_gradient_of_the_log_density():
         x = jnp.asarray(MODES[[0, 1, 2]] + 0.3 * rng.standard_normal((3, 144)))
         t = jnp.array([50, 400, 900])
         log_density = partial(prior.network.log_density, prior.params)
-        score, wanted = quick_jit(
+        score, wanted = jax.jit(
             lambda x: (prior.score(x, t), jax.vmap(jax.grad(log_density))(x, t))
         )(x)
         close("score", score, wanted, atol=1e-9)
@@ -106,7 +105,7 @@ def test_score_and_mean_follow_from_the_noise(small):
     prior, t = small, np.array([0, 50, 999])
     x, c = (rng.standard_normal((3, n)).astype(np.float32) for n in (144, 8))
 
-    @quick_jit
+    @jax.jit
     def run(prior, x, t, c):
         return prior.noise(x, t, c), prior.score(x, t, c), prior.denoise(x, t, c)
 
@@ -128,7 +127,7 @@ def test_energy_of_a_gaussian_is_its_negative_log_density():
         prior = exact(GAUSSIAN, np.float64)
         away = np.array([0.0, 0.1, 0.3, 0.5])[:, None] * rng.choice([-1, 1], (4, 144))
         x = jnp.asarray(MODES[0] + away)
-        run = quick_jit(lambda k: prior.energy(x, k, draws=64))
+        run = jax.jit(lambda k: prior.energy(x, k, draws=64))
         found = jnp.mean(jnp.stack([run(k) for k in jax.random.split(jax.random.key(0), 8)]), 0)
         a = np.cumprod(1 - diffusion.cosine_betas())[[10, 500]]
         square = (away**2).sum(-1)
@@ -140,7 +139,7 @@ def test_energy_of_a_gaussian_is_its_negative_log_density():
 
 
 def test_energy_falls_toward_the_modes(mixture):
-    run = quick_jit(lambda x, k: mixture.energy(x, k))
+    run = jax.jit(lambda x, k: mixture.energy(x, k))
     steps = np.linspace(0, 0.5, 4)[:, None]
     between = MODES[0] + steps * (MODES[1] - MODES[0])
     energy = run(jnp.asarray(between, jnp.float32), jax.random.key(0))
@@ -156,7 +155,7 @@ def test_gradient_of_the_energy_equals_finite_differences():
         def energy(x):
             return prior.energy(x, key, c).sum()
 
-        value, gradient = quick_jit(energy), quick_jit(jax.grad(energy))(x)
+        value, gradient = jax.jit(energy), jax.jit(jax.grad(energy))(x)
         for d in jnp.asarray(rng.standard_normal((4, 2, 144))):
             wanted = (value(x + 1e-5 * d) - value(x - 1e-5 * d)) / 2e-5
             close("slope", jnp.sum(gradient * d), wanted, rtol=1e-6)
@@ -183,7 +182,7 @@ def test_energy_has_a_gradient_by_the_weights():
     prior = small_prior(0)
     x = rng.standard_normal((2, 144)).astype(np.float32)
 
-    @quick_jit
+    @jax.jit
     @jax.grad
     def slope(params):
         return dataclasses.replace(prior, params=params).energy(x, jax.random.key(0)).sum()
@@ -202,7 +201,7 @@ def test_energy_looks_where_it_is_told():
 
     for low, high in ((10, 500), (1, 2), (300, 999)):
         seen: list[int] = []
-        energy = quick_jit(partial(exact(Recorder(0.3)).energy, levels=(low, high), draws=32))
+        energy = jax.jit(partial(exact(Recorder(0.3)).energy, levels=(low, high), draws=32))
         energy(jnp.zeros(144), jax.random.key(0))
         jax.effects_barrier()
         assert len(seen) == 32 and low <= min(seen) and max(seen) <= high
@@ -248,7 +247,7 @@ def test_samples_recover_the_modes(mixture):
 def test_samples_stay_in_bounds(small):
     c = rng.standard_normal((3, 8)).astype(np.float32)
 
-    @quick_jit
+    @jax.jit
     def sample(key, c):
         return [small.sample(key, c, shape=(4, 3), step=250, clip=clip) for clip in (1.0, None)]
 
@@ -294,11 +293,11 @@ def test_sampling_and_inversion_have_gradients_and_map():
 
         direction = random_like(jax.random.key(1), at)
         found, wanted = (
-            dot(quick_jit(jax.grad(loss))(at), direction),
-            slope(quick_jit(loss), at, direction, 1e-6),
+            dot(jax.jit(jax.grad(loss))(at), direction),
+            slope(jax.jit(loss), at, direction, 1e-6),
         )
         assert wanted != 0 and abs(found - wanted) < 1e-5 * abs(wanted)
-        together, mapped = quick_jit(lambda x, c: (inversion(x, c), jax.vmap(inversion)(x, c)))(*at)
+        together, mapped = jax.jit(lambda x, c: (inversion(x, c), jax.vmap(inversion)(x, c)))(*at)
         close("vmap", mapped, together, atol=1e-9)
 
 
@@ -328,7 +327,7 @@ def test_precision_is_that_of_the_pose():
 def test_one_pose_under_many_features():
     prior = small_prior()
     x, c = (rng.standard_normal(s).astype(np.float32) for s in ((144,), (3, 8)))
-    encode = quick_jit(lambda x, c: prior.encode(x, c, start=4))
+    encode = jax.jit(lambda x, c: prior.encode(x, c, start=4))
     found = encode(x, c)
     wanted = encode(np.stack([x] * 3), c)
     close("latents", found, wanted, atol=1e-5)
@@ -369,7 +368,7 @@ def test_nothing_is_broadcast_or_promoted_unasked(method, sizes):
         jax.make_jaxpr(METHODS[method])(prior, x, c)
 
 
-@quick_jit
+@jax.jit
 def all_of(prior, x, c):
     names = METHODS.keys() - {"network", "training"}
     return {name: METHODS[name](prior, x, c) for name in sorted(names)}

@@ -19,8 +19,6 @@ from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.camera import to_camera_frame
 from scorehmr_jax.detectors.protocol import Detections
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 V, N = 4, 5
 DATA = Path(__file__).resolve().parents[2] / "shared/real"
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from bodies import GoldenLoop, close, golden_loop, golden_skeleton, relative
+from compiling import AS_USERS
 
 from body_model import Skeleton
 from scorehmr_jax import diffusion
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.refine import make_refiner
+from scorehmr_jax.refine import make_refiner, refine
 from scorehmr_jax.screening import OK
 from scorehmr_jax.types import Hypothesis
 
@@ -101,6 +102,18 @@ def test_early_stopping_equals_the_released_code(golden, skeleton, name):
     np.testing.assert_array_equal(found[1].stop_step, stops, err_msg="stop_mask_per_step")
     compare(loop, found, exact=True)
     compare_losses(loop, found[1], until=stops)
+
+
+def test_the_program_that_users_compile_equals_the_released_code(golden, skeleton):
+    loop, body = golden_loop(golden, "loop_C_video"), skeleton(np.float32)
+
+    def run(prior, body, *given):
+        refined, info = refine(prior, body, *given, loop.config)
+        return refined, info, body(refined.pose, refined.betas)
+
+    compiled = jax.jit(run, compiler_options=AS_USERS)
+    found = compiled(loop.prior, body, loop.estimate, loop.features, loop.terms)
+    compare(loop, jax.tree.map(np.asarray, found), exact=False)
 
 
 # Every call of one iteration on three frames, each from the recorded state before it.

@@ -28,8 +28,6 @@ def skeleton():
 
 
 INPUTS = ("estimate", "features", "xy", "confidence", "weights", "network")
-# Compiling a gradient through the loop takes XLA longer than running it.
-FAST = {"xla_backend_optimization_level": 0}
 
 
 def outcome(prior, skeleton, config, camera, mask, counted, at):
@@ -83,7 +81,7 @@ def derivative():
             outcome, prior, skeleton, CONFIG, people.camera, mask, mask & (jnp.arange(N) != 2)
         )
         value = jax.jit(run)
-        gradient = jax.jit(jax.grad(run), compiler_options=FAST)(at)
+        gradient = jax.jit(jax.grad(run))(at)
     return value, gradient, at
 
 
@@ -125,7 +123,7 @@ def test_the_gradient_of_others_does_not_break_with_a_sample_that_diverges(skele
         state, losses = guided_step(problem, state, tree(lambda a: a[0], descent(problem)))
         return jnp.sum(jnp.where(other[:, None], state.x, 0) ** 2), losses
 
-    slope = jax.jit(jax.grad(of_others, has_aux=True), compiler_options=FAST)
+    slope = jax.jit(jax.grad(of_others, has_aux=True))
     x = rotations_to_x(people.estimate.pose)
     found, losses = slope(x, ~other)
     np.testing.assert_array_equal(np.isfinite(losses), other)
@@ -146,9 +144,7 @@ def test_a_traced_weight_that_is_not_finite_leaves_its_sample_out(skeleton):
         return total_loss(terms, hypothesis)[0], problem.status
 
     weight = jnp.full(N, 0.003).at[2].set(jnp.inf).at[4].set(jnp.nan)
-    (total, status), slope = jax.jit(jax.value_and_grad(run, has_aux=True), compiler_options=FAST)(
-        weight
-    )
+    (total, status), slope = jax.jit(jax.value_and_grad(run, has_aux=True))(weight)
     assert status.tolist() == [OK, OK, DIVERGED, OK, DIVERGED, OK]
     assert np.isfinite(total) and np.isfinite(slope).all()
     np.testing.assert_array_equal(slope > 0, status == OK)
@@ -160,7 +156,7 @@ def test_reverse_mode_keeps_its_memory(skeleton):
     people = scene(skeleton, 8, 144)
     at, every = differentiable(people, prior), jnp.ones(8, bool)
     run = partial(outcome, prior, skeleton, RefineConfig(), people.camera, every, every)
-    memory = jax.jit(jax.grad(run)).lower(at).compile(FAST).memory_analysis()
+    memory = jax.jit(jax.grad(run)).lower(at).compile().memory_analysis()
     held = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
     print(f"reverse mode through 250 guided steps holds {held / 2**20:.0f} MiB")
     assert held < 64 * 2**20
@@ -175,6 +171,6 @@ def test_a_long_video_fits_in_memory_as_a_whole(skeleton):
         terms = keypoints_2d(keypoints, camera), smooth()
         return refine(prior, skeleton, estimate, features, terms)
 
-    memory = jax.jit(run).lower(prior, *given).compile(FAST).memory_analysis()
+    memory = jax.jit(run).lower(prior, *given).compile().memory_analysis()
     print(f"{memory.temp_size_in_bytes / frames / 1024:.0f} kB a frame")
     assert memory.temp_size_in_bytes < frames * 150 * 1024

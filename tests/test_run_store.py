@@ -6,7 +6,6 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-from checked_types import quick_compilation
 from training_runs import (
     OPTIMIZER,
     draw_toy,
@@ -35,11 +34,6 @@ def three_steps():
 @pytest.fixture(scope="module")
 def states():
     """The toy after 3, 6, 9, 12 steps."""
-    with quick_compilation():
-        return four_states()
-
-
-def four_states():
     run, data = three_steps(), PLACEMENT.put(toy_data())
     state, found = toy_state(PLACEMENT), []
     for _ in range(4):

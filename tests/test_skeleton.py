@@ -207,6 +207,9 @@ def values_and_gradients(body, skeleton, pose, betas, translation):
     return jax.value_and_grad(everything, (0, 1), has_aux=True)(pose, betas)
 
 
+run = jax.jit(values_and_gradients)  # traced anew under each switch
+
+
 def switched(name):
     """The context of one of JAX's switches."""
     return {
@@ -226,13 +229,13 @@ def test_runs_under_the_switches_of_jax(body, switch, shapes):
     skeleton = jax.tree.map(jnp.asarray, Skeleton.of(body))
     pose = jnp.asarray(0.3 * np.ones((2, 24, 3), np.float32))
     arguments = body, skeleton, pose, random_betas(*shapes), np.ones(3, np.float32)
-    wanted = jax.jit(values_and_gradients)(*arguments)
+    wanted = run(*arguments)
     with switched(switch):
         if switch == "explicit mesh":
             along = jax.sharding.PartitionSpec("samples")
             betas = jax.device_put(arguments[3], along) if shapes else arguments[3]
             arguments = body, skeleton, jax.device_put(pose, along), betas, arguments[4]
-        found = jax.jit(values_and_gradients)(*arguments)
+        found = run(*arguments)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         close("with the switch", a, b, rtol=1e-5, atol=1e-5)
 

@@ -26,8 +26,6 @@ FLIP = np.array([1, -1, -1])  # from the camera's frame to y up
 BODY = stand_in()
 FACES = np.asarray(BODY.faces)
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def matrices(angles):
     """Rotations of axis-angle, by another library."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checked_types import quick_compilation
 from training_runs import ROOT, environment, records, train_here
 
 import train
@@ -63,13 +62,13 @@ def whole(tmp_path_factory):
     """The folder of a run that nothing happens to."""
     folder = tmp_path_factory.mktemp("runs")
     mocap_file(folder)
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+    with pytest.MonkeyPatch.context() as patch:
         here(patch, folder / "whole", "--tensorboard")
     return folder / "whole"
 
 
 @pytest.mark.slow
-def test_a_run_leaves_its_files(compiled_quickly, whole):
+def test_a_run_leaves_its_files(whole):
     first, *_, last = records(whole)
     assert first.keys() == {"step", "loss", "grad_norm", "steps_per_second"}
     assert {"val_loss", "val_loss_0_10", "val_inversion_error"} <= last.keys()
@@ -103,7 +102,7 @@ def test_mistakes_are_told_in_a_line(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_left_alone_and_a_changed_one_told(compiled_quickly, whole, monkeypatch):
+def test_a_finished_run_is_left_alone_and_a_changed_one_told(whole, monkeypatch):
     before = (whole / "log.jsonl").read_text()
     with pytest.raises(ValueError, match=r"ema\.decay: saved 0\.995, now 0\.9"):
         here(monkeypatch, whole, "--ema.decay", "0.9")
@@ -123,7 +122,7 @@ def interrupt(workdir, number, step, devices):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_it_had_not_been(compiled_quickly, whole, monkeypatch):
+def test_a_killed_run_goes_on_as_if_it_had_not_been(whole, monkeypatch):
     workdir, chance = whole.parent / "killed", random.Random(0)
     code = interrupt(workdir, signal.SIGTERM, chance.randrange(2, 8, 2), devices=2)
     assert code == EXIT_CODE

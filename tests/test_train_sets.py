@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `data`")
 pytest.importorskip("array_record", reason="needs the extra `data`")
 
-from checked_types import quick_compilation
 from training_files import released_layout
 from training_runs import ROOT, environment, records, train_here
 
@@ -20,8 +19,6 @@ from scorehmr_jax.datasets.build import Given, build
 from scorehmr_jax.datasets.mixtures import MIXTURES
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.training.export import export
-
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 SMALL = (
     *("--network.hidden", "8", "--network.blocks", "1", "--batch", "8", "--run.samples", "0"),
@@ -84,7 +81,7 @@ finally:
 def streamed(sets, tmp_path_factory):
     """The folder of a streamed run that failed after a checkpoint and was started again."""
     workdir = tmp_path_factory.mktemp("runs") / "streamed"
-    with pytest.MonkeyPatch.context() as patch, quick_compilation():
+    with pytest.MonkeyPatch.context() as patch:
         with patch.context() as failing, pytest.raises(KeyboardInterrupt):
             failing.setattr(train.Log, "write", stop_at(6, train.Log.write))
             run(failing, "scorehmr-b", sets, workdir, "--run.feed", "stream")

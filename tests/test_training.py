@@ -80,7 +80,6 @@ def eight_steps():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_interrupted_run_goes_on_as_if_it_had_not_been():
     whole, losses = eight_steps()
     state, first = run_of(4)(toy_state(ONE), toy_data(), KEY)
@@ -91,7 +90,6 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
     """Batches that the resident run would draw, given from outside."""
     data = jnp.asarray(toy_data())
@@ -112,7 +110,6 @@ def test_an_interrupted_stream_goes_on_and_draws_the_noise_of_resident_data():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 def test_training_lowers_the_loss():
     data = np.tile(np.linspace(-1, 1, 144, dtype=np.float32), (50, 1))
     state, losses = toy_state(ONE), []
@@ -216,7 +213,6 @@ def test_levels_cover_all_and_favour_the_low_ones():
     assert low[:100].sum() == 50_000 and np.ptp(low[:100]) <= 2 and np.ptp(low[100:]) <= 2
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_p2_weighting_weighs_levels_by_their_noise():
     t = jnp.array([5, 300, 900])
     noise = jax.random.normal(jax.random.key(1), (3, 144))
@@ -238,7 +234,6 @@ def test_batch_that_levels_cannot_share_is_refused():
         step(None, TrainingBatch(jnp.zeros((6, 144)), None), jax.random.key(1))
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_validation_of_a_network_that_sees_no_noise():
     params = jax.tree.map(jnp.zeros_like, toy_state(ONE).params)
     batch = TrainingBatch(jax.random.normal(jax.random.key(1), (64, 144)), None)
@@ -249,7 +244,6 @@ def test_validation_of_a_network_that_sees_no_noise():
     assert inversion_error(TINY, SCHEDULE, params, batch) < 1e-4
 
 
-@pytest.mark.usefixtures("compiled_quickly")
 def test_samples_are_measured_and_the_best_of_many_is_nearer():
     denoiser = ResidualMLP(features=6, hidden=8, blocks=1)
     params = jax.jit(denoiser.init)(jax.random.key(0))

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from bodies import quick_jit
 from training_runs import SCHEDULE
 
 from scorehmr_jax.networks.denoiser import ResidualMLP
@@ -55,7 +54,7 @@ def test_it_has_the_values_and_gradients_of_the_definition(name, leading):
             return noise_loss(network, SCHEDULE, params, each).mean()
 
         found, expected = (
-            quick_jit(jax.value_and_grad(partial(loss, network), (0, 1)))(params, noised.x_0)
+            jax.jit(jax.value_and_grad(partial(loss, network), (0, 1)))(params, noised.x_0)
             for network in (config, AsDefined(**vars(config)))
         )
 

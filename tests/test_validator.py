@@ -14,7 +14,6 @@ from scorehmr_jax.training.validator import Validator
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_quickly")
 @pytest.mark.parametrize("condition_on", ["none", "estimate"])
 def test_a_run_is_measured_and_drawn(tmp_path, condition_on):
     image = pytest.importorskip("matplotlib.image")

@@ -16,8 +16,6 @@ from scorehmr_jax.screening import NOT_FINITE, OK
 from scorehmr_jax.types import Info, Refined
 from scorehmr_jax.variations import best_of, varied_estimates
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 COUNT, N = 3, 2
 
 

@@ -21,8 +21,6 @@ from scorehmr_jax.output.viewer import residual_colors, without_lens
 from scorehmr_jax.screening import PADDING
 from scorehmr_jax.types import Camera
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 @pytest.fixture
 def view(tmp_path, monkeypatch):

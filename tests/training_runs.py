@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from compiling import xla_flags
 
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.datasets.samples import axis_angle_to_x
@@ -113,13 +114,11 @@ def toy_state(placement):
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """The environment of a process that sees so many devices and compiles quickly."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    """The environment of a process that sees so many devices."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     return os.environ | {
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": xla_flags(devices),
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "true",
         "PYTHONPATH": paths,
     }
 
