@@ -68,7 +68,7 @@ def seen(made):
 ASKED = []
 
 
-def unchanged(prior, model, arrays, moving):
+def unchanged(prior, model, arrays, moving, config):
     """A refinement that compiles nothing."""
 
     def refine(part):
