@@ -226,21 +226,35 @@ def scene(
 ) -> Scene:
     rng = np.random.default_rng(seed)
 
-    def draw(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.standard_normal(shape), dtype)
+    def draw(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(dtype)
 
-    upside_down = jnp.diag(jnp.array([1, -1, -1], dtype))  # the body's y is up, the camera's down
-    truth = axis_angle_to_matrix(0.3 * draw(n, 24, 3))
-    truth = truth.at[:, 0].set(upside_down @ truth[:, 0])
-    betas = 0.5 * draw(n, 10)
-    translation = jnp.array([0, 0, 5], dtype) + 0.2 * draw(n, 3)
+    turns, betas, translation = 0.3 * draw(n, 24, 3), 0.5 * draw(n, 10), 0.2 * draw(n, 3)
+    translation += np.array([0, 0, 5], dtype)
+    confidence = rng.uniform(0.3, 1, (n, skeleton.num_keypoints)).astype(dtype)
+    away, moved = 0.1 * draw(n, 24, 3), translation + 0.05 * draw(n, 3)
     camera = pinhole(jnp.full((n, 2), 1000, dtype), 1200.0)
+    pose, xy = _posed(skeleton, turns, betas, translation, camera, away)
+    estimate = Estimate(pose, jnp.asarray(betas), jnp.asarray(moved))
+    keypoints = Keypoints2D(xy, jnp.asarray(confidence))
+    return Scene(estimate, jnp.asarray(draw(n, features)), keypoints, camera)
+
+
+@jax.jit  # op by op it would be 150 programs
+def _posed(
+    skeleton: Skeleton,
+    turns: jax.Array,
+    betas: jax.Array,
+    translation: jax.Array,
+    camera: Camera,
+    away: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """The first guess of a pose, and where the true one is seen."""
+    upside_down = jnp.diag(jnp.array([1, -1, -1], turns.dtype))  # y is up, of the camera down
+    truth = axis_angle_to_matrix(turns)
+    truth = truth.at[:, 0].set(upside_down @ truth[:, 0])
     xy = project(skeleton(truth, betas, translation), camera)
-    confidence = jnp.asarray(rng.uniform(0.3, 1, xy.shape[:-1]), dtype)
-    estimate = Estimate(
-        axis_angle_to_matrix(0.1 * draw(n, 24, 3)) @ truth, betas, translation + 0.05 * draw(n, 3)
-    )
-    return Scene(estimate, draw(n, features), Keypoints2D(xy, confidence), camera)
+    return axis_angle_to_matrix(away) @ truth, xy
 
 
 def plain_denoiser(params: Any, x: Any, t: Any, features: Any = None) -> np.ndarray:
