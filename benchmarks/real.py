@@ -163,7 +163,12 @@ def single(video: Video, setting: str = "single") -> Iterator[dict[str, Any]]:
     measure = in_views(video)
     yield measure.row(setting, "estimate", lambda: (video.estimate, None))
     prior = sh.load_prior(PRIOR)
-    methods = [(mode, task.config(mode), terms) for mode in ("released", "default")]
+    ours = sh.RefineConfig.for_images if setting == "single" else sh.RefineConfig.for_video
+    methods = [
+        ("released", task.config("released"), terms),
+        ("default, of networks", task.config("default"), terms),
+        ("default, of lifted bodies", ours(lifted=True), terms),
+    ]
     if setting == "video":
         steady = [*terms, sh.smooth_camera()]
         methods += [

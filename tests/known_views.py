@@ -2,9 +2,9 @@
 
 from functools import cache
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from bodies import quick_jit
 
 from body_model import Skeleton
 from body_model.joints import SMPL_24
@@ -35,7 +35,7 @@ def views() -> tuple[Estimate, Estimate, Keypoints2D, Camera]:
     turn = np.pi / 2 * np.arange(VIEWS)[:, None] * np.array([0, 1, 0], np.float32)
     camera = pinhole(jnp.full((GROUPS, VIEWS, 2), 1000.0), 1200.0)
 
-    @quick_jit
+    @jax.jit
     def make(angles, turn, betas, translation, off):
         body = axis_angle_to_matrix(angles)
         upright = axis_angle_to_matrix(turn) @ body[:, :, 0]
@@ -56,7 +56,7 @@ def views() -> tuple[Estimate, Estimate, Keypoints2D, Camera]:
     return truth, estimate, keypoints, camera
 
 
-@quick_jit
+@jax.jit
 def _joints(pose, betas):
     return skeleton().joints(pose, betas)
 
@@ -64,4 +64,4 @@ def _joints(pose, betas):
 def error(found, truth) -> np.ndarray:
     """PA-MPJPE, mm."""
     joints, true = (_joints(b.pose, b.betas) for b in (found, truth))
-    return np.asarray(quick_jit(pa_mpjpe)(joints, true))
+    return np.asarray(jax.jit(pa_mpjpe)(joints, true))

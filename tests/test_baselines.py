@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from bodies import quick_jit
 from refining import N, people, prior, skeleton
 
 from body_model.rotations import matrix_to_6d
@@ -80,21 +79,21 @@ def six(pose):
 
 def test_savitzky_golay_is_scipys_away_from_the_ends(motion):
     _, estimate, _ = motion
-    found = quick_jit(savitzky_golay(5, 2))(estimate, jnp.ones(40, bool)).translation
+    found = jax.jit(savitzky_golay(5, 2))(estimate, jnp.ones(40, bool)).translation
     wanted = scipy.signal.savgol_filter(np.asarray(estimate.translation), 11, 2, axis=0)
     np.testing.assert_allclose(found[5:-5], wanted[5:-5], atol=1e-4)
 
 
 def test_the_gaussian_is_that_of_the_default_mode(motion):
     _, estimate, mask = motion
-    found = quick_jit(gaussian(2.0))(estimate, mask)
-    wanted = quick_jit(SmoothedEstimate(2.0))(estimate, mask)
+    found = jax.jit(gaussian(2.0))(estimate, mask)
+    wanted = jax.jit(SmoothedEstimate(2.0))(estimate, mask)
     np.testing.assert_allclose(found.pose, wanted.pose, atol=1e-5)
 
 
 def test_the_one_euro_filter_does_as_its_paper_says(motion):
     _, estimate, mask = motion
-    found = quick_jit(one_euro(1.0, 0.5, 1.0, fps=30.0))(estimate, mask).translation
+    found = jax.jit(one_euro(1.0, 0.5, 1.0, fps=30.0))(estimate, mask).translation
 
     def share(cutoff):
         return 1 / (1 + 30 / (2 * np.pi * cutoff))
@@ -112,7 +111,7 @@ def test_the_one_euro_filter_does_as_its_paper_says(motion):
 @pytest.mark.parametrize("rule", [one_euro(8.0, 3.0), savitzky_golay(), gaussian()])
 def test_filters_calm_a_motion_and_leave_out_what_does_not_count(motion, rule):
     pose, estimate, mask = motion
-    run = quick_jit(rule)
+    run = jax.jit(rule)
     found = run(estimate, mask)
     off = {
         k: np.square(six(p) - six(pose))[3:-3].mean()
@@ -130,7 +129,7 @@ def test_the_middle_of_the_views():
     mask = EVERY.at[1].set(False)
     body = six(estimate.pose)[np.asarray(mask), 6:]
     for rule, wanted in ((median_of_views, np.median(body, 0)), (mean_of_views, body.mean(0))):
-        found = quick_jit(rule)(estimate, mask)
+        found = jax.jit(rule)(estimate, mask)
         columns = np.asarray(found.pose[:, 1:, :, 0]).reshape(N, -1)
         first = wanted.reshape(23, 6)[:, :3]
         first /= np.linalg.norm(first, axis=-1, keepdims=True)
@@ -144,7 +143,7 @@ def test_a_bad_frame_keeps_its_estimate_and_is_left_out_of_the_filter():
     bad = p.estimate.__class__(
         p.estimate.pose.at[2].set(jnp.nan), p.estimate.betas, p.estimate.translation
     )
-    run = quick_jit(partial(filtered, skeleton(), rule=gaussian()))
+    run = jax.jit(partial(filtered, skeleton(), rule=gaussian()))
     terms = [keypoints_2d(p.keypoints, p.camera), smooth()]
     refined, info = run(bad, terms, mask=EVERY.at[4].set(False))
     assert info.status.tolist() == [OK, OK, NOT_FINITE, OK, PADDING, OK]
@@ -156,7 +155,7 @@ def test_a_bad_frame_keeps_its_estimate_and_is_left_out_of_the_filter():
 def regularised():
     p, config = people(), DposerConfig(steps=40)
 
-    @quick_jit
+    @jax.jit
     def run(estimate, weight, mask):
         terms = keypoints_2d(p.keypoints, p.camera)
         return dposer(prior(), skeleton(), estimate, p.features, terms, weight, config, mask)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import HERE, arrays, quick_jit
+from bodies import HERE, arrays
 from known_views import EVERY, error, skeleton, views
 
 from body_model.files import write_npz
@@ -52,7 +52,7 @@ def test_it_computes_what_nflows_computes_and_its_inverse(recorded, coupling, tm
     assert sizes == ConditionalFlow(6, 16, 3, 2, coupling, coupling == "additive")
     x, features = recorded["x"], recorded["features"]
 
-    @quick_jit
+    @jax.jit
     def compute(params, x, features):
         folded = sizes.fold(params, features)
         z, log_det = folded.encode(x)
@@ -86,7 +86,7 @@ def test_the_shipped_flow_is_invertible_and_knows_poses_from_contortions(open_da
     rotations = mocap.read(open_data / "mocap_poses.npz").select("val").poses[::400]
     sizes, params = load_flow()
 
-    @quick_jit
+    @jax.jit
     def compute(angles, params):
         x = rotations_to_x(axis_angle_to_matrix(angles))
         folded = sizes.fold(params, x)
@@ -118,7 +118,7 @@ def test_keys_that_are_missing_or_foreign_are_named(recorded):
 
 
 def test_a_flow_of_this_package_is_read_as_it_was_written(tmp_path):
-    params = quick_jit(TINY.init)(jax.random.key(0))
+    params = jax.jit(TINY.init)(jax.random.key(0))
     write_npz(tmp_path / "flow.npz", write_flow(TINY, params))
     sizes, found = load_flow(tmp_path / "flow.npz")
     assert sizes == TINY
@@ -130,10 +130,10 @@ def test_a_flow_of_this_package_is_read_as_it_was_written(tmp_path):
 
 def test_fitting_recovers_known_poses_from_keypoints_without_noise():
     truth, estimate, *seen = views()
-    flow = TINY, quick_jit(TINY.init)(jax.random.key(0))
+    flow = TINY, jax.jit(TINY.init)(jax.random.key(0))
     config = ProhmrConfig(steps=300, solver="lbfgs", start="estimate")
 
-    @quick_jit
+    @jax.jit
     def run(estimate, mask, weights):
         terms = [keypoints_2d(*seen), multiview()]
         return prohmr_fitting(

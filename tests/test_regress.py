@@ -78,7 +78,7 @@ def short(monkeypatch):
 
 
 def test_a_real_photo_becomes_a_refined_body_in_one_command(
-    photo, network, prior, body, short, tmp_path, capsys, compiled_quickly
+    photo, network, prior, body, short, tmp_path, capsys
 ):
     out = tmp_path / "out"
     command = ["refine", str(photo / "hopper.jpg"), "--network", network, "--body", str(body)]

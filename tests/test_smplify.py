@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bodies import quick_jit, slope
+from bodies import slope
 from known_views import EVERY, VIEWS, error, skeleton, views
 
 from body_model.joints import JOINT_NAMES
@@ -31,7 +31,7 @@ FEW = SmplifyWeights(all=1e-2)  # keypoints without noise need no prior
 def run():
     config = SmplifyConfig(0, 300, solver="lbfgs", torso=TORSO)
 
-    @quick_jit
+    @jax.jit
     def run(estimate, keypoints, camera, mask, weights):
         terms = [keypoints_2d(keypoints, camera), multiview()]
         return smplify.smplify(skeleton(), estimate, terms, config, mask, weights=weights)
@@ -84,8 +84,8 @@ def test_the_objective_has_the_slope_of_finite_differences():
 
         at = 0.1 * jax.random.normal(key, (1, VIEWS, 85), jnp.float64)
         along = jax.random.normal(jax.random.fold_in(key, 1), at.shape, at.dtype)
-        found = jnp.vdot(quick_jit(jax.grad(values))(at, estimate), along)
-        wanted = slope(partial(quick_jit(values), estimate=estimate), at, along, 1e-6)
+        found = jnp.vdot(jax.jit(jax.grad(values))(at, estimate), along)
+        wanted = slope(partial(jax.jit(values), estimate=estimate), at, along, 1e-6)
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_frames_of_a_video_share_their_shape():
     _, estimate, *seen = views()
     config = SmplifyConfig(2, 5, share_shape=True, torso=TORSO)
     apart = replace(estimate, betas=estimate.betas + 0.1 * jnp.arange(VIEWS)[:, None])
-    run = quick_jit(lambda e: smplify.smplify(skeleton(), e, keypoints_2d(*seen), config)[0])
+    run = jax.jit(lambda e: smplify.smplify(skeleton(), e, keypoints_2d(*seen), config)[0])
     betas = np.asarray(run(apart).betas)
     np.testing.assert_allclose(betas, np.broadcast_to(betas[:, :1], betas.shape), atol=1e-6)
     assert not np.allclose(betas[0, 0], betas[1, 0])

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import pytest
 from bodies import close
 
 import body_model
@@ -13,8 +12,6 @@ from body_model import Skeleton
 from scorehmr_jax.simulation.placement import place_before_cameras
 from scorehmr_jax.simulation.scene import Scene
 from scorehmr_jax.types import Estimate, Keypoints2D
-
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def test_one_body_is_seen_by_all_cameras_where_each_views_body_is():
