@@ -325,7 +325,8 @@ def test_keypoints_of_a_large_person_weigh_as_those_of_a_smaller_one():
     np.testing.assert_allclose(term.tempered(there, largest).weight, wanted / 2, rtol=1e-5)
     with pytest.raises(ValueError, match="largest_person: expected a number above 0"):
         RefineConfig(largest_person=0.0)
-    loops = RefineConfig.for_images(), RefineConfig.for_video(), RefineConfig.for_views()
+    loops = [RefineConfig.for_images(), RefineConfig.for_video(), RefineConfig.for_views()]
+    loops += [RefineConfig.for_images(lifted=True), RefineConfig.for_video(lifted=True)]
     assert (
         all(loop.largest_person < 300 for loop in loops) and RefineConfig().largest_person is None
     )

@@ -490,6 +490,36 @@ def test_features_of_our_own_file_reach_the_prior_and_the_result(
     np.testing.assert_array_equal(held["features"].reshape(M, 4), np.concatenate(got))
 
 
+def test_lifted_bodies_have_a_loop_and_a_prior_of_their_own(
+    tmp_path, made, seen, body, monkeypatch
+):
+    taken = []
+
+    def make(prior, model, config):
+        taken.append((prior, config))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.refine"), "make_refiner", make)
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.load"), "load_prior", str)
+    three_d(tmp_path / "points.npz", seen, made)
+    own = {**made, "keypoints": seen, "image_size": SIZE, "focal": FOCAL, "center": SIZE / 2}
+    np.savez(tmp_path / "own.npz", **own)
+    config = sh.RefineConfig
+    for name, more, prior, loop in (
+        ("points.npz", ["--focal", FOCAL], "open-uncond", config.for_video(lifted=True)),
+        (
+            "points.npz",
+            ["--focal", FOCAL, "--images"],
+            "open-uncond",
+            config.for_images(lifted=True),
+        ),
+        ("own.npz", ["--images"], "open-cond", config.for_images()),
+    ):
+        with pytest.raises(SystemExit, match="enough"):
+            run(tmp_path / name, *more, "--body", body, "--out", tmp_path / "out.npz")
+        assert taken.pop() == (prior, loop)
+
+
 def commands_of_the_page():
     page = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
     found = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
