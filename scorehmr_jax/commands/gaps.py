@@ -41,6 +41,12 @@ def fill_gaps(
     return Estimate(*map(jnp.asarray, (pose, betas, translation))), filled
 
 
+def finite(estimate: Estimate) -> Bool[np.ndarray, "P T"]:
+    """Where an estimate [P, T] is a body."""
+    pose, betas, translation = (np.isfinite(np.asarray(a)) for a in vars(estimate).values())
+    return pose.all((-3, -2, -1)) & betas.all(-1) & translation.all(-1)
+
+
 def _nearest_rotations(matrices: Float[np.ndarray, "... 3 3"]) -> Float[np.ndarray, "... 3 3"]:
     """The rotations that lie nearest to matrices."""
     left, _, right = np.linalg.svd(matrices)

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from scorehmr_jax.networks.image_network import ImageNetwork
 
 NAMES = "pare, prohmr or hmr2"
+BATCH = 64
 
 
 def add_reading(parser: Any) -> None:
     """Adds what says how a data set's photos are read and shown."""
-    parser.add_argument("--batch", type=int, default=64, help="patches at once; 64")
+    parser.add_argument("--batch", type=int, default=BATCH, help=f"patches at once; {BATCH}")
     parser.add_argument("--threads", type=int, help="that decode photos; one for each processor")
     parser.add_argument(
         "--as-stored",

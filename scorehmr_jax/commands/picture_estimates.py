@@ -156,8 +156,8 @@ def _first_estimate(model: SMPL, found: Detections, camera: Camera, moving: bool
 
     if found.points is None:
         raise ValueError(
-            "keypoints in 2D alone, of which no body can be made; give --network NAME=FILE, which "
-            "makes first estimates, or a detector with points in 3D"
+            "keypoints in 2D alone: give --network NAME=FILE, which makes first estimates, or "
+            "refine a file of keypoints without the pictures (scorehmr refine KEYPOINTS)"
         )
     known = {*JOINT_NAMES, *dict(model.landmarks)}
     names = [name if name in known else None for name in found.names]

@@ -154,6 +154,13 @@ def _boxes(pictures: Pictures, file: Path, sizes: np.ndarray) -> Detections:
     names = [*dict.fromkeys(rows.names)]
     frames = _frames(pictures, names, np.arange(len(names)), len(sizes), file)
     place = {name: t for name, t in zip(names, frames, strict=True) if t is not None}
+    if not pictures.is_video and len(sizes) > 1:
+        stems = {photo.stem for photo in pictures.files}
+        if not any(PurePath(name).stem in stems for name in names):
+            raise ValueError(
+                f"{file}: none of its images, first {names[0]}, is one of the photos of "
+                f"{pictures.source}"
+            )
     in_frame: list[list[int]] = [[] for _ in sizes]
     for i, name in enumerate(rows.names):
         if name in place:
@@ -194,6 +201,13 @@ def _frames(
         ours = {photo.stem: t for t, photo in enumerate(pictures.files)}
         by_name = [ours.get(PurePath(name).stem.removesuffix("_keypoints")) for name in names]
         if any(t is not None for t in by_name):
+            known: dict[int, str] = {}
+            for name, t in zip(names, by_name, strict=True):
+                if t is not None and known.setdefault(t, name) != name:
+                    raise ValueError(
+                        f"{file}: {known[t]} and {name} are both {pictures.files[t].name}; give "
+                        "the rows of one folder"
+                    )
             return by_name
     if count == len(numbers) == 1:
         return [0]

@@ -22,7 +22,7 @@ Of pictures, the results are an .npz and an overlay, a picture or an .mp4: the b
 over the person before and after, and from the side. People are found by MediaPipe's
 pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
 
-With --network hmr2=FILE (or pare=, prohmr=) that network makes the first estimates, and with
+With --network hmr2=FILE (or pare=) that network makes the first estimates, and with
 --features pare=FILE another one the features of a prior that takes some, standardised with
 --feature-stats. Then --keypoints FILE, in any of the formats below, or --boxes FILE, a data set's
 .npz with imgname, center, scale and body_keypoints_2d, may take the place of MediaPipe.
@@ -85,7 +85,10 @@ def add_parser(commands: Any) -> None:
     both.add_argument("--convention", help="of the keypoints, such as coco-17, or a .toml")
     both.add_argument("--fps", type=float, help="frames per second of a video; its own by default")
     both.add_argument(
-        "--fill", type=int, default=30, help="fill gaps of up to so many frames in a track; 30"
+        "--fill",
+        type=int,
+        help="fill gaps of up to so many frames of a video; 30, but none in our own .npz unless "
+        "asked, nor with a prior that takes image features",
     )
     pictures = parser.add_argument_group("of pictures")
     pictures.add_argument("--people", type=int, default=1, help="at most so many in each; 1")
@@ -105,6 +108,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
+_FILL = 30  # frames
 # Options by the kind of input, with the values that they have when they are not given.
 _OF_PICTURES = {
     "people": 1,
@@ -119,7 +123,7 @@ _OF_ESTIMATES = {
     "images": False,
 }
 _OF_PROCESSES = dict.fromkeys(("coordinator", "processes", "process_id"))
-_OF_OTHERS = {"focal": None, "fov": None, "fps": None, "fill": 30}
+_OF_OTHERS = {"focal": None, "fov": None, "fps": None, "fill": None}
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -153,7 +157,7 @@ def _kind(args: argparse.Namespace) -> str:
 
     source = local_path(args.input)
     suffix = source.suffix.lower()
-    if _given(args, NETWORKS):
+    if _given(args, NETWORKS) and (source.is_dir() or suffix not in (*SUFFIXES, ".trc")):
         return "pictures"
     asked = bool(_given(args, {**_OF_ESTIMATES, **_KEYPOINTS}))
     if source.is_dir():
@@ -168,7 +172,7 @@ def _kind(args: argparse.Namespace) -> str:
         return "pictures"
     if not source.is_file():
         return "own"  # whose reader says so
-    asked |= args.fps is not None or args.fill != _OF_OTHERS["fill"]
+    asked |= args.fps is not None or args.fill is not None
     return "estimates" if asked or is_keypoints(source) or not is_own(source) else "own"
 
 
@@ -176,6 +180,15 @@ def _refuse(args: argparse.Namespace, options: dict[str, Any], why: str) -> None
     if given := _given(args, options):
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise ValueError(f"{args.input}: {names}: {why}")
+
+
+def _gap(args: argparse.Namespace) -> int:
+    """The longest gap that is filled."""
+    if args.fill is None:
+        return _FILL
+    if args.fill < 0:
+        raise ValueError(f"--fill: expected frames, 0 or more, found {args.fill}")
+    return int(args.fill)
 
 
 def _given(args: argparse.Namespace, options: dict[str, Any]) -> list[str]:
@@ -196,7 +209,7 @@ def _refine_pictures(args: argparse.Namespace) -> None:
         draw=not args.no_overlay,
         draw_before=not args.no_before,
         fps=args.fps,
-        longest_gap=args.fill,
+        longest_gap=_gap(args),
         where=picture_options.where(args),
         networks=picture_options.networks(args),
     )
@@ -223,7 +236,7 @@ def _refine_estimates(args: argparse.Namespace) -> None:
         prior=args.prior,
         body=args.body,
         video=True if args.video else False if args.images else None,
-        longest_gap=args.fill,
+        longest_gap=_gap(args),
         fps=args.fps,
     )
 

@@ -1,5 +1,6 @@
 """From estimates or 3D points of another network, and keypoints, to refined bodies."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def refine_estimates(
     from body_model import load, open_body
     from scorehmr_jax.formats.estimates import is_keypoints, write_estimates
 
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"--fps: expected frames per second of a video, above 0, found {fps:g}")
     said = camera or Given()
     clock = Clock()
     target = writable(_target(files.source, files.out))
@@ -104,7 +107,11 @@ def refine_estimates(
     given = replace(given, estimate=estimate, camera=lens)
     clock.lap("matching")
     moving = tracks.video if video is None else video
-    estimate, filled = fill_gaps(estimate, tracks.present, longest_gap if moving else 0)
+    if fps is not None and not moving:
+        raise ValueError("--fps: of videos only, and these are images")
+    # Frames that are filled have no image features.
+    fill = longest_gap if moving and given.features is None else 0
+    estimate, filled = fill_gaps(estimate, tracks.present, fill)
     parts = parts_of(tracks.present | filled, moving)
     if not parts:
         raise ValueError(f"{files.source}: none of its bodies is finite; expected at least one")

@@ -10,7 +10,7 @@ import numpy as np
 
 from body_model import SMPL
 from scorehmr_jax.commands.focal_length import Lens
-from scorehmr_jax.commands.gaps import fill_gaps
+from scorehmr_jax.commands.gaps import fill_gaps, finite
 from scorehmr_jax.commands.long_work import Clock, writable
 from scorehmr_jax.commands.picture_estimates import (
     PictureEstimates,
@@ -107,7 +107,9 @@ def refine_pictures(
     )
     seen = replace(seen, fps=fps or seen.fps)
     fill = longest_gap if seen.moving and seen.features is None else 0
-    estimate, filled = fill_gaps(seen.estimate, seen.found.found, fill)
+    # A network may have had nothing to look at where a detector was; that is a gap to it.
+    whole = seen.found.found & finite(seen.estimate)
+    estimate, filled = fill_gaps(seen.estimate, whole, fill)
     seen, present = replace(seen, estimate=estimate), seen.found.found | filled
     outcome = _refined(loaded, model, seen, present)
     clock.lap("refining")
@@ -125,7 +127,7 @@ def refine_pictures(
         features,
         status=status[seen.rows],
         kept_share=outcome.kept_share[seen.rows],
-        filled=filled[seen.rows] if seen.moving else None,
+        filled=(filled & ~seen.found.found)[seen.rows] if seen.moving else None,
         fps=seen.fps,
         first=first,
     )
@@ -168,7 +170,7 @@ def _summary(
     yield from seen.summary()
     found = seen.found.found
     yield f"refined: {(status[found] == 0).sum()} of {found.sum()}"
-    for person, row in enumerate(filled):
+    for person, row in enumerate(filled & ~found):
         if row.any():
             where = places(seen.pictures, row)
             yield f"filled:  person {person + 1}: {where}, by the prior and smoothness alone"

@@ -56,12 +56,18 @@ def _run(args: argparse.Namespace) -> None:
 
     network_options.check(args)
     if args.network is None:
-        raise ValueError(f"--network: expected NAME=FILE, {network_options.NAMES} and its weights")
+        raise ValueError("--network: expected NAME=FILE, pare or hmr2 and its weights")
     lens = Lens(args.focal, args.fov)
     width = features_wanted(load_prior(args.prior)) if args.prior else 0
     if args.images is None:
         from scorehmr_jax.commands.regress_pictures import regress_pictures
 
+        if Path(args.input).suffix.lower() in (".npz", ".pkl"):
+            raise ValueError(f"{args.input}: a data set goes with --images DIR")
+        if args.as_stored or args.threads is not None or args.batch != network_options.BATCH:
+            raise ValueError(
+                "--as-stored, --threads, --batch: of a data set only, which goes with --images DIR"
+            )
         where = picture_options.where(args, keypoints=False)
         shown = picture_options.networks(args)
         regress_pictures(
@@ -80,6 +86,8 @@ def _run(args: argparse.Namespace) -> None:
     for name in ("keypoints", "convention", "boxes"):
         if getattr(args, name) is not None:
             raise ValueError(f"--{name}: of pictures only; the data set holds its own")
+    if args.models is not None or args.people != 1:
+        raise ValueError("--models, --people: of pictures only; the data set holds its own people")
     if args.out is None:
         raise ValueError("--out: expected the .npz to write, or of sequences the folder")
     regress_data(
