@@ -102,7 +102,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
             files = protocol.with_features(files, args.data_root, backbone)
         features = features_of(prior, files, case, args.precision)
     elif args.features or args.feature_stats:
-        text = f"--features, --feature-stats are not used: {files.weights} takes no image features"
+        taker = args.method if prior is None else files.weights
+        text = f"--features, --feature-stats are not used: {taker} takes no image features"
         warnings.warn(text, stacklevel=1)
     for line in expectations(protocol, case.frames):
         warnings.warn(line, stacklevel=1)
@@ -118,9 +119,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "protocol": asdict(case.protocol) | {"described": case.protocol.described()},
         "method": args.method,
         "refinement": method.config,
-        "mode": args.mode,
+        "mode": method.mode,
         "precision": args.precision,
-        "files": {k: str(v) for k, v in vars(files).items() if v is not None},
+        "files": {
+            k: str(v)
+            for k, v in vars(files).items()
+            if v is not None and not (prior is None and k == "weights")
+        },
         "frames": dict(case.frames),
         "notes": list(case.notes),
         "devices": {

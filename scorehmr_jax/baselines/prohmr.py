@@ -88,13 +88,15 @@ def prohmr_fitting(
         latent = folded.encode(first)[0] if config.start == "estimate" else jnp.zeros_like(first)
         parts = latent, fitting.clean.betas, fitting.clean.translation
         unit = KEYPOINT_WEIGHT * weights.all
+        # Views' agreement says nothing of the shape, which would be pulled to the mean unopposed.
+        shape = weights.shape if any(term.measures for term in fitting.terms) else 0.0
 
         def objective(numbers: Array) -> tuple[Array, Array]:
             z, betas = numbers[..., :POSE_DIM], numbers[..., POSE_DIM:-3]
             x, log_det = folded.decode(z)
             values, losses, counted = fitting.losses(x_to_rotations(x), betas, numbers[..., -3:], x)
             unlikely = -normal_log_prob(z, -log_det)
-            priors = weights.pose * unlikely + weights.shape * (betas**2).sum(-1)
+            priors = weights.pose * unlikely + shape * (betas**2).sum(-1)
             return values + jnp.where(counted, unit * priors, 0), losses
 
         numbers: Array = jnp.concatenate(parts, axis=-1)

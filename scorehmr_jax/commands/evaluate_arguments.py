@@ -59,7 +59,11 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
     if args.name in TABLES:
         if (args.open is None) == (args.data_root is None):
             parser.error(f"{args.name}: please give --data-root or --open, one of the two")
+        if args.method != LOOP or args.mode != "released" or args.weights:
+            parser.error(f"{args.name}: has methods, modes and weights of its own")
         return args
+    if args.method != LOOP and (args.weights or args.mode != "released"):
+        parser.error(f"--weights, --mode: of the loop; {args.method} has its own")
     args.protocol = BENCHMARKS.get(args.name) or Protocol(args.name, task=args.name)
     if args.images and args.image_sizes:
         parser.error("--images, --image-sizes: expected one of the two, found both")
@@ -68,6 +72,8 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
     if args.data_root is not None:
         if args.name not in BENCHMARKS:
             parser.error(f"--data-root goes with a benchmark: {', '.join(BENCHMARKS)}")
+        if args.method != LOOP:
+            given["weights"] = Path("none")  # a prior's would be looked for
         args.files = args.protocol.released_files(args.data_root, **given)
     else:
         required = ["data", "estimates"]

@@ -51,9 +51,11 @@ class Case:
         return len(self.names)
 
     def fingerprint(self) -> str:
-        """Tells these numbers from all others: a short hash of estimates, evidence and truth."""
+        """Tells these numbers from all others: a short hash of all that is measured."""
         told = hashlib.blake2b(digest_size=8)
-        for leaf in jax.tree.leaves((self.estimate, self.truth, self.body, self.others)):
+        for leaf in jax.tree.leaves(
+            (self.estimate, self.truth, self.body, self.skeleton, self.others)
+        ):
             array = np.ascontiguousarray(leaf)
             told.update(f"{array.dtype}{array.shape}".encode())
             told.update(array.tobytes())

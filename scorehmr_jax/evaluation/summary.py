@@ -199,6 +199,10 @@ def difference_from(
             f"{path}: expected reg_mpjpe, opt_re, ... of {results.count} samples to compare with; "
             f"found {', '.join(f'{k} {v.shape}' for k, v in other.items()) or 'nothing'}"
         )
+    if "imgname" in other and list(map(str, other["imgname"])) != list(map(str, names)):
+        raise ValueError(
+            f"{path}: other samples, or in another order; runs are compared sample by sample"
+        )
     lines = [f"compared with {path}:"]
     others = [n for n in other if n.startswith(("reg_", "opt_")) and n not in common]
     if others:

@@ -156,7 +156,7 @@ def _figures(
         "configuration": method.config,
         "start": row.start,
         "prior": row.prior,
-        "weights": None if prior is None else store.weights_hash(prior.params),
+        "weights": None if prior is None else store.weights_hash(prior),
         "data": case.fingerprint(),
         "features": None if features is None else store.weights_hash(features),
         "code": store.code(),

@@ -78,8 +78,8 @@ OPEN_TABLES = {
             "Priors of the pose alone, and of pose and shape; PA-MPJPE, mm",
             _columns("keypoints", "re"),
             (
-                Row("+ ScoreHMR, open-uncond", START, "scorehmr", "open-uncond"),
                 Row("+ ScoreHMR with shape", START, "scorehmr", "with-shape"),
+                Row("+ ScoreHMR, open-uncond", START, "scorehmr", "open-uncond"),
             ),
             (_NOTE,),
         ),

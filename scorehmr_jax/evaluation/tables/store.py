@@ -91,7 +91,8 @@ def code() -> str:
         return known
     told = hashlib.blake2b(digest_size=8)
     for package in ("body_model", "scorehmr_jax", "benchmarks"):
-        for file in sorted((_ROOT / package).rglob("*.py")):
+        held = (file for file in (_ROOT / package).rglob("*") if file.suffix in (".py", ".npz"))
+        for file in sorted(held):
             told.update(str(file.relative_to(_ROOT)).encode())
             told.update(file.read_bytes())
     return f"sources {told.hexdigest()}"

@@ -136,7 +136,8 @@ def as_latex(table: Table, rows: Sequence[Filled]) -> str:
         r"\midrule",
     ]
     for filled in rows:
-        line = [_tex(filled.row.title)]
+        by = "" if filled.row.source == PAPER else f" ({filled.row.source})"
+        line = [_tex(filled.row.title + by)]
         for protocol in table.protocols:
             for column in _of(table, protocol):
                 cell = filled.cells[column]

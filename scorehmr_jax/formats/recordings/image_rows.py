@@ -92,8 +92,9 @@ def estimates(table: Table, rows: Int[np.ndarray, " N"], camera: Camera) -> Esti
     """Takes the estimates of matched rows; NaN where there is none.
 
     Args:
-        table: with pred_pose [M, 24, 3, 3], pred_betas [M, 10], and pred_cam_t [M, 3], or pred_cam
-            [M, 3] with center [M, 2] and scale [M], the box's side in pixels.
+        table: with pred_pose [M, 24, 3, 3], pred_betas [M, 10], and pred_cam [M, 3] with center
+            [M, 2] and scale [M], the box's side in pixels; or else pred_cam_t [M, 3], for the focal
+            length of the camera.
         rows: of `match`.
         camera: [N] of the samples, for pred_cam.
     Raises:
@@ -104,7 +105,10 @@ def estimates(table: Table, rows: Int[np.ndarray, " N"], camera: Camera) -> Esti
     betas = table.array("pred_betas", (count, 10), np.float64)
     units.check_rotations(pose, f"{table.where}: pred_pose")
     units.check_betas(betas, f"{table.where}: pred_betas")
-    if "pred_cam_t" in table:
+    # A place that was worked out with another focal length than this data set's is metres off, and
+    # does not say so; the crop's own camera holds for any.
+    of_crop = all(name in table for name in ("pred_cam", "center", "scale"))
+    if "pred_cam_t" in table and not of_crop:
         translation = _taken(table.array("pred_cam_t", (count, 3), np.float64), rows)
     else:
         weak = _taken(table.array("pred_cam", (count, 3), np.float64), rows)
