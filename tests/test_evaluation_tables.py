@@ -103,6 +103,9 @@ def test_a_comparison_names_what_only_one_run_knows():
     text = summary.difference_from(found, "f.npz", other, "abc", sequence=np.array([0, 1, 1]))
     # The second is known to one alone; the others are of two sequences.
     assert "opt_re       mean difference -0.250 [-0.50, 0.00], 2 samples" in text
+    summary.difference_from(found, "f.npz", other | {"imgname": np.array([*"abc"])}, "abc")
+    with pytest.raises(ValueError, match=r"f\.npz: other samples, or in another order"):
+        summary.difference_from(found, "f.npz", other | {"imgname": np.array([*"acb"])}, "abc")
     with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):
         summary.difference_from(found, "f.npz", {"opt_re": np.zeros(2)}, "abc")
 

@@ -89,6 +89,18 @@ def test_3dpw_matched_by_image_and_person_in_any_order(tmp_path, made, files):
     ]
 
 
+@pytest.mark.filterwarnings("ignore:1 of 14 rows")
+def test_the_crops_own_camera_comes_before_a_place_of_another_focal_length(tmp_path, made, files):
+    threedpw(tmp_path, made)
+    images, people = images_of_3dpw()
+    camera = np.tile([0.9, 0.0, 0.0], (len(images), 1))
+    center, scale = np.tile([500.0, 400.0], (len(images), 1)), np.full(len(images), 200.0)
+    image_rows(files.estimates, images, people, pred_cam=camera, center=center, scale=scale)
+    case = original_case(BENCHMARKS["3dpw-original"], files)
+    focal = np.asarray(case.truth.camera.focal)[..., 0]
+    np.testing.assert_allclose(case.estimate.translation[:, 2], 2 * focal / (200 * 0.9), rtol=1e-5)
+
+
 def test_a_body_of_the_wrong_gender_is_told_by_the_joints_of_the_file(tmp_path, made, files):
     threedpw(tmp_path, made)
     images, people = images_of_3dpw()

@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import body_files
@@ -21,7 +22,7 @@ from body_model import save, stand_in
 from scorehmr_jax.commands import refine
 from scorehmr_jax.commands import refine_estimates as command
 from scorehmr_jax.commands.estimate_cameras import Given, choose_camera, replaced
-from scorehmr_jax.commands.gaps import fill_gaps
+from scorehmr_jax.commands.gaps import fill_gaps, finite
 from scorehmr_jax.commands.lift_keypoints import steadiest
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched
@@ -429,6 +430,44 @@ def test_short_gaps_are_filled_between_their_ends(made):
     np.testing.assert_allclose(angles, [26.57, 63.43], atol=0.01)  # on the chord
     assert fill_gaps(first, present, 3)[1][0].tolist() == [0, 0, 1, 1, 0, 1, 1, 1, 0]
     assert not fill_gaps(first, present, 0)[1].any()
+    np.testing.assert_array_equal(finite(first), present)
+    half = replace(first, translation=first.translation.at[0, 4].set(jnp.nan))
+    assert np.flatnonzero(finite(half)).tolist() == [1, 8]
+
+
+def test_rates_and_gaps_that_make_no_sense_are_refused_before_the_work(tmp_path, made, seen, body):
+    own = {**made, "keypoints": seen, "image_size": SIZE, "focal": FOCAL, "center": SIZE / 2}
+    np.savez(tmp_path / "own.npz", **own)
+    for flags, message in (
+        (["--fps", "-1"], "--fps: expected frames per second of a video, above 0, found -1"),
+        (["--fps", "25", "--images"], "--fps: of videos only, and these are images"),
+        (["--fill", "-2", "--video"], "--fill: expected frames, 0 or more, found -2"),
+        (["--feature-stats", "x.npz"], "--feature-stats: of pictures only"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            run(tmp_path / "own.npz", *flags, "--body", body, "--out", tmp_path / "o.npz")
+    assert not (tmp_path / "o.npz").exists()
+
+
+def test_frames_with_image_features_are_never_filled(tmp_path, made, seen, body, monkeypatch):
+    monkeypatch.setattr(command, "_refiner", unchanged)
+    gap = {name: np.array(value) for name, value in made.items()}
+    gap["pose"][2] = np.nan
+    own = {**gap, "keypoints": seen, "image_size": SIZE, "focal": FOCAL, "center": SIZE / 2}
+    for features, wanted in ((None, [2]), (np.zeros((M, 4)), [])):
+        more = {} if features is None else {"features": features}
+        np.savez(tmp_path / "own.npz", **own, **more)
+        run(
+            tmp_path / "own.npz",
+            "--video",
+            "--fps",
+            25,
+            "--body",
+            body,
+            "--out",
+            tmp_path / "o.npz",
+        )
+        assert np.flatnonzero(written(tmp_path / "o.npz")["filled"]).tolist() == wanted
 
 
 def test_what_lies_in_the_folder_of_parts_stays(tmp_path, made, seen, body, quick):

@@ -268,6 +268,15 @@ def test_boxes_say_where_people_are_and_keypoints_go_to_theirs(walk):
     write_npz(walk / "two.npz", {key: np.repeat(array, 2, 0) for key, array in rows.items()})
     with pytest.raises(ValueError, match=r"two.npz: several boxes in an image, so who is who"):
         find_people(pictures, Where(boxes=walk / "two.npz"), moving=True)
+    # Names of other photos, and of two folders' photos, are told and not guessed.
+    names = [f"elsewhere/g{i}.jpg" for i in range(6)]
+    write_npz(walk / "other.npz", {**rows, "imgname": np.array(names)})
+    with pytest.raises(ValueError, match=r"none of its images, first elsewhere/g0.jpg, is one of"):
+        find_people(pictures, Where(boxes=walk / "other.npz"), moving=True)
+    both = [str(name) for name in rows["imgname"][:5]] + ["other/f0.jpg"]
+    write_npz(walk / "both.npz", {**rows, "imgname": np.array(both)})
+    with pytest.raises(ValueError, match=r"f0.* and other/f0.jpg are both f0.*; give the rows of"):
+        find_people(pictures, Where(boxes=walk / "both.npz"), moving=False)
     # Boxes without keypoints send a detector into them.
     rows = dict(read_npz(walk / "set.npz"))
     del rows["body_keypoints_2d"]
@@ -327,6 +336,22 @@ def test_mistakes_are_named_before_the_work(photo, prior, monkeypatch, flags, me
     command += ["--keypoints", str(photo / "keypoints.npz"), "--out", str(prior / "o.npz")]
     with pytest.raises(SystemExit, match=message):
         main([*command, *flags])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--as-stored"], "--as-stored, --threads, --batch: of a data set only"),
+        (["--batch", "3"], "--as-stored, --threads, --batch: of a data set only"),
+        (["--images", "d", "--out", "o.npz", "--people", "3"], "--models, --people: of pictures"),
+    ],
+)
+def test_options_of_the_other_kind_are_refused(photo, monkeypatch, flags, message):
+    monkeypatch.setattr(network_options, "load", lambda *_: Featureless())
+    with pytest.raises(SystemExit, match=message):
+        main(["regress", str(photo / "hopper.jpg"), "--network", "x", *flags])
+    with pytest.raises(SystemExit, match="a data set goes with --images DIR"):
+        main(["regress", "set.npz", "--network", "x"])
 
 
 def test_a_prior_that_takes_features_needs_a_network(photo, prior, tmp_path):

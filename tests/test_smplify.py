@@ -103,6 +103,15 @@ def test_frames_of_a_video_share_their_shape():
     assert not np.allclose(betas[0, 0], betas[1, 0])
 
 
+def test_views_that_agree_tell_nothing_of_the_shape():
+    _, estimate, *_ = views()
+    estimate = replace(estimate, betas=jnp.full_like(estimate.betas, 1.5))
+    config = SmplifyConfig(0, 5, solver="lbfgs", torso=TORSO)
+    found, _ = jax.jit(lambda e: smplify.smplify(skeleton(), e, multiview(), config))(estimate)
+    np.testing.assert_allclose(found.betas, 1.5, rtol=1e-5)
+    assert np.abs(np.asarray(found.pose) - np.asarray(estimate.pose)).max() > 1e-3
+
+
 def test_a_solver_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="solver: expected adam or lbfgs, found 'newton'"):
         SmplifyConfig(solver="newton")
