@@ -293,6 +293,15 @@ def test_tables_by_command_name_what_is_missing(tmp_path, capsys):
         (["table2", *out], "table2: please give --data-root or --open, one of the two"),
         (["table2", "--open", "x", "--data-root", "y", *out], "one of the two"),
         (["table6", *out], "invalid choice"),
+        (
+            ["table2", "--open", "x", "--method", "smplify", *out],
+            "has methods, modes and weights of",
+        ),
+        (["3dpw", "--data-root", "y", "--quick", *out], "--open, --split, --quick: of the tables"),
+        (
+            ["3dpw", "--data-root", "y", "--method", "smplify", "--weights", "w", *out],
+            "--weights, --mode: of the loop; smplify has its own",
+        ),
     ):
         with pytest.raises(SystemExit):
             evaluate.main(argv)

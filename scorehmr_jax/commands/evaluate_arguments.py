@@ -62,6 +62,8 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
         if args.method != LOOP or args.mode != "released" or args.weights:
             parser.error(f"{args.name}: has methods, modes and weights of its own")
         return args
+    if args.open or args.quick or args.split != "test":
+        parser.error("--open, --split, --quick: of the tables only")
     if args.method != LOOP and (args.weights or args.mode != "released"):
         parser.error(f"--weights, --mode: of the loop; {args.method} has its own")
     args.protocol = BENCHMARKS.get(args.name) or Protocol(args.name, task=args.name)
