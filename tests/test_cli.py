@@ -68,6 +68,19 @@ def test_from_file_to_file(tmp_path, body, short_loop, capsys):
     assert said == ""
 
 
+def test_where_nobody_is_nothing_is_wrong(tmp_path, body, short_loop, capsys):
+    data = columns()
+    for name in ("pose", "betas", "translation"):
+        data[name][1] = np.nan
+    refine(tmp_path, body, data)
+    printed = capsys.readouterr().out  # with keypoints somebody is there, and lacks a body
+    assert "2 of 3 refined" in printed and "  1: kept: the estimate" in printed
+    data["keypoints"][1, :, 2] = 0
+    refine(tmp_path, body, data)
+    assert "2 of 2 refined" in (printed := capsys.readouterr().out) and "  1: " not in printed
+    assert read_npz(tmp_path / "out.npz")["status"].tolist() == [0, 5, 0]
+
+
 def test_what_the_command_wrote_it_refines_again(tmp_path, body, short_loop, capsys):
     given = columns(fps=np.array(25))
     refine(tmp_path, body, given)

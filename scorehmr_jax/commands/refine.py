@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from scorehmr_jax.formats.bodies.contents import SUFFIXES
 from scorehmr_jax.formats.bodies.tram import tracks_of
 from scorehmr_jax.formats.estimates import is_keypoints, is_own
 from scorehmr_jax.formats.pictures import PHOTOS, VIDEOS
+
+if TYPE_CHECKING:
+    from scorehmr_jax.formats.own_estimates import RefineInput
 
 _HELP = """\
 Find people in a photo, a folder of photos or a video and refine their bodies; or
@@ -283,16 +286,18 @@ def refine_file(
     loaded_prior = load_prior(prior)
     model = load(body) if body else open_body()
     devices, batch = Devices.all(), given.estimate.betas.shape[:-1]
+    there = _there(given)
     try:
-        (estimate, features, keypoints, camera), mask = devices.pad(
-            (given.estimate, given.features, given.keypoints, given.camera), batch
+        (estimate, features, keypoints, camera, real), mask = devices.pad(
+            (given.estimate, given.features, given.keypoints, given.camera, there), batch
         )
         terms: list = [guidance.keypoints_2d(keypoints, camera)]
         if video:
             terms.append(guidance.smooth())
         config = RefineConfig.for_video() if video else RefineConfig.for_images()
         refiner = make_refiner(loaded_prior, model, config)
-        refined, info = refiner(*devices.split((estimate, features, terms, mask), mask.shape))
+        arguments = (estimate, features, terms, mask & real)
+        refined, info = refiner(*devices.split(arguments, mask.shape))
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     outcome = Outcome.of(refined, info, devices, batch)
@@ -310,8 +315,16 @@ def refine_file(
         fps=given.fps,
         first=given.estimate,
     )
-    print(f"{np.sum(status == 0)} of {status.size} refined, written to {target}")
+    print(f"{np.sum(status == 0)} of {there.sum()} refined, written to {target}")
     if given.first is not None:
         print(f"first estimate: the bodies of {source}; what they were refined from is left out")
-    for index in map(tuple, np.argwhere(status)):
+    for index in map(tuple, np.argwhere((status != 0) & there)):
         print(f"  {', '.join(map(str, index))}: {STATUS[status[index]]}")
+
+
+def _there(given: "RefineInput") -> np.ndarray:
+    """Where somebody is: neither a body nor a keypoint says that nobody was found."""
+    held = [np.isfinite(np.asarray(a)) for a in vars(given.estimate).values()]
+    body = np.logical_or.reduce([a.any(tuple(range(held[1].ndim - 1, a.ndim))) for a in held])
+    assert given.keypoints is not None
+    return body | (np.asarray(given.keypoints.confidence) > 0).any(-1)
