@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from body_model import SMPL, Skeleton
-from scorehmr_jax.checks import check_units, checked_estimate, checked_mask
+from scorehmr_jax.baselines.fitting import Fitting
 from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
-from scorehmr_jax.screening import OK, screen, settle
-from scorehmr_jax.terms import as_terms, total_loss
+from scorehmr_jax.terms import total_loss
 from scorehmr_jax.types import Array, Estimate, Hypothesis, Info, Number, Refined
 
 
@@ -49,18 +48,13 @@ def adam(
     Raises:
         ValueError: if shapes do not fit.
     """
-    skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
-    terms, estimate = as_terms(terms), checked_estimate(estimate, skeleton.num_betas)
-    check_units(estimate, terms)
-    batch = estimate.pose.shape[:-3]
-    mask = checked_mask(mask, batch)
-    mask = jnp.ones(batch, bool) if mask is None else jnp.broadcast_to(mask, batch)
-    pull = jnp.asarray(pull, estimate.pose.dtype)
-    if pull.ndim:
-        raise ValueError(f"pull: expected one number, found shape {pull.shape}")
     with jax.default_matmul_precision("float32"):
-        clean, _, status = screen(skeleton, estimate, None, terms, mask)
-        active, start = status == OK, rotations_to_x(clean.pose)
+        fitting = Fitting.of(body, estimate, terms, mask)
+        skeleton, terms, clean = fitting.skeleton, fitting.terms, fitting.clean
+        active, start = fitting.active, rotations_to_x(clean.pose)
+        pull = jnp.asarray(pull, start.dtype)
+        if pull.ndim:
+            raise ValueError(f"pull: expected one number, found shape {pull.shape}")
 
         def shape_of(shape: list[Array]) -> Array:
             # Those that are not refined keep theirs.
@@ -105,5 +99,4 @@ def adam(
         steps = jnp.arange(1, config.steps + 1)
         ((x, translation, *shape), _), losses = jax.lax.scan(step, state, steps)
         found = Refined(x_to_rotations(x), shape_of(shape), translation, x)
-        refined, status = settle(skeleton, estimate, found, terms, status)
-    return refined, Info(status, jnp.full_like(status, -1), losses)
+        return fitting.settled(found, losses)
