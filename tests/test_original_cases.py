@@ -72,6 +72,10 @@ def test_3dpw_matched_by_image_and_person_in_any_order(tmp_path, made, files):
     wanted[4] = wanted[7] = np.nan  # frames 5 and 8 of the 14
     np.testing.assert_allclose(case.estimate.translation[:, 2], wanted, rtol=1e-6)
     assert case.truth.known.all() and case.names[0] == f"{images[0]}, person 0"
+    # What is measured is known by all that it depends on, the keypoints' regressor too.
+    other = replace(case.skeleton, rest=case.skeleton.rest + 0.01)
+    assert replace(case, skeleton=other).fingerprint() != case.fingerprint()
+    assert replace(case).fingerprint() == case.fingerprint()
 
     # The truth by another way: joints of the gendered body in the world, then the camera.
     held = pickle.loads((tmp_path / "sequenceFiles/test/walk_00.pkl").read_bytes())

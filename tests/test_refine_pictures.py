@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from body_model import save, stand_in
 from body_model.joints import COCO_17
-from scorehmr_jax import read_estimates
+from scorehmr_jax import RefineConfig, read_estimates
 from scorehmr_jax.commands import picture_estimates
 from scorehmr_jax.commands import refine_pictures as command
 from scorehmr_jax.commands.focal_length import Lens
@@ -117,6 +118,39 @@ def test_frames_without_a_person_are_missing(tmp_path, body, capsys):
         assert np.isnan(arrays["pose"][2]).all() and np.isfinite(arrays["pose"][3]).all()
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [f"{i}.png.png" for i in range(4)]
+
+
+@pytest.mark.parametrize("video", [True, False])
+def test_lifted_people_have_a_loop_and_a_prior_of_their_own(tmp_path, body, monkeypatch, video):
+    taken = []
+
+    def make(prior, model, config):
+        taken.append((prior, config))
+        raise ValueError("enough")
+
+    monkeypatch.setattr(command, "_refined", REFINED)
+    monkeypatch.setattr(importlib.import_module("scorehmr_jax.refine"), "make_refiner", make)
+    monkeypatch.setattr(command, "features_wanted", lambda prior: 0)
+    monkeypatch.setattr("scorehmr_jax.load.load_prior", str)
+    folder = photos(tmp_path / "frames", 2)
+    with pytest.raises(ValueError, match="enough"):
+        refine_pictures(folder, tmp_path / "o.npz", body=body, detector=Seen(), video=video)
+    loop = RefineConfig.for_video if video else RefineConfig.for_images
+    assert taken == [("open-uncond", loop(lifted=True))]
+
+
+def test_a_frame_that_no_body_could_be_made_of_is_a_gap(tmp_path, body, monkeypatch):
+    def without_the_third(*given):
+        estimate = standing(*given)
+        return replace(estimate, pose=estimate.pose.at[0, 2].set(np.nan))
+
+    monkeypatch.setattr(picture_estimates, "_first_estimate", without_the_third)
+    folder, out = photos(tmp_path / "frames", 6), tmp_path / "a.npz"
+    found = Seen(missing=[3])
+    refined, _ = refine_pictures(folder, out, body=body, detector=found, video=True, draw=False)
+    assert np.isfinite(refined.pose).all()
+    with np.load(out) as arrays:  # somebody was seen in the third, so it is not made up
+        assert [*np.flatnonzero(arrays["filled"])] == [3]
 
 
 def test_short_gaps_of_a_video_are_filled_and_long_ones_are_not(tmp_path, body, capsys):
