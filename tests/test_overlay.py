@@ -1,9 +1,11 @@
 """Bodies over real pictures: where they are drawn, and what is written."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from scorehmr_jax import Camera
+from scorehmr_jax import Camera, project
 from scorehmr_jax.output.overlay import before_and_after, overlay, save_video, side_view
 
 CAMERA = Camera(np.array([300.0, 280]), np.array([150.0, 110]), np.array([320.0, 240]))
@@ -34,6 +36,16 @@ def test_a_body_is_drawn_within_a_pixel_of_its_projection(point, samples):
     assert half.shape == (120, 160, 3)
     where = np.argwhere(half.max(-1) > 120)[:, ::-1]
     np.testing.assert_allclose(where.mean(0) + 0.5, [150 * x / z + 75, 140 * y / z + 55], atol=1.5)
+
+
+@pytest.mark.parametrize("point", [(0.0, 0, 3), (0.8, -0.5, 3), (-0.9, 0.6, 2.5)])
+def test_a_lens_bends_what_is_drawn_as_it_bends_the_picture(point):
+    camera = replace(CAMERA, distortion=np.array([-0.3, 0.1, 0.002, -0.001, 0]))
+    where = changed(overlay(PICTURE, [tetrahedron(*point, size=0.02)], FACES, camera))
+    wanted = project(np.array([point], np.float32), camera)[0]
+    np.testing.assert_allclose((where.min(0) + where.max(0) + 1) / 2, wanted, atol=1)
+    plain = project(np.array([point], np.float32), CAMERA)[0]
+    assert point[0] == 0 or np.linalg.norm(wanted - plain) > 2
 
 
 def test_the_nearer_body_hides_the_farther_and_bad_ones_are_left_out():
