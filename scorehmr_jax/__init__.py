@@ -9,6 +9,7 @@ from scorehmr_jax.blending import (
 )
 from scorehmr_jax.calibration import calibrated_camera, levelled, relative_to, undistort
 from scorehmr_jax.camera import crop_to_full, pinhole, project
+from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.evidence import calibrated_views, keypoints_3d
 from scorehmr_jax.example import example
 from scorehmr_jax.formats.cameras import CameraFile, read_cameras
@@ -26,8 +27,9 @@ from scorehmr_jax.motion import foot_contact, smooth_camera
 from scorehmr_jax.networks.image_network import ImageNetwork
 from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
-from scorehmr_jax.problem import Problem, RefineConfig, Setup
+from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine import make_refiner, refine
+from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.restraints import known_height, trust, usual_shape
 from scorehmr_jax.sampler import guided_step
 from scorehmr_jax.screening import STATUS
@@ -39,6 +41,7 @@ __all__ = [
     "STATUS",
     "Camera",
     "CameraFile",
+    "DenoisedFit",
     "DetectedPeople",
     "Estimate",
     "FixedShares",

@@ -14,9 +14,11 @@ from body_model import SMPL, Skeleton
 from body_model.arithmetic import native, native_fields
 from scorehmr_jax.blending import blend
 from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
+from scorehmr_jax.denoised_steps import run_fit
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.problem import DEFAULTS, Problem, RefineConfig, Setup
-from scorehmr_jax.sampler import result, run
+from scorehmr_jax.problem import Problem, Setup
+from scorehmr_jax.refine_config import DEFAULTS, RefineConfig
+from scorehmr_jax.sampler import first_state, result, run
 from scorehmr_jax.screening import OK, settle
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate, Info, Refined
@@ -125,7 +127,13 @@ def _refine(
 ) -> tuple[Refined, Info]:
     with jax.default_matmul_precision("float32"):
         problem = Problem.of(setup, estimate, features, terms, mask)
-        state, losses = run(problem)
+        state = first_state(problem)
+        parts = []
+        if setup.config.denoised_fit is not None:
+            state, of_fit = run_fit(problem, state)
+            parts.append(of_fit)
+        state, of_rounds = run(problem, state)
+        losses = jnp.concatenate([*parts, of_rounds])
         estimate = checked_estimate(estimate)
         refined, status = settle(
             setup.skeleton, estimate, result(problem, state), terms, problem.status

@@ -24,11 +24,8 @@ from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import x_to_rotations
 from scorehmr_jax.problem import Problem
-from scorehmr_jax.screening import DIVERGED
-from scorehmr_jax.terms import total_loss
-from scorehmr_jax.types import Array, Hypothesis, Refined
-
-_Free = tuple[Array, Array, Array | None]  # what moves: x_0, the translation, the shape
+from scorehmr_jax.slopes import mean_of_group, slopes_of
+from scorehmr_jax.types import Array, Refined
 
 
 @pytree
@@ -62,7 +59,7 @@ def first_state(problem: Problem) -> State:
     config = problem.setup.config
     betas = problem.estimate.betas if config.shape_rate else None
     if betas is not None and config.share_shape:
-        betas = _mean_of_group(betas, problem.active)
+        betas = mean_of_group(betas, problem.active)
     return State(
         x=x,
         x_0=x,
@@ -100,8 +97,7 @@ def invert(problem: Problem, x: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
     """
     setup = problem.setup
     modulations = jax.tree.map(lambda leaf: leaf[:-1], setup.modulations)
-    noise = partial(_noise, problem)
-    return ddim(noise, setup.prior.schedule, x, setup.config.times, inputs=modulations)[0]
+    return ddim(problem.noise, setup.prior.schedule, x, setup.config.times, inputs=modulations)[0]
 
 
 def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Float[Array, "*N"]]:
@@ -118,10 +114,10 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
         The state after it, and the unweighted loss of each sample before it.
     """
     config, here = problem.setup.config, move.here
-    noise = _noise(problem, state.x, move.modulation)
+    noise = problem.noise(state.x, move.modulation)
     x_0 = predict_x_0(here, state.x, noise)
     free = x_0, state.translation, state.betas
-    slopes, losses = _slopes(problem, here.sqrt_one_minus, free)
+    slopes, losses = slopes_of(problem, here.sqrt_one_minus, free)
     stopped = state.stopped | config.stop.after_step(state.loss, losses)
     # A sample that stops takes this step unguided, and its result is frozen after it.
     slope, translation_slope, betas_slope = jax.tree.map(
@@ -131,29 +127,51 @@ def guided_step(problem: Problem, state: State, move: Move) -> tuple[State, Floa
     guided = noise + config.guidance_scale * here.sqrt_one_minus * here.sqrt_recip * slope
     x_0 = predict_x_0(here, state.x, guided)
     frozen = state.stopped[..., None]
-    taken = state.taken + 1
-    translation, translation_moments = adam_step(
+    after = replace(
+        placed(problem, state, translation_slope, betas_slope),
+        x=ddim_step(move.there, x_0, guided),
+        x_0=jnp.where(frozen, state.x_0, x_0),
+        loss=losses,
+        stopped=stopped,
+        stop_step=jnp.where(stopped & ~state.stopped, state.taken, state.stop_step),
+    )
+    return after, losses
+
+
+def placed(
+    problem: Problem,
+    state: State,
+    translation_slope: Float[Array, "*N 3"],
+    betas_slope: Float[Array, "*N B"] | None,
+) -> State:
+    """Takes Adam's step of the translation, and of the shape where it is free.
+
+    Args:
+        problem: what is refined and what guides it.
+        state: of the step before. Samples that have stopped in it stay where they are.
+        translation_slope, betas_slope: of the loss.
+    Returns:
+        The state with these two moved, and one more step counted.
+    """
+    config, taken, frozen = problem.setup.config, state.taken + 1, state.stopped[..., None]
+    translation, moments = adam_step(
         state.translation, state.translation_moments, translation_slope, taken, config.camera_rate
     )
     after = replace(
         state,
         taken=taken,
-        translation_moments=translation_moments,
-        x=ddim_step(move.there, x_0, guided),
-        x_0=jnp.where(frozen, state.x_0, x_0),
+        translation_moments=moments,
         translation=jnp.where(frozen, state.translation, translation),
-        loss=losses,
-        stopped=stopped,
-        stop_step=jnp.where(stopped & ~state.stopped, state.taken, state.stop_step),
     )
     if state.betas is not None and state.betas_moments is not None:
+        assert betas_slope is not None
         if config.share_shape:
-            betas_slope = _mean_of_group(betas_slope, problem.active)
+            betas_slope = mean_of_group(betas_slope, problem.active)
         betas, moments = adam_step(
             state.betas, state.betas_moments, betas_slope, taken, config.shape_rate
         )
         after = replace(after, betas=jnp.where(frozen, state.betas, betas), betas_moments=moments)
-    return after, losses
+    return after
 
 
 def guided_round(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"]]:
@@ -175,9 +193,12 @@ def guided_round(problem: Problem, state: State) -> tuple[State, Float[Array, " 
     return replace(state, stopped=state.stopped | done, stop_step=stop_step), losses
 
 
-def run(problem: Problem) -> tuple[State, Float[Array, " S *N"]]:
+def run(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"]]:
     """Goes through all rounds, until every sample has stopped.
 
+    Args:
+        problem: what is refined and what guides it.
+        state: of `first_state`, or of a fit before.
     Returns:
         The last state, and the unweighted losses before each guided step; once all have stopped,
         those of the last step stay.
@@ -196,11 +217,11 @@ def run(problem: Problem) -> tuple[State, Float[Array, " S *N"]]:
 
     state, losses = jax.lax.scan(
         jax.checkpoint(round_or_nothing, prevent_cse=False),
-        first_state(problem),
+        state,
         None,
         config.iterations,
     )
-    return state, losses.reshape(-1, *losses.shape[2:])
+    return state, losses.reshape(losses.shape[0] * losses.shape[1], *losses.shape[2:])
 
 
 def result(problem: Problem, state: State) -> Refined:
@@ -212,77 +233,3 @@ def result(problem: Problem, state: State) -> Refined:
         translation=state.translation,
         pose_6d=state.x_0[..., :POSE_DIM],
     )
-
-
-def _noise(problem: Problem, x: Array, modulation: Any) -> Array:
-    setup = problem.setup
-    with jax.default_matmul_precision(setup.config.network_precision):
-        return setup.network(x, modulation, problem.condition).astype(x.dtype)
-
-
-def _plain_slopes(problem: Problem, noise_std: Array, free: _Free) -> tuple[_Free, Array]:
-    """Slopes of the loss by what is free, and the unweighted loss of each sample."""
-    loss = partial(_loss, problem, noise_std)
-    return jax.grad(loss, (0, 1, 2), has_aux=True)(*free)
-
-
-_slopes = jax.custom_jvp(_plain_slopes)
-
-
-@_slopes.defjvp
-def _slopes_jvp(primals: tuple, tangents: tuple) -> tuple:
-    """The derivative, in which a sample whose slopes are not finite is held as it is.
-
-    The result does not depend on it, as it has diverged; but 0 times infinity would make NaN of
-    its own derivative, and in the steps before also of its neighbours'.
-    """
-    slopes, losses = _slopes(*primals)
-    sound = jnp.isfinite(losses)
-    for slope in jax.tree.leaves(slopes):
-        sound &= jnp.isfinite(slope).all(-1)
-
-    def held(problem: Problem, noise_std: Array, free: _Free) -> tuple[_Free, Array]:
-        problem = replace(problem, status=jnp.where(sound, problem.status, DIVERGED))
-        first: _Free = problem.first_x, problem.estimate.translation, problem.estimate.betas
-        if free[2] is None:
-            first = (*first[:2], None)
-        free = jax.tree.map(lambda now, then: jnp.where(sound[..., None], now, then), free, first)
-        return _plain_slopes(problem, noise_std, free)
-
-    return (slopes, losses), jax.jvp(held, primals, tangents)[1]
-
-
-def _loss(
-    problem: Problem, noise_std: Array, x_0: Array, translation: Array, betas: Array | None
-) -> tuple[Array, Array]:
-    """The weighted sum of the terms, and the unweighted loss of each sample."""
-    estimate, setup = problem.estimate, problem.setup
-    # A sample that has diverged is taken out of its group, or its neighbours would follow.
-    sane = jnp.isfinite(x_0).all(-1) & jnp.isfinite(translation).all(-1)
-    if betas is None:
-        betas = estimate.betas
-    else:
-        sane &= jnp.isfinite(betas).all(-1)
-        betas = jnp.where(sane[..., None], betas, estimate.betas)
-    x_0 = jnp.where(sane[..., None], x_0, problem.first_x)
-    pose, betas = x_to_rotations(x_0), setup.prior.betas_of(x_0, betas)
-    hypothesis = Hypothesis(
-        pose_6d=x_0[..., :POSE_DIM],
-        pose=pose,
-        betas=betas,
-        joints=setup.skeleton(pose, betas),
-        translation=jnp.where(sane[..., None], translation, estimate.translation),
-        mask=problem.active & sane,
-        noise_std=noise_std,
-        first=estimate,
-    )
-    with jax.default_matmul_precision("float32"):
-        return total_loss(problem.terms, hypothesis)
-
-
-def _mean_of_group(numbers: Array, among: Array) -> Array:
-    """The mean [..., N, M] over the samples of a group that are refined, for each of them."""
-    share = among[..., None].astype(numbers.dtype)
-    total = (share * numbers).sum(-2, keepdims=True)
-    mean = total / jnp.maximum(share.sum(-2, keepdims=True), 1)
-    return jnp.where(among[..., None], mean, numbers)

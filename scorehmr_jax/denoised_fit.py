@@ -1,0 +1,47 @@
+"""Another way to refine with the same prior: descent on the evidence, held by the denoiser.
+
+The paper samples under guidance. Here the body goes down the losses of the evidence by Adam, and at
+each step towards what the denoiser makes of it in one step from a noise level, which falls as the
+fit goes on (regularisation by denoising, as in Mardani et al., 2023, and DPoser, Lu et al., 2023).
+A pull to the first estimate weakens with the distance, as that of Student's t does: an estimate
+that is a little off is held, one that is far off is let go.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+
+@dataclass(frozen=True)
+class DenoisedFit:
+    """The schedule and the weights. All static: another one compiles anew."""
+
+    steps: int = 150
+    highest: int = 80  # noise level of the first step
+    lowest: int = 10  # and of the last; in between it falls evenly
+    prior: float = 30.0  # weight of the squared distance in 6D to what the denoiser makes of x
+    pull: float = 10.0  # weight of the squared distance in 6D to the first estimate
+    # Distance in 6D, of all joints but the root, beyond which the pull weakens; None: nowhere.
+    pull_reach: float | None = 0.2
+    rate: float = 0.02  # Adam's step for the pose
+    seed: int = 0  # of the noise
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lowest <= self.highest or self.steps < 1:
+            raise ValueError(
+                "expected 0 < lowest <= highest and steps >= 1, found "
+                f"{self.lowest}, {self.highest} and {self.steps}"
+            )
+        for name in ("prior", "pull"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name}: expected 0 or more, found {getattr(self, name)}")
+        for name in ("pull_reach", "rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name}: expected a number above 0, found {value}")
+
+    @property
+    def times(self) -> Int[np.ndarray, " steps"]:
+        """The noise level of each step."""
+        return np.linspace(self.highest, self.lowest, self.steps).round().astype(int)

@@ -1,0 +1,72 @@
+"""The steps of a denoised fit; denoised_fit.py says what it is."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from scorehmr_jax.denoised_fit import DenoisedFit
+from scorehmr_jax.diffusion import Level, predict_x_0
+from scorehmr_jax.moments import Moments, adam_step
+from scorehmr_jax.prior import x_to_rotations
+from scorehmr_jax.problem import Problem
+from scorehmr_jax.sampler import State, placed
+from scorehmr_jax.slopes import slopes_of
+from scorehmr_jax.types import Array
+
+_ROOT = 6  # numbers of x that turn the whole body
+
+
+def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"]]:
+    """Takes all steps.
+
+    Args:
+        problem: whose configuration has a `denoised_fit`.
+        state: of `first_state`.
+    Returns:
+        The last state, and the unweighted losses before each step.
+    """
+    setup, first = problem.setup, problem.first_x
+    fit = setup.config.denoised_fit
+    assert fit is not None
+    levels = setup.prior.schedule.at(jnp.asarray(fit.times), first.dtype)
+    # One noise for all samples, so that a result does not depend on the place in a batch.
+    noises = jax.random.normal(jax.random.key(fit.seed), (fit.steps, first.shape[-1]), first.dtype)
+
+    def step(
+        carry: tuple[State, Moments], now: tuple[Level, Any, Array]
+    ) -> tuple[tuple[State, Moments], Array]:
+        state, moments = carry
+        level, modulation, noise = now
+        x = state.x
+        noisy = level.ddim_signal * x + level.ddim_noise * noise
+        likely = predict_x_0(level, noisy, problem.noise(noisy, modulation))
+        free = x, state.translation, state.betas
+        slopes, losses = slopes_of(problem, jnp.zeros((), x.dtype), free)
+        # High levels are trusted less: they know little of the pose.
+        slope = setup.config.guidance_scale * slopes[0]
+        slope += 2 * fit.prior * level.ddim_signal * (x - likely) + _pull(fit, x - first)
+        slope = jnp.where(problem.active[..., None], slope, 0)
+        x, moments = adam_step(x, moments, slope, state.taken + 1, fit.rate)
+        state = replace(placed(problem, state, *slopes[1:]), x=x, x_0=x, loss=losses)
+        return (state, moments), losses
+
+    step = jax.checkpoint(step, prevent_cse=False)
+    rows = levels, setup.fit_modulations, noises
+    (state, _), losses = jax.lax.scan(step, (state, Moments.at_rest(first)), rows)
+    # Steps in 6D leave the rotations; the rounds, as the prior, know no other poses.
+    pose, betas = x_to_rotations(state.x), problem.estimate.betas
+    x = setup.prior.x_of(pose, setup.prior.betas_of(state.x, betas))
+    return replace(state, x=x, x_0=x), losses
+
+
+def _pull(fit: DenoisedFit, away: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
+    """The slope of the pull to the estimate at a distance from it."""
+    slope = 2 * fit.pull * away
+    if fit.pull_reach is None:
+        return slope
+    squared = jnp.square(away[..., _ROOT:]).sum(-1, keepdims=True)
+    less = 1 / (1 + squared / fit.pull_reach**2)
+    return jnp.concatenate([slope[..., :_ROOT], less * slope[..., _ROOT:]], -1)
