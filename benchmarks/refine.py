@@ -3,9 +3,9 @@
     python -m benchmarks.refine --batch 1 32 256 --json FILE
     python -m benchmarks.refine --batch 1 256 --mode released default
 
-float32, a denoiser of the size for PARE's features with random weights, a synthetic body and people.
-Best of several runs. Mode `released`: the paper's settings (10 rounds of 25 + 25 steps, no early
-stop). Mode `default`: this library's own loop for images, without a plain transcription.
+float32, a denoiser of the size for PARE's features with random weights, a synthetic body and
+people. Best of several runs. Mode `released`: the paper's settings (10 rounds of 25 + 25 steps, no
+early stop). Mode `default`: this library's own loop for images, without a plain transcription.
 """
 
 import argparse

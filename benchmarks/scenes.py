@@ -50,15 +50,20 @@ def scene(
         A scene [G, N] of groups: videos, or views of one person; single frames are one group.
     """
     key_truth, key_estimate, key_detections = jax.random.split(key, 3)
-    truth, camera, clip = _truth(key_truth, skeleton, mocap, setting, size)
+    truth, camera, clip = people(key_truth, skeleton, mocap, setting, size)
     keys = key_estimate, key_detections
     flat = observe(keys, skeleton, truth, camera, REGRESSORS[strength], clip)
+    return grouped(flat, setting, size)
+
+
+def grouped(flat: Scene, setting: str, size: Size) -> Scene:
+    """Puts the samples of a scene into groups [G, N]; those of a person share their shape."""
     group = {"keypoints": size.frames, "video": size.length, "multiview": VIEWS}[setting]
-    grouped = jax.tree.map(lambda a: a.reshape(-1, group, *a.shape[1:]), flat)
-    return grouped if setting == "keypoints" else share_shape(grouped)
+    scene = jax.tree.map(lambda a: a.reshape(-1, group, *a.shape[1:]), flat)
+    return scene if setting == "keypoints" else share_shape(scene)
 
 
-def _truth(
+def people(
     key: Array, skeleton: Skeleton, mocap: Mocap, setting: str, size: Size
 ) -> tuple[Estimate, Camera, Array]:
     """Makes true bodies in the camera frame, their cameras, and the clip of each frame."""

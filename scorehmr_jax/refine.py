@@ -4,6 +4,8 @@ The parts of the loop are in sampler.py, what they work on in problem.py, and wh
 samples that cannot be refined in screening.py.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -15,6 +17,7 @@ from body_model.arithmetic import native, native_fields
 from scorehmr_jax.blending import blend
 from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
 from scorehmr_jax.denoised_steps import run_fit
+from scorehmr_jax.confidence import Signs, calibration_of, expect, of_refined, signs_of
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine_config import DEFAULTS, RefineConfig
@@ -118,13 +121,21 @@ def _checked(
     return estimate, features, terms, checked_mask(mask, batch)
 
 
-def _refine(
+def refine_with_signs(
     setup: Setup,
     estimate: Estimate,
     features: Array | None,
     terms: tuple[Term, ...],
     mask: Array | None,
-) -> tuple[Refined, Info]:
+) -> tuple[Refined, Info, Callable[[], Signs]]:
+    """Refines, and can tell what is to be seen of it: `refine` after its checks, not compiled.
+
+    Args:
+        setup: the prior, the body and the loop.
+        estimate, features, terms, mask: as `refine` has them, checked.
+    Returns:
+        As `refine`, without an expectation, and a function that looks for the signs.
+    """
     with jax.default_matmul_precision("float32"):
         problem = Problem.of(setup, estimate, features, terms, mask)
         state = first_state(problem)
@@ -135,10 +146,10 @@ def _refine(
         state, of_rounds = run(problem, state)
         losses = jnp.concatenate([*parts, of_rounds])
         estimate = checked_estimate(estimate)
-        refined, status = settle(
+        whole, status = settle(
             setup.skeleton, estimate, result(problem, state), terms, problem.status
         )
-        kept = None
+        refined, kept = whole, None
         if setup.config.blend.blends:
             # After the diverged ones are out: between an estimate and a body that has left the
             # camera's sight lies one that nobody would find fault with.
@@ -153,7 +164,28 @@ def _refine(
             )
             refined, status = settle(setup.skeleton, estimate, refined, terms, status)
             kept = jnp.where(status == OK, shares.body, 0)
-    return refined, Info(status, jnp.where(status == OK, state.stop_step, -1), losses, kept)
+
+    def signs() -> Signs:
+        with jax.default_matmul_precision("float32"):
+            return signs_of(setup.skeleton, terms, problem.estimate, whole, refined, status == OK)
+
+    info = Info(status, jnp.where(status == OK, state.stop_step, -1), losses, kept)
+    return refined, info, signs
+
+
+def _refine(
+    setup: Setup,
+    estimate: Estimate,
+    features: Array | None,
+    terms: tuple[Term, ...],
+    mask: Array | None,
+) -> tuple[Refined, Info]:
+    refined, info, signs = refine_with_signs(setup, estimate, features, terms, mask)
+    calibration = calibration_of(setup.config, terms)
+    if calibration is not None:
+        expected = of_refined(expect(calibration, signs()), info.status == OK)
+        info = replace(info, expected=expected)
+    return refined, info
 
 
 _prepared = jax.jit(Setup.of, static_argnums=2)

@@ -12,6 +12,7 @@ __all__ = [
     "Array",
     "Camera",
     "Estimate",
+    "Expectation",
     "Hypothesis",
     "Info",
     "Keypoints2D",
@@ -87,6 +88,19 @@ class Refined:
 
 
 @pytree
+class Expectation:
+    """What results are expected to be off: means over simulated people with the same signs.
+
+    Errors are distances of SMPL's 24 joints from the truth after the best similarity transform
+    (as PA-MPJPE has it), millimetres; infinite where nothing is known.
+    """
+
+    worse: Float[Array, "*N"]  # probability that PA-MPJPE rose by more than 2 mm
+    error: Float[Array, "*N"]  # PA-MPJPE, mm
+    joint_error: Float[Array, "*N 24"]  # of each joint, mm; their mean is `error`
+
+
+@pytree
 class Info:
     """The course of each sample's refinement."""
 
@@ -96,3 +110,5 @@ class Info:
     losses: Float[Array, " S *N"]
     # Share of the refinement of the body's pose that was kept; None: all of it.
     kept_share: Float[Array, "*N"] | None = None
+    # What the result is expected to be off; None: not known of this loop or these terms.
+    expected: Expectation | None = None

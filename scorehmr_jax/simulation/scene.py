@@ -17,7 +17,12 @@ from body_model.rotations import matrix_to_axis_angle
 from scorehmr_jax.camera import pinhole, project
 from scorehmr_jax.example import FILE
 from scorehmr_jax.simulation.authored_motion import authored_motion
-from scorehmr_jax.simulation.detector import DETECTOR, pixels_per_metre, simulate_detections
+from scorehmr_jax.simulation.detector import (
+    DETECTOR,
+    Detector,
+    pixels_per_metre,
+    simulate_detections,
+)
 from scorehmr_jax.simulation.regressor import REGRESSORS, Regressor, simulate_estimates
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
@@ -48,6 +53,8 @@ def observe(
     camera: Camera,
     regressor: Regressor,
     clip_index: Int[Array, " N"] | None = None,
+    detector: Detector = DETECTOR,
+    detector_seed: int = 0,
 ) -> Scene:
     """Simulates a network's estimates and a detector's keypoints of people before cameras.
 
@@ -59,6 +66,7 @@ def observe(
         regressor: the network's errors.
         clip_index: [N] equal for the frames of one clip, which are contiguous and in order; None
             makes the errors of all frames independent.
+        detector, detector_seed: the detector's errors, as `simulate_detections` has them.
     Returns:
         The scene of N samples.
     """
@@ -73,9 +81,22 @@ def observe(
         regressor,
         clip_index,
     )
-    xy, scale = _seen(skeleton, truth, camera)
-    keypoints = simulate_detections(key_detections, xy, scale, DETECTOR, clip_index)
+    keypoints = detect(key_detections, skeleton, truth, camera, clip_index, detector, detector_seed)
     return Scene(truth, camera, keypoints, estimate)
+
+
+def detect(
+    key: Key[Array, ""],
+    skeleton: Skeleton,
+    truth: Estimate,
+    camera: Camera,
+    clip_index: Int[Array, " N"] | None = None,
+    detector: Detector = DETECTOR,
+    detector_seed: int = 0,
+) -> Keypoints2D:
+    """Simulates a detector's keypoints of people; arguments as `observe` has them."""
+    xy, scale = _seen(skeleton, truth, camera)
+    return simulate_detections(key, xy, scale, detector, clip_index, detector_seed=detector_seed)
 
 
 @jax.jit

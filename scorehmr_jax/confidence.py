@@ -1,0 +1,273 @@
+"""What a result can be expected to be off, told from what can be seen of its refinement.
+
+The numbers come from `python -m benchmarks.confidence`, which compares what was seen of many
+refinements with their truth: docs/confidence.md.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from body_model import Skeleton
+from body_model.joints import NUM_JOINTS, PARENTS
+from body_model.procrustes import similarity
+from body_model.pytree import pytree
+from body_model.rotations import matrix_to_axis_angle
+from scorehmr_jax.camera import for_samples, project, to_camera_frame
+from scorehmr_jax.diffusion import single_at_least
+from scorehmr_jax.guidance import KeypointTerm
+from scorehmr_jax.pose_gaussian import PoseGaussian
+from scorehmr_jax.problem import RefineConfig
+from scorehmr_jax.screening import as_refined, choose
+from scorehmr_jax.terms import Term, WeightedTerm
+from scorehmr_jax.types import Array, Camera, Estimate, Expectation, Refined
+
+FILE = Path(__file__).with_suffix(".json")
+# The numbers that the expectation of a sample is made of, in the order of their weights.
+SIGNS = ("moved", "kept", "residual", "residual_before", "unseen", "oddness", "depth", "around")
+
+_LEAST = 1e-3  # metres: shorter ways and distances are all alike
+_FAR = 0.2  # metres: keypoints farther off than this count no more
+_SEEN = 0.3  # confidence of a keypoint that was seen
+_MM = 1000.0
+# Fields of a loop that change nothing in what can be expected of its results.
+_OF_NO_MATTER = ("network_precision", "keep_without_evidence")
+
+
+@pytree
+class Signs:
+    """What can be seen of a refinement without its truth."""
+
+    moved: Float[Array, "*N 24"]  # how far the loop moved each joint, aligned; metres
+    kept: Float[Array, "*N"]  # root mean square of the same, from the estimate to the result
+    residual: Float[Array, "*N"]  # of the result to the keypoints, metres at its distance
+    residual_before: Float[Array, "*N"]  # of the estimate
+    unseen: Float[Array, "*N"]  # share of the keypoints that were hardly seen
+    oddness: Float[Array, "*N"]  # of the result's pose: energy under a Gaussian over poses
+    depth: Float[Array, "*N"]  # mean extent of the result's bones along the view, metres
+    around: Float[Array, "*N"]  # how far all of the group moved; root mean square, metres
+
+    def numbers(self) -> Float[Array, "*N S"]:
+        """Makes the numbers that are weighed, in the order of SIGNS; logarithms of all but one."""
+        lengths = (_rms(self.moved), self.kept, self.residual, self.residual_before)
+        columns = [jnp.log(length + _LEAST) for length in lengths]
+        columns += [self.unseen, jnp.log(self.oddness + 1)]
+        columns += [jnp.log(length + _LEAST) for length in (self.depth, self.around)]
+        return jnp.stack(columns, -1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the errors of a loop's results follow from the signs: a few numbers of a loop.
+
+    The expected error is exp(e_0 + e . s), the probability that a sample was made worse is
+    1 / (1 + exp(-w_0 - w . s)), and joint j's share of the error is in proportion to
+    exp(joints_j) (its way / that of all)^joint_moved; the signs s are held within what was seen
+    when the numbers were fitted.
+    """
+
+    error: tuple[float, ...]  # 1 + S: of the logarithm of millimetres
+    worse: tuple[float, ...]  # 1 + S: of log odds
+    joints: tuple[float, ...]  # 24
+    joint_moved: float
+    low: tuple[float, ...]  # S: the least of each sign
+    high: tuple[float, ...]  # S: the largest
+
+    def __post_init__(self) -> None:
+        count = len(SIGNS)
+        wanted = {"error": 1 + count, "worse": 1 + count, "joints": NUM_JOINTS}
+        for name, length in (wanted | {"low": count, "high": count}).items():
+            if len(getattr(self, name)) != length:
+                found = len(getattr(self, name))
+                raise ValueError(f"{name}: expected {length} numbers, found {found}")
+
+
+def expect(calibration: Calibration, signs: Signs) -> Expectation:
+    """Works out what samples with these signs were off, on average, when the truth was known.
+
+    Args:
+        calibration: of the loop that made the results.
+        signs: [..., N] as `signs_of` finds them.
+    Returns:
+        The expectation [..., N]. Where no keypoint was seen, nobody knows: the error is infinite,
+        and the probability one half.
+    """
+    seen = signs.numbers()
+    number = seen.dtype
+
+    def weighed(weights: tuple[float, ...]) -> Array:
+        held = jnp.clip(seen, _row(calibration.low, seen), _row(calibration.high, seen))
+        return jnp.sum(held * _row(weights[1:], seen), -1) + jnp.asarray(weights[0], number)
+
+    error = jnp.exp(weighed(calibration.error))
+    way = jnp.log((signs.moved + _LEAST) / (_rms(signs.moved)[..., None] + _LEAST))
+    share = _row(calibration.joints, seen) + jnp.asarray(calibration.joint_moved, number) * way
+    each = error[..., None] * NUM_JOINTS * jax.nn.softmax(share, axis=-1)
+    worse = jax.nn.sigmoid(weighed(calibration.worse))
+    blind = signs.unseen >= 1
+    return Expectation(
+        worse=jnp.where(blind, 0.5, worse),
+        error=jnp.where(blind, jnp.inf, error),
+        joint_error=jnp.where(blind[..., None], jnp.inf, each),
+    )
+
+
+def of_refined(expected: Expectation, refined: Bool[Array, "*N"]) -> Expectation:
+    """Leaves out the samples that kept their first estimate.
+
+    Args:
+        expected: [..., N].
+        refined: False where the estimate was kept: it is not worse than it was, and its error is
+            not known, which counts as infinite.
+    """
+    return Expectation(
+        worse=jnp.where(refined, expected.worse, 0),
+        error=jnp.where(refined, expected.error, jnp.inf),
+        joint_error=jnp.where(refined[..., None], expected.joint_error, jnp.inf),
+    )
+
+
+def signs_of(
+    skeleton: Skeleton,
+    terms: tuple[Term, ...],
+    estimate: Estimate,
+    whole: Refined,
+    result: Refined,
+    mask: Bool[Array, "*N"],
+) -> Signs:
+    """Looks for the signs of a refinement; all are finite, and none depends on a masked sample.
+
+    Args:
+        skeleton, terms: what the samples were refined with; one of the terms is `keypoints_2d`.
+        estimate: [..., N] the first; harmless numbers where nothing was refined.
+        whole: [..., N] what the loop made of it, before anything was taken back.
+        result: [..., N] what is returned.
+        mask: True for the samples that were refined.
+    Raises:
+        ValueError: if there is no term of keypoints, or there are several.
+    """
+    term = _keypoint_term(terms)
+    still = as_refined(estimate)
+    bodies = [estimate, *(choose(mask, body, still) for body in (whole, result))]
+    number = single_at_least(estimate.pose.dtype)
+    first, moved, last = (skeleton.joints(b.pose, b.betas).astype(number) for b in bodies)
+    ways = [_distance(joints, first) for joints in (moved, last)]
+    camera = jax.tree.map(lambda a: jnp.asarray(a, number), term.camera)
+    camera = for_samples(camera, mask.shape)
+    residuals = [_residual(skeleton, body, term, camera) for body in (bodies[2], estimate)]
+    confidence = jnp.broadcast_to(
+        jnp.asarray(term.keypoints.confidence, number), (*mask.shape, skeleton.num_keypoints)
+    )
+    place = bodies[2].translation[..., None, :].astype(number)
+    view = to_camera_frame(last + place, camera)[..., 2]
+    bones = jnp.abs(view[..., 1:] - view[..., np.asarray(PARENTS[1:])])
+    squared = jnp.where(mask, jnp.square(ways[0]).mean(-1), 0)
+    count = jnp.maximum(mask.sum(-1, keepdims=True), 1).astype(number)
+    around = jnp.sqrt(squared.sum(-1, keepdims=True) / count + _LEAST**2)
+    return Signs(
+        moved=ways[0],
+        kept=_rms(ways[1]),
+        residual=residuals[0],
+        residual_before=residuals[1],
+        unseen=(confidence < _SEEN).astype(number).mean(-1),
+        oddness=_oddness(bodies[2].pose.astype(number)),
+        depth=bones.mean(-1),
+        around=jnp.broadcast_to(around, mask.shape),
+    )
+
+
+def calibration_of(config: RefineConfig, terms: tuple[Term, ...]) -> Calibration | None:
+    """Finds the numbers of a loop; None if they were fitted to another one, or to other terms."""
+    for fitted in read(FILE).values():
+        if fitted["loop"] == loop_of(config) and fitted["terms"] == kinds_of(terms):
+            return fitted["calibration"]
+    return None
+
+
+def loop_of(config: RefineConfig) -> dict[str, str]:
+    """Describes a loop by all that differs from the paper's and matters to its results."""
+    paper = RefineConfig()
+    own = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _OF_NO_MATTER}
+    return {name: repr(value) for name, value in own.items() if value != getattr(paper, name)}
+
+
+def kinds_of(terms: tuple[Term, ...]) -> list[str]:
+    """Names the kinds of terms, whatever they weigh."""
+    return sorted(type(_unwrapped(term)).__name__ for term in terms)
+
+
+@cache
+def read(path: Path) -> dict[str, dict[str, Any]]:
+    """Reads what `python -m benchmarks.confidence --write` wrote: calibrations by name."""
+    told = json.loads(path.read_text(encoding="utf-8"))
+    for fitted in told.values():
+        held = fitted["calibration"].items()
+        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in held}
+        fitted["calibration"] = Calibration(**numbers)
+    return told
+
+
+def _unwrapped(term: Term) -> Term:
+    while isinstance(term, WeightedTerm):
+        term = term.term
+    return term
+
+
+def _keypoint_term(terms: tuple[Term, ...]) -> KeypointTerm:
+    found = [t for t in map(_unwrapped, terms) if isinstance(t, KeypointTerm)]
+    if len(found) != 1:
+        raise ValueError(f"terms: expected one keypoints_2d among them, found {len(found)}")
+    return found[0]
+
+
+def _row(values: tuple[float, ...], like: Array) -> Array:
+    row = jnp.asarray(values, like.dtype)
+    return row.reshape((1,) * (like.ndim - 1) + row.shape)
+
+
+def _rms(ways: Float[Array, "*N J"]) -> Float[Array, "*N"]:
+    return jnp.sqrt(jnp.square(ways).mean(-1) + _LEAST**2)
+
+
+def _distance(moved: Float[Array, "*N J 3"], still: Float[Array, "*N J 3"]) -> Array:
+    """Distances of points [*N J] after the similarity transform that makes them least."""
+    a, b = (p - p.mean(-2, keepdims=True) for p in (moved, still))
+    rotation, scale = similarity(a, b)
+    with jax.default_matmul_precision("float32"):
+        off = scale[..., None, None] * (a @ rotation) - b
+    return jnp.sqrt(jnp.square(off).sum(-1) + _LEAST**2)
+
+
+def _residual(
+    skeleton: Skeleton, body: Estimate | Refined, term: KeypointTerm, camera: Camera
+) -> Float[Array, "*N"]:
+    """How far keypoints lie from a body's own, at its distance: root of a robust mean, metres."""
+    number = camera.focal.dtype
+    joints = skeleton(body.pose, body.betas).astype(number)
+    points = joints + body.translation[..., None, :].astype(number)
+    pixels, depth = project(points, camera), to_camera_frame(points, camera)[..., 2:]
+    xy = jnp.broadcast_to(jnp.asarray(term.keypoints.xy, number), pixels.shape)
+    off = (pixels - xy) * depth / jnp.broadcast_to(camera.focal[..., None, :], pixels.shape)
+    squared = jnp.square(off).sum(-1)
+    confidence = jnp.asarray(term.keypoints.confidence, number)
+    weight = jnp.square(jnp.broadcast_to(confidence, squared.shape))
+    robust = (weight * _FAR**2 * squared / (_FAR**2 + squared)).sum(-1)
+    total = weight.sum(-1)
+    return jnp.sqrt(robust / jnp.where(total > 0, total, 1) + _LEAST**2)
+
+
+def _oddness(pose: Float[Array, "*N 24 3 3"]) -> Float[Array, "*N"]:
+    """The energy of poses under the shipped Gaussian: high for what people seldom do."""
+    gaussian = PoseGaussian.shipped()
+    angles = matrix_to_axis_angle(pose[..., 1:, :, :])
+    off = (angles - jnp.asarray(gaussian.mean, angles.dtype)).reshape(*angles.shape[:-2], -1)
+    precision = jnp.asarray(gaussian.precision, off.dtype)
+    with jax.default_matmul_precision("float32"):
+        return jnp.maximum(jnp.sum((off @ precision) * off, -1), 0)
