@@ -190,7 +190,12 @@ def multiview(video: Video) -> Iterator[dict[str, Any]]:
     def by_view(found: Any) -> Any:
         refined, info = found
         return by_frame(refined), replace(
-            info, losses=None, status=info.status.T, kept_share=None, stop_step=info.stop_step.T
+            info,
+            losses=None,
+            status=info.status.T,
+            kept_share=None,
+            expected=None,
+            stop_step=info.stop_step.T,
         )
 
     estimate, keypoints = by_frame((video.estimate, video.keypoints))

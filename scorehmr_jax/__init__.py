@@ -34,7 +34,16 @@ from scorehmr_jax.restraints import known_height, trust, usual_shape
 from scorehmr_jax.sampler import guided_step
 from scorehmr_jax.screening import STATUS
 from scorehmr_jax.stopping import Never, RoundStop, StepStop
-from scorehmr_jax.types import Camera, Estimate, Hypothesis, Info, Keypoints2D, Keypoints3D, Refined
+from scorehmr_jax.types import (
+    Camera,
+    Estimate,
+    Expectation,
+    Hypothesis,
+    Info,
+    Keypoints2D,
+    Keypoints3D,
+    Refined,
+)
 from scorehmr_jax.variations import best_of, varied_estimates
 
 __all__ = [
@@ -44,6 +53,7 @@ __all__ = [
     "DenoisedFit",
     "DetectedPeople",
     "Estimate",
+    "Expectation",
     "FixedShares",
     "GatedShares",
     "Ground",

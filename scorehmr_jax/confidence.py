@@ -134,6 +134,12 @@ def of_refined(expected: Expectation, refined: Bool[Array, "*N"]) -> Expectation
     )
 
 
+def nobody_knows(shape: tuple[int, ...]) -> Expectation:
+    """An expectation of samples [*shape] by which nothing is expected; numpy's arrays."""
+    known = ((shape, 0.5), (shape, np.inf), ((*shape, NUM_JOINTS), np.inf))
+    return Expectation(*(np.full(each, value, np.float32) for each, value in known))
+
+
 def signs_of(
     skeleton: Skeleton,
     terms: tuple[Term, ...],
@@ -227,7 +233,8 @@ def _keypoint_term(terms: tuple[Term, ...]) -> KeypointTerm:
     return found[0]
 
 
-def _row(values: tuple[float, ...], like: Array) -> Array:
+def _row(values: tuple[float, ...] | Array, like: Array) -> Array:
+    """Numbers as a row with as many axes as another array."""
     row = jnp.asarray(values, like.dtype)
     return row.reshape((1,) * (like.ndim - 1) + row.shape)
 
@@ -267,7 +274,8 @@ def _oddness(pose: Float[Array, "*N 24 3 3"]) -> Float[Array, "*N"]:
     """The energy of poses under the shipped Gaussian: high for what people seldom do."""
     gaussian = PoseGaussian.shipped()
     angles = matrix_to_axis_angle(pose[..., 1:, :, :])
-    off = (angles - jnp.asarray(gaussian.mean, angles.dtype)).reshape(*angles.shape[:-2], -1)
+    angles = angles.reshape(*angles.shape[:-2], -1)
+    off = angles - _row(gaussian.mean.ravel(), angles)
     precision = jnp.asarray(gaussian.precision, off.dtype)
     with jax.default_matmul_precision("float32"):
         return jnp.maximum(jnp.sum((off @ precision) * off, -1), 0)

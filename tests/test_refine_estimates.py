@@ -27,6 +27,7 @@ from scorehmr_jax.commands.lift_keypoints import steadiest
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.matching import Matched
 from scorehmr_jax.commands.refine_parts import Outcome
+from scorehmr_jax.confidence import nobody_knows
 from scorehmr_jax.types import Info, Refined
 
 M = 6
@@ -77,7 +78,7 @@ def unchanged(prior, model, arrays, moving, config):
         estimate, *_ = command.taken(arrays, part)
         pose_6d = np.zeros((len(part.mask), 144), np.float32)
         refined = Refined(estimate.pose, estimate.betas, estimate.translation + 1, pose_6d)
-        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask)
+        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask, nobody_knows(part.mask.shape))
 
     return refine
 

@@ -18,6 +18,7 @@ from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.refine_parts import Outcome
 from scorehmr_jax.commands.refine_pictures import refine_pictures
+from scorehmr_jax.confidence import nobody_knows
 from scorehmr_jax.detectors.protocol import Detections
 from scorehmr_jax.formats.pictures import Pictures
 from scorehmr_jax.types import Estimate, Refined
@@ -50,7 +51,7 @@ def unchanged(prior, model, seen, present):
     estimate = seen.estimate
     pose_6d = np.zeros((*present.shape, 144), np.float32)
     refined = Refined(estimate.pose, estimate.betas, estimate.translation, pose_6d)
-    return Outcome(refined, np.where(present, 0, 5), 0.5 * present)
+    return Outcome(refined, np.where(present, 0, 5), 0.5 * present, nobody_knows(present.shape))
 
 
 @pytest.fixture(autouse=True)

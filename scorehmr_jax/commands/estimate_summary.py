@@ -8,6 +8,7 @@ import numpy as np
 from scorehmr_jax.commands.matching import Matched
 from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.formats.keypoints.result import NO_ID
+from scorehmr_jax.types import Expectation
 
 _SHOWN = 8  # frames or people that a line names, at most
 
@@ -17,6 +18,7 @@ def summary(
     camera_note: str,
     matched: Matched | None,
     status: np.ndarray,
+    expected: Expectation,
     filled: np.ndarray,
     earlier: int,
     target: Path,
@@ -29,6 +31,7 @@ def summary(
         camera_note: a sentence on the camera.
         matched: how keypoints of another file were given to people.
         status: [P, T], as `Info.status`.
+        expected: [P, T], as `Info.expected`.
         filled: [P, T] frames in which a person was lost and that were filled.
         earlier: parts that an earlier run had done.
         target: the file that was written.
@@ -57,6 +60,7 @@ def summary(
             yield f"  detections that show nobody of the estimates, in frames {some}{more}"
     kept = f"; {earlier} parts from an earlier run" if earlier else ""
     yield f"refined: {(status[tracks.present] == 0).sum()} of {tracks.present.sum()}{kept}"
+    yield from expectation(expected)
     for person, row in enumerate(filled):
         if row.any():
             where = _places(tracks, np.flatnonzero(row))
@@ -69,6 +73,22 @@ def summary(
     each = ", ".join(f"{name} {seconds:.1f}" for name, seconds in laps.items())
     yield f"time:    {sum(laps.values()):.1f} s ({each})"
     yield f"wrote:   {target}"
+
+
+def expectation(expected: Expectation) -> Iterator[str]:
+    """Says how far off results are expected to be; nothing where nobody knows.
+
+    Args:
+        expected: of any samples, as `Info.expected`.
+    """
+    known = np.isfinite(expected.error)
+    if known.any():
+        low, middle, high = np.quantile(np.asarray(expected.error)[known], [0.1, 0.5, 0.9])
+        yield (
+            f"expected: {middle:.0f} mm from the truth ({low:.0f} to {high:.0f} in most), "
+            f"{np.mean(np.asarray(expected.worse)[known]):.0%} made worse; `expected_error` in the "
+            "result says it of each"
+        )
 
 
 def _name(tracks: Tracks, person: int) -> str:

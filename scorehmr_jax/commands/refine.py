@@ -47,8 +47,9 @@ An .npz of our own estimates holds, for N images (with --video: N frames of one 
 and, for a prior that needs image features, features [N,F], already standardised;
 of a video fps, frames per second, which is kept.
 The output holds the same keys with the refined bodies, status [N]: 0 is refined,
-others are listed; and kept_share [N]. What they were refined from is in first_pose, first_betas
-and first_translation. It can be refined again: then its bodies are the first ones.
+others are listed; kept_share [N]; and how far off each is expected to be: expected_error [N] and
+expected_joint_error [N,24] in mm, expected_worse [N], the probability that it is worse than it
+was. What they were refined from is in first_pose, first_betas and first_translation. It can be refined again: then its bodies are the first ones.
 
 Of such an .npz all devices are used; of several processes each reads the input and
 the first writes the output.
@@ -266,6 +267,7 @@ def refine_file(
     from body_model import load, open_body
     from body_model.files import local_path
     from scorehmr_jax import guidance
+    from scorehmr_jax.commands.estimate_summary import expectation
     from scorehmr_jax.commands.long_work import writable
     from scorehmr_jax.commands.refine_parts import Outcome
     from scorehmr_jax.devices import Devices
@@ -312,10 +314,13 @@ def refine_file(
         given.features,
         status,
         kept_share=outcome.kept_share,
+        expected=outcome.expected,
         fps=given.fps,
         first=given.estimate,
     )
     print(f"{np.sum(status == 0)} of {there.sum()} refined, written to {target}")
+    for line in expectation(outcome.expected):
+        print(line)
     if given.first is not None:
         print(f"first estimate: the bodies of {source}; what they were refined from is left out")
     for index in map(tuple, np.argwhere((status != 0) & there)):

@@ -137,9 +137,9 @@ def refine_estimates(
         raise
     clock.lap("refining")
     rows: Any = slice(None) if len(result.status) > 1 else 0
-    bodies, cameras, seen, features, start = jax.tree.map(
+    bodies, cameras, seen, features, start, expected = jax.tree.map(
         lambda a: np.asarray(a)[rows],
-        (result.refined, lens, given.keypoints, given.features, estimate),
+        (result.refined, lens, given.keypoints, given.features, estimate, result.expected),
     )
     write_estimates(
         target,
@@ -149,13 +149,15 @@ def refine_estimates(
         features,
         status=result.status[rows],
         kept_share=result.kept_share[rows],
+        expected=expected,
         tracks=tracks,
         filled=filled[rows],
         fps=given.fps if fps is None else fps,
         first=start,
     )
     remove_parts(folder)
-    said_at_end = (tracks, camera_note, matched, result.status, filled, earlier, target)
+    outcome = (result.status, result.expected)
+    said_at_end = (tracks, camera_note, matched, *outcome, filled, earlier, target)
     for line in summary(*said_at_end, clock.laps):
         print(line)
     return result.refined, given

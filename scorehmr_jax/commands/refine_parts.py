@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from body_model.files import local_path, read_npz, write_npz
+from scorehmr_jax.confidence import nobody_knows
 from scorehmr_jax.devices import Devices
 from scorehmr_jax.provenance import versions
 from scorehmr_jax.screening import PADDING
-from scorehmr_jax.types import Estimate, Info, Refined
+from scorehmr_jax.types import Estimate, Expectation, Info, Refined
 
 _SMALLEST = 16  # samples of a program; others are twice as many, and so on
 _WRITTEN = re.compile(r"(person|images)\d+-[0-9a-f]{16}\.npz")
@@ -31,13 +32,16 @@ class Outcome:
     refined: Refined  # [...]
     status: Int[np.ndarray, "..."]  # as `Info.status`
     kept_share: Float[np.ndarray, "..."]  # as `Info.kept_share`; 1 where all of it was kept
+    expected: Expectation  # as `Info.expected`; `nobody_knows` of a loop that is not calibrated
 
     @classmethod
     def of(cls, refined: Refined, info: Info, devices: Devices, batch: Sequence[int]) -> "Outcome":
         """Takes what `refine` gave on all devices, without what `Devices.pad` added to [*batch]."""
-        refined, status, kept = devices.cut((refined, info.status, info.kept_share), batch)
+        found = refined, info.status, info.kept_share, info.expected
+        refined, status, kept, expected = devices.cut(found, batch)
         kept = status == 0 if kept is None else kept
-        return cls(refined, np.asarray(status), np.asarray(kept, np.float32))
+        expected = nobody_knows(status.shape) if expected is None else expected
+        return cls(refined, np.asarray(status), np.asarray(kept, np.float32), expected)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def refine_parts(
         if before is None:
             outcome = refine(part)
             shares = {"status": outcome.status, "kept_share": outcome.kept_share}
-            write_npz(file, {**vars(outcome.refined), **shares})
+            write_npz(file, {**vars(outcome.refined), **shares, **vars(outcome.expected)})
             yield part, outcome, False
         else:
             yield part, before, True
@@ -154,7 +158,8 @@ def _before(file: Path, count: int) -> Outcome | None:
     try:
         held = read_npz(file)
         fields = Refined(*(held[name] for name in ("pose", "betas", "translation", "pose_6d")))
-        found = Outcome(fields, held["status"], held["kept_share"])
+        expected = Expectation(*(held[name] for name in ("worse", "error", "joint_error")))
+        found = Outcome(fields, held["status"], held["kept_share"], expected)
     except ValueError:
         return None
     return found if len(found.status) == count else None
@@ -168,7 +173,7 @@ def empty_outcome(estimate: Estimate) -> Outcome:
     )
     lead = pose.shape[:-3]
     refined = Refined(pose, betas, place, np.full((*lead, 144), np.nan, np.float32))
-    return Outcome(refined, np.full(lead, PADDING), np.zeros(lead, np.float32))
+    return Outcome(refined, np.full(lead, PADDING), np.zeros(lead, np.float32), nobody_knows(lead))
 
 
 def put(result: Outcome, part: Part, outcome: Outcome) -> None:

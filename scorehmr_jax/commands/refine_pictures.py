@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from body_model import SMPL
+from scorehmr_jax.commands.estimate_summary import expectation
 from scorehmr_jax.commands.focal_length import Lens
 from scorehmr_jax.commands.gaps import fill_gaps, finite
 from scorehmr_jax.commands.long_work import Clock, writable
@@ -26,7 +27,7 @@ from scorehmr_jax.commands.refine_parts import Outcome
 from scorehmr_jax.detectors.protocol import Detections, Detector
 from scorehmr_jax.formats.pictures import open_pictures
 from scorehmr_jax.prior import Prior
-from scorehmr_jax.types import Refined
+from scorehmr_jax.types import Expectation, Refined
 
 
 def refine_pictures(
@@ -115,9 +116,9 @@ def refine_pictures(
     clock.lap("refining")
     status = np.where(present, outcome.status, PADDING)
     refined = without_missing(outcome.refined, present)
-    bodies, lenses, keypoints, features, first = jax.tree.map(
+    bodies, lenses, keypoints, features, first, expected = jax.tree.map(
         lambda a: np.asarray(a)[seen.rows],
-        (refined, seen.camera, seen.keypoints, seen.features, seen.estimate),
+        (refined, seen.camera, seen.keypoints, seen.features, seen.estimate, outcome.expected),
     )
     write_estimates(
         target,
@@ -127,6 +128,7 @@ def refine_pictures(
         features,
         status=status[seen.rows],
         kept_share=outcome.kept_share[seen.rows],
+        expected=expected,
         filled=(filled & ~seen.found.found)[seen.rows] if seen.moving else None,
         fps=seen.fps,
         first=first,
@@ -136,7 +138,7 @@ def refine_pictures(
         both = (seen.estimate if draw_before else None, refined)
         written += draw_overlays(pictures, target, model, both, seen.camera, seen.moving, seen.fps)
         clock.lap("drawing")
-    for line in _summary(seen, filled, status, written, clock):
+    for line in _summary(seen, filled, status, expected, written, clock):
         print(line)
     return refined, seen.found
 
@@ -162,6 +164,7 @@ def _summary(
     seen: PictureEstimates,
     filled: np.ndarray,
     status: np.ndarray,
+    expected: Expectation,
     written: Sequence[Path],
     clock: Clock,
 ) -> Iterator[str]:
@@ -170,6 +173,7 @@ def _summary(
     yield from seen.summary()
     found = seen.found.found
     yield f"refined: {(status[found] == 0).sum()} of {found.sum()}"
+    yield from expectation(expected)
     for person, row in enumerate(filled & ~found):
         if row.any():
             where = places(seen.pictures, row)

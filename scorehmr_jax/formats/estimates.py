@@ -25,7 +25,7 @@ from scorehmr_jax.formats.bodies.people import Tracks
 from scorehmr_jax.formats.bodies.read import folder_contents, format_of, read_people, unknown
 from scorehmr_jax.formats.own_estimates import FIRST, OPTIONAL, RefineInput, read_own
 from scorehmr_jax.shapes import fits_plainly, in_one_way
-from scorehmr_jax.types import Camera, Estimate, Keypoints2D, Refined
+from scorehmr_jax.types import Camera, Estimate, Expectation, Keypoints2D, Refined
 
 __all__ = ["RefineInput", "read_estimates", "write_estimates"]
 
@@ -126,11 +126,12 @@ def write_estimates(
     fps: Number | None = None,
     first: Estimate | None = None,
     kept_share: Float[Array, "..."] | None = None,
+    expected: Expectation | None = None,
 ) -> None:
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
     With camera and keypoints it is all that `read_estimates` reads. Beside the keys listed there it
-    holds `status`, `kept_share`, and pose in both forms, `pose` and `pose_axis_angle`.
+    holds `status`, `kept_share`, what is expected of the result, and pose in both forms, `pose` and `pose_axis_angle`.
 
     Args:
         path: of the file; no suffix is added.
@@ -144,6 +145,8 @@ def write_estimates(
         fps: frames per second, of a video.
         first: the first estimate [N] that the estimate was refined from; float32 in the file.
         kept_share: how much of each refinement was kept, as `Info.kept_share`.
+        expected: how far off each body is expected to be, as `Info.expected`; written as
+            `expected_worse`, `expected_error` and `expected_joint_error`.
     Raises:
         ValueError: naming the argument, if it does not fit the estimate or `read_estimates` would
             refuse its shape; or if the path is an address or a folder.
@@ -187,6 +190,8 @@ def write_estimates(
                 f"{key}: expected one for each estimate {lead}, found shape {array.shape}"
             )
         arrays[key] = array
+    if expected is not None:
+        arrays |= _expectation(expected, lead)
     if tracks is not None:
         arrays["ids"], arrays["frame_numbers"] = tracks.ids, tracks.frame_numbers
         arrays["frame_names"] = np.array(tracks.frame_names, dtype=str)
@@ -195,6 +200,18 @@ def write_estimates(
     if first is not None:
         arrays |= _first_estimate(first, lead)
     write_npz(path, {key: _plain(array) for key, array in arrays.items()})
+
+
+def _expectation(expected: Expectation, lead: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The arrays of what is expected of the same samples, by their keys."""
+    shapes = {"worse": lead, "error": lead, "joint_error": (*lead, NUM_JOINTS)}
+    arrays = {}
+    for name, shape in shapes.items():
+        array = _plain(getattr(expected, name))
+        if array.shape != shape:
+            raise ValueError(f"expected.{name}: expected shape {shape}, found {array.shape}")
+        arrays[f"expected_{name}"] = array
+    return arrays
 
 
 def _frames_per_second(fps: Number) -> np.ndarray:

@@ -45,7 +45,17 @@ OPTIONAL: dict[str, tuple[str, tuple[int, ...]]] = {
     "skew": ("skew", ()),
 }
 # Written about a result, and no part of the next input.
-_WRITTEN_ONLY = ("status", "kept_share", "filled", "ids", "frame_numbers", "frame_names")
+_WRITTEN_ONLY = (
+    "status",
+    "kept_share",
+    "expected_worse",
+    "expected_error",
+    "expected_joint_error",
+    "filled",
+    "ids",
+    "frame_numbers",
+    "frame_names",
+)
 
 
 @dataclass(frozen=True)
