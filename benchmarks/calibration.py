@@ -17,11 +17,11 @@ _ITERATIONS = 50
 _OUTERMOST = 0.005  # share of the samples beyond the range of a sign, at each end
 # The expected error never falls with these.
 RISING = ("moved", "residual", "oddness")
-# Rows of these settings have nothing to do with each other.
-_APART = ("around",)
+# Signs that mean nothing in a setting: images have nothing to do with each other, views no order.
+_WITHOUT = {"keypoints": ("around", "motion"), "multiview": ("motion",), "video": ()}
 
 
-def fit(rows: Observed, together: bool) -> Calibration:
+def fit(rows: Observed, setting: str) -> Calibration:
     """Fits the numbers of a loop.
 
     The error by a gamma distribution with a logarithmic link, whose mean is what is wanted however
@@ -29,26 +29,27 @@ def fit(rows: Observed, together: bool) -> Calibration:
 
     Args:
         rows: refined samples with their truth.
-        together: the samples of a group show one person.
+        setting: what the samples of a group are, as benchmarks/scenes.py has it.
     """
     numbers = np.asarray(rows.signs.numbers(), np.float64)
     low, high = np.quantile(numbers, [_OUTERMOST, 1 - _OUTERMOST], axis=0)
     held = np.clip(numbers, low, high)
-    left_out = () if together else _APART
-    used = [name not in left_out for name in SIGNS]
-    error = np.asarray(rows.error, np.float64)
+    meaning = [name not in _WITHOUT[setting] for name in SIGNS]
+    used, error = meaning, np.asarray(rows.error, np.float64)
     weights = regress(held, error, GAMMA, used)
     while falling := [n for n in RISING if weights[1 + SIGNS.index(n)] < 0]:
         used = [use and name not in falling for use, name in zip(used, SIGNS, strict=True)]
         weights = regress(held, error, GAMMA, used)
-    worse = regress(
-        held,
-        np.asarray(rows.worse, np.float64),
-        LOGISTIC,
-        used=[name not in left_out for name in SIGNS],
-    )
+    worse = regress(held, np.asarray(rows.worse, np.float64), LOGISTIC, meaning)
     joints, moved = _fit_joints(rows, np.exp(weights[0] + held @ weights[1:]))
-    return Calibration(*map(_rounded, (weights, worse, joints)), moved, *map(_rounded, (low, high)))
+    return Calibration(
+        error=_rounded(weights),
+        worse=_rounded(worse),
+        joints=_rounded(joints),
+        joint_moved=moved,
+        low=_rounded(low),
+        high=_rounded(high),
+    )
 
 
 def _fit_joints(rows: Observed, error: np.ndarray) -> tuple[np.ndarray, float]:
@@ -121,12 +122,12 @@ def _rounded(values: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(v), 4) for v in values)
 
 
-def crossed(rows: Observed, together: bool, trained: np.ndarray | None = None) -> Expectation:
+def crossed(rows: Observed, setting: str, trained: np.ndarray | None = None) -> Expectation:
     """Expects each sample's error by a fit to the other half of the clips.
 
     Args:
         rows: all samples.
-        together: as `fit` has it.
+        setting: as `fit` has it.
         trained: [N] False for samples that no fit sees.
     Returns:
         Of each sample, numpy's.
@@ -135,7 +136,7 @@ def crossed(rows: Observed, together: bool, trained: np.ndarray | None = None) -
     seen = np.ones(len(rows.half), bool) if trained is None else trained
     for half in range(HALVES):
         inside = rows.half == half
-        own = expected(fit(rows.rows(~inside & seen), together), rows)
+        own = expected(fit(rows.rows(~inside & seen), setting), rows)
         found = own if found is None else found
         for whole, part in zip(vars(found).values(), vars(own).values(), strict=True):
             whole[inside] = part[inside]

@@ -8,6 +8,7 @@ more or less in the image; three detectors, each with offsets of its own in ever
 numbers for each loop are fitted to what was seen and what came of it. Half of the clips judge a
 fit to the other half; what is written is fitted to all. `--write` writes
 scorehmr_jax/confidence.json, which `refine` reads, and `--plot` the picture of docs/confidence.md.
+`--real` adds what came on the video of benchmarks/real.py, which no number was fitted to.
 
 A row of the JSON file is one loop (`all` the kinds it was fitted to, or one detector or network
 that the fit has not seen, in `unseen`), with the figures of `calibration.figures`.
@@ -29,6 +30,7 @@ import numpy as np
 import body_model
 from benchmarks import machine
 from benchmarks.calibration import crossed, figures, fit, reliability
+from benchmarks.confidence_real import on_real_video
 from benchmarks.confidence_scenes import Observed, Variant, observed, variants
 from body_model.files import write_text, writing
 from scorehmr_jax.camera import pinhole
@@ -59,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="where to write the rows")
     parser.add_argument("--plot", type=Path, help="where to draw the reliability, .png")
     parser.add_argument("--write", action="store_true", help="what `refine` reads")
+    parser.add_argument("--real", type=Path, help="folder of benchmarks.real, for figures beside")
     parser.add_argument("--frames", type=int, default=FRAMES, help="of a cell")
     parser.add_argument("--loops", nargs="+", choices=[*variants()], default=[*variants()])
     options = parser.parse_args(arguments)
@@ -73,18 +76,22 @@ def main(arguments: list[str] | None = None) -> int:
         found = pool.map(lambda loop: observed(body, sets, loop, options.frames), loops.values())
         for (name, variant), seen in zip(loops.items(), found, strict=True):
             fitted[name] = entry(variant, seen)
-            told[name] = crossed(seen, _together(variant)), seen
+            told[name] = crossed(seen, variant.setting), seen
             for row in judged(variant, *told[name]):
                 rows.append({"loop": name, **row})
                 print_row(rows[-1])
     print(f"{time.perf_counter() - start:.0f} s")
     bins = {name: _bins(*both) for name, both in told.items()}
     print_bins(bins)
-    machine.write({"rows": rows, "bins": bins, "machine": machine.describe()}, options.json)
     if options.plot:
         draw(options.plot, bins)
     if options.write:
         write_text(FILE, json.dumps(fitted, indent=1) + "\n")
+    if options.real:
+        for row in on_real_video(options.real):
+            rows.append(row)
+            print_row(row)
+    machine.write({"rows": rows, "bins": bins, "machine": machine.describe()}, options.json)
     return 0
 
 
@@ -102,7 +109,7 @@ def entry(variant: Variant, seen: Observed) -> dict[str, Any]:
         "loop": loop_of(variant.config),
         "terms": kinds_of(variant.terms(nothing, camera)),
         "samples": len(seen.half),
-        "calibration": asdict(fit(seen, _together(variant))),
+        "calibration": asdict(fit(seen, variant.setting)),
     }
 
 
@@ -113,14 +120,9 @@ def judged(variant: Variant, told: Expectation, seen: Observed) -> Iterator[dict
         for value in values:
             of_it = seen.tags[tag] == value
             if of_it.any():
-                found = crossed(seen, _together(variant), ~of_it)
+                found = crossed(seen, variant.setting, ~of_it)
                 part = Expectation(*(a[of_it] for a in vars(found).values()))
                 yield {"unseen": f"{tag}: {value}", **figures(part, seen.rows(of_it))}
-
-
-def _together(variant: Variant) -> bool:
-    """True if the samples of a group show one person."""
-    return variant.setting != "keypoints"
 
 
 # What is drawn, with the axes' text.
@@ -146,10 +148,15 @@ def print_row(row: dict[str, Any]) -> None:
         f" AUC {row['worse_auc']:.2f}, ECE {row['worse_ece']:.3f};"
         f" error {row['error_expected']:5.1f} expected, {row['error_true']:5.1f} came,"
         f" r {row['error_correlation']:.2f}, ECE {row['error_ece']:4.1f},"
-        f" best half {row['best_half']:5.1f}; joints r {row['joint_correlation']:.2f},"
-        f" within {row['within_correlation']:.2f}, ECE {row['joint_ece']:4.1f} mm",
+        f" best half {row['best_half']:5.1f} mm",
         flush=True,
     )
+    if "joint_ece" in row:
+        print(
+            f"{'':37}joints r {row['joint_correlation']:.2f}, each by itself"
+            f" {row['within_correlation']:.2f}, ECE {row['joint_ece']:.1f} mm",
+            flush=True,
+        )
 
 
 def print_bins(bins: dict[str, dict[str, list[tuple[float, ...]]]]) -> None:

@@ -31,7 +31,17 @@ from scorehmr_jax.types import Array, Camera, Estimate, Expectation, Refined
 
 FILE = Path(__file__).with_suffix(".json")
 # The numbers that the expectation of a sample is made of, in the order of their weights.
-SIGNS = ("moved", "kept", "residual", "residual_before", "unseen", "oddness", "depth", "around")
+SIGNS = (
+    "moved",
+    "kept",
+    "residual",
+    "residual_before",
+    "unseen",
+    "oddness",
+    "depth",
+    "around",
+    "motion",
+)
 
 _LEAST = 1e-3  # metres: shorter ways and distances are all alike
 _FAR = 0.2  # metres: keypoints farther off than this count no more
@@ -53,13 +63,15 @@ class Signs:
     oddness: Float[Array, "*N"]  # of the result's pose: energy under a Gaussian over poses
     depth: Float[Array, "*N"]  # mean extent of the result's bones along the view, metres
     around: Float[Array, "*N"]  # how far all of the group moved; root mean square, metres
+    motion: Float[Array, "*N"]  # of the group's joints: root mean square, metres / frame^2
 
     def numbers(self) -> Float[Array, "*N S"]:
         """Makes the numbers that are weighed, in the order of SIGNS; logarithms of all but one."""
         lengths = (_rms(self.moved), self.kept, self.residual, self.residual_before)
         columns = [jnp.log(length + _LEAST) for length in lengths]
         columns += [self.unseen, jnp.log(self.oddness + 1)]
-        columns += [jnp.log(length + _LEAST) for length in (self.depth, self.around)]
+        rest = (self.depth, self.around, self.motion)
+        columns += [jnp.log(length + _LEAST) for length in rest]
         return jnp.stack(columns, -1)
 
 
@@ -174,9 +186,9 @@ def signs_of(
     place = bodies[2].translation[..., None, :].astype(number)
     view = to_camera_frame(last + place, camera)[..., 2]
     bones = jnp.abs(view[..., 1:] - view[..., np.asarray(PARENTS[1:])])
-    squared = jnp.where(mask, jnp.square(ways[0]).mean(-1), 0)
-    count = jnp.maximum(mask.sum(-1, keepdims=True), 1).astype(number)
-    around = jnp.sqrt(squared.sum(-1, keepdims=True) / count + _LEAST**2)
+    centred = last - last[..., :1, :]
+    bent = centred[..., 2:, :, :] - 2 * centred[..., 1:-1, :, :] + centred[..., :-2, :, :]
+    three = mask[..., 2:] & mask[..., 1:-1] & mask[..., :-2]
     return Signs(
         moved=ways[0],
         kept=_rms(ways[1]),
@@ -185,7 +197,8 @@ def signs_of(
         unseen=(confidence < _SEEN).astype(number).mean(-1),
         oddness=_oddness(bodies[2].pose.astype(number)),
         depth=bones.mean(-1),
-        around=jnp.broadcast_to(around, mask.shape),
+        around=_of_group(jnp.square(ways[0]).mean(-1), mask, mask.shape),
+        motion=_of_group(jnp.square(bent).sum(-1).mean(-1), three, mask.shape),
     )
 
 
@@ -241,6 +254,15 @@ def _row(values: tuple[float, ...] | Array, like: Array) -> Array:
 
 def _rms(ways: Float[Array, "*N J"]) -> Float[Array, "*N"]:
     return jnp.sqrt(jnp.square(ways).mean(-1) + _LEAST**2)
+
+
+def _of_group(
+    squared: Float[Array, "*M"], mask: Bool[Array, "*M"], shape: tuple[int, ...]
+) -> Float[Array, "*N"]:
+    """The root of a group's mean, for each of its samples."""
+    count = jnp.maximum(mask.sum(-1, keepdims=True), 1).astype(squared.dtype)
+    mean = jnp.where(mask, squared, 0).sum(-1, keepdims=True) / count
+    return jnp.broadcast_to(jnp.sqrt(mean + _LEAST**2), shape)
 
 
 def _distance(moved: Float[Array, "*N J 3"], still: Float[Array, "*N J 3"]) -> Array:

@@ -58,10 +58,10 @@ def calibration(**changes) -> Calibration:
 
 def some_signs(seed: int = 0, count: int = N) -> Signs:
     draw = np.random.default_rng(seed).uniform
-    lengths = [draw(0.01, 0.1, count).astype(np.float32) for _ in range(7)]
+    lengths = [draw(0.01, 0.1, count).astype(np.float32) for _ in range(8)]
     moved = draw(0.01, 0.1, (count, 24)).astype(np.float32)
-    kept, residual, before, unseen, oddness, depth, around = lengths
-    return Signs(moved, kept, residual, before, unseen, 1000 * oddness, depth, around)
+    kept, residual, before, unseen, oddness, depth, around, motion = lengths
+    return Signs(moved, kept, residual, before, unseen, 1000 * oddness, depth, around, motion)
 
 
 def refined(seed: int = 3):

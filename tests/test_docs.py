@@ -16,6 +16,7 @@ import body_model
 import scorehmr_jax
 from scorehmr_jax.baselines import methods
 from scorehmr_jax.commands.main import SUBCOMMANDS
+from scorehmr_jax.confidence import SIGNS
 from scorehmr_jax.evaluation.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,15 @@ def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
     names = run("docs/default_mode.md", blocks("docs/default_mode.md"), tmp_path, monkeypatch)
     shares = names["careful"].blend.shares(names["Change"](np.ones(2), np.array([0.4, 0.6])), None)
     np.testing.assert_array_equal(shares.body, [1, 0])
+
+
+@pytest.mark.slow
+def test_the_page_on_confidence_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(body_model, "open_body", body_model.stand_in)
+    names = run("docs/confidence.md", blocks("docs/confidence.md"), tmp_path, monkeypatch)
+    assert np.isfinite(names["info"].expected.joint_error).all() and names["good"].shape == (120,)
+    text = (ROOT / "docs/confidence.md").read_text()
+    assert all(f"| `{sign}`" in text or f", `{sign}` |" in text for sign in SIGNS)
 
 
 def test_the_page_on_networks_runs(tmp_path, monkeypatch):

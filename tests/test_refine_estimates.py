@@ -78,7 +78,8 @@ def unchanged(prior, model, arrays, moving, config):
         estimate, *_ = command.taken(arrays, part)
         pose_6d = np.zeros((len(part.mask), 144), np.float32)
         refined = Refined(estimate.pose, estimate.betas, estimate.translation + 1, pose_6d)
-        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask, nobody_knows(part.mask.shape))
+        nothing = nobody_knows(part.mask.shape)
+        return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask, nothing)
 
     return refine
 

@@ -49,7 +49,8 @@ of a video fps, frames per second, which is kept.
 The output holds the same keys with the refined bodies, status [N]: 0 is refined,
 others are listed; kept_share [N]; and how far off each is expected to be: expected_error [N] and
 expected_joint_error [N,24] in mm, expected_worse [N], the probability that it is worse than it
-was. What they were refined from is in first_pose, first_betas and first_translation. It can be refined again: then its bodies are the first ones.
+was. What they were refined from is in first_pose, first_betas and first_translation. It can be
+refined again: then its bodies are the first ones.
 
 Of such an .npz all devices are used; of several processes each reads the input and
 the first writes the output.

@@ -131,7 +131,8 @@ def write_estimates(
     """Writes estimates or refined bodies as a compressed .npz, whole or not at all.
 
     With camera and keypoints it is all that `read_estimates` reads. Beside the keys listed there it
-    holds `status`, `kept_share`, what is expected of the result, and pose in both forms, `pose` and `pose_axis_angle`.
+    holds `status`, `kept_share`, what is expected of the result, and pose in both forms, `pose` and
+    `pose_axis_angle`.
 
     Args:
         path: of the file; no suffix is added.
