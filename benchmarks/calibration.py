@@ -56,12 +56,19 @@ def _fit_joints(rows: Observed, error: np.ndarray) -> tuple[np.ndarray, float]:
     """Fits each joint's share of an expected error, and how it grows with the joint's way."""
     moved = np.asarray(rows.signs.moved, np.float64)
     way = np.log(moved + 1e-3) - np.log(np.sqrt((moved**2).mean(-1, keepdims=True)) + 1e-3)
-    which = np.tile(np.eye(NUM_JOINTS)[:, 1:], (len(way), 1))
-    numbers = np.concatenate([which, way.reshape(-1, 1)], -1)
     share = np.asarray(rows.joint_error, np.float64) / error[:, None]
-    weights = regress(numbers, share.ravel(), GAMMA, ridge=0)
-    joints = np.append(0, weights[1:NUM_JOINTS])
-    return joints - joints.mean(), round(float(weights[-1]), 4)
+    # A gamma regression again, by Newton's method for the power: given it, the rest is closed.
+    power, joints = 0.0, np.zeros(NUM_JOINTS)
+    for _ in range(_ITERATIONS):
+        ratio = share * np.exp(-power * way)
+        joints = np.log(ratio.mean(0))
+        ratio = ratio / np.exp(joints)
+        middle = (ratio * way).mean(0)
+        step = ((ratio - 1) * way).sum() / (ratio * (way - middle) ** 2).sum()
+        power += step
+        if abs(step) < 1e-6:
+            break
+    return joints - joints.mean(), round(float(power), 4)
 
 
 # A generalised linear model: of the linear sum the mean, the score and the curvature by it.

@@ -10,8 +10,8 @@ fit to the other half; what is written is fitted to all. `--write` writes
 scorehmr_jax/confidence.json, which `refine` reads, and `--plot` the picture of docs/confidence.md.
 `--real` adds what came on the video of benchmarks/real.py, which no number was fitted to.
 
-A row of the JSON file is one loop (`all` the kinds it was fitted to, or one detector or network
-that the fit has not seen, in `unseen`), with the figures of `calibration.figures`.
+A row of the JSON file is one loop, with the figures of `calibration.figures`; `unseen` says what
+the fit has not seen: half of the clips, and in most rows a kind of detector, network or clip too.
 """
 
 import argparse
@@ -40,6 +40,7 @@ from scorehmr_jax.simulation.regressor import REGRESSORS
 from scorehmr_jax.types import Expectation, Keypoints2D
 
 FRAMES = 256  # of a cell
+KNOWN = "clips' half"  # half of the clips alone is unknown to a fit
 # Kinds that a fit is made without, to see how it holds for them.
 UNSEEN = {
     "detector": ("clean", "usual", "bad"),
@@ -91,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
         for row in on_real_video(options.real):
             rows.append(row)
             print_row(row)
+    print_tables(rows)
     machine.write({"rows": rows, "bins": bins, "machine": machine.describe()}, options.json)
     return 0
 
@@ -115,7 +117,7 @@ def entry(variant: Variant, seen: Observed) -> dict[str, Any]:
 
 def judged(variant: Variant, told: Expectation, seen: Observed) -> Iterator[dict[str, Any]]:
     """Compares what was expected with what came: of all, and of kinds that no fit has seen."""
-    yield {"unseen": "clips' half", **figures(told, seen)}
+    yield {"unseen": KNOWN, **figures(told, seen)}
     for tag, values in UNSEEN.items():
         for value in values:
             of_it = seen.tags[tag] == value
@@ -157,6 +159,38 @@ def print_row(row: dict[str, Any]) -> None:
             f" {row['within_correlation']:.2f}, ECE {row['joint_ece']:.1f} mm",
             flush=True,
         )
+
+
+# Of the tables: title, and what stands under it.
+_COLUMNS = {
+    "worse expected / came": "{worse_expected:.1%} / {worse_true:.1%}",
+    "AUC": "{worse_auc:.2f}",
+    "its ECE": "{worse_ece:.1%}",
+    "error expected / came": "{error_expected:.1f} / {error_true:.1f}",
+    "r": "{error_correlation:.2f}",
+    "its ECE, mm": "{error_ece:.1f}",
+    "of the better half": "{best_half:.1f}",
+}
+_OF_JOINTS = {
+    "r of joints": "{joint_correlation:.2f}",
+    "of each joint": "{within_correlation:.2f}",
+    "ECE of joints": "{joint_ece:.1f}",
+}
+
+
+def print_tables(rows: list[dict[str, Any]]) -> None:
+    """Prints the figures as the tables of docs/confidence.md and RESULTS.md."""
+    known = [row for row in rows if row["unseen"] == KNOWN]
+    others = [row for row in rows if row["unseen"] != KNOWN]
+    for title, found, columns in (
+        ("loop", known, _COLUMNS | _OF_JOINTS),
+        ("loop, what no fit has seen", others, _COLUMNS),
+    ):
+        print(f"\n| {title} | " + " | ".join(columns) + " |")
+        print("|---" * (1 + len(columns)) + "|")
+        for row in found:
+            name = row["loop"] if row in known else f"{row['loop']}: {row['unseen']}"
+            print(f"| {name} | " + " | ".join(c.format(**row) for c in columns.values()) + " |")
 
 
 def print_bins(bins: dict[str, dict[str, list[tuple[float, ...]]]]) -> None:
