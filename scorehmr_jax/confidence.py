@@ -204,9 +204,11 @@ def signs_of(
 
 def calibration_of(config: RefineConfig, terms: tuple[Term, ...]) -> Calibration | None:
     """Finds the numbers of a loop; None if they were fitted to another one, or to other terms."""
-    for fitted in read(FILE).values():
-        if fitted["loop"] == loop_of(config) and fitted["terms"] == kinds_of(terms):
-            return fitted["calibration"]
+    loop, kinds = loop_of(config), kinds_of(terms)
+    for fitted in fits().values():
+        if fitted["loop"] == loop and fitted["terms"] == kinds:
+            numbers = fitted["calibration"].items()
+            return Calibration(**{k: tuple(v) if isinstance(v, list) else v for k, v in numbers})
     return None
 
 
@@ -223,14 +225,9 @@ def kinds_of(terms: tuple[Term, ...]) -> list[str]:
 
 
 @cache
-def read(path: Path) -> dict[str, dict[str, Any]]:
-    """Reads what `python -m benchmarks.confidence --write` wrote: calibrations by name."""
-    told = json.loads(path.read_text(encoding="utf-8"))
-    for fitted in told.values():
-        held = fitted["calibration"].items()
-        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in held}
-        fitted["calibration"] = Calibration(**numbers)
-    return told
+def fits() -> dict[str, dict[str, Any]]:
+    """Reads what `python -m benchmarks.confidence --write` wrote: loops and their numbers."""
+    return json.loads(FILE.read_text(encoding="utf-8"))
 
 
 def _unwrapped(term: Term) -> Term:
