@@ -25,11 +25,12 @@ from scorehmr_jax.confidence import (
 from scorehmr_jax.evaluation.metrics import similarity_align
 from scorehmr_jax.evaluation.tasks import TASKS
 from scorehmr_jax.formats.estimates import write_estimates
+from scorehmr_jax.groups import unstack_groups
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth
 from scorehmr_jax.refine import RefineConfig, refine
 from scorehmr_jax.screening import OK, as_refined
 from scorehmr_jax.terms import weighted
-from scorehmr_jax.types import Expectation, Keypoints2D
+from scorehmr_jax.types import Expectation, Info, Keypoints2D
 
 N = refining.N
 S = len(SIGNS)
@@ -185,6 +186,20 @@ def test_one_by_one_and_all_at_once():
     np.testing.assert_allclose(both.error.reshape(-1), wanted.error, rtol=1e-5)
 
 
+def test_a_group_is_told_of_by_what_moved_and_how_alone():
+    given, whole = people(), refined()
+    alone = jax.tree.map(lambda a: a[1:2], whole)
+    one = refining.rows(given, slice(1, 2))
+    found = look(alone, mask=ONES[:1], given=one)
+    wanted = jax.tree.map(lambda a: a[1:2], look(whole))
+    own = {"around": np.sqrt(np.square(found.moved).mean(-1)), "motion": 1e-3}
+    close(found, replace(wanted, **{k: np.broadcast_to(v, 1) for k, v in own.items()}), rtol=1e-3)
+    joints = np.asarray(skeleton().joints(whole.pose, whole.betas))
+    bent = np.diff(joints - joints[:, :1], n=2, axis=0)
+    motion = np.sqrt(np.square(bent).sum(-1).mean())
+    np.testing.assert_allclose(look(whole).motion, motion, rtol=1e-3)
+
+
 def test_derivatives_are_finite_where_nothing_moved():
     given = people()
     still = as_refined(given.estimate)
@@ -291,6 +306,16 @@ def test_a_loop_says_what_to_expect_and_a_bad_sample_harms_nobody(calibrated):
 
 def test_the_papers_loop_expects_nothing():
     assert refine_people(people())[1].expected is None
+
+
+def test_groups_are_taken_apart():
+    told = jax.tree.map(
+        lambda a: a.reshape(2, 3, *a.shape[1:]), expect(calibration(), some_signs())
+    )
+    info = Info(np.zeros((2, 3), int), np.zeros((2, 3), int), np.zeros((4, 2, 3)), None, told)
+    first, second = unstack_groups(info, [3, 2])
+    np.testing.assert_array_equal(first.expected.joint_error, told.joint_error[0])
+    np.testing.assert_array_equal(second.expected.worse, told.worse[1, :2])
 
 
 def test_files_carry_it(tmp_path):
