@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -161,7 +161,7 @@ def print_row(row: dict[str, Any]) -> None:
         )
 
 
-# Of the tables: title, and what stands under it.
+# Of the table: title, and what stands under it.
 _COLUMNS = {
     "worse expected / came": "{worse_expected:.1%} / {worse_true:.1%}",
     "AUC": "{worse_auc:.2f}",
@@ -170,27 +170,34 @@ _COLUMNS = {
     "r": "{error_correlation:.2f}",
     "its ECE, mm": "{error_ece:.1f}",
     "of the better half": "{best_half:.1f}",
-}
-_OF_JOINTS = {
     "r of joints": "{joint_correlation:.2f}",
     "of each joint": "{within_correlation:.2f}",
     "ECE of joints": "{joint_ece:.1f}",
 }
+_CELL = (
+    "{error_expected:.0f} / {error_true:.0f}, {worse_expected:.1%} / {worse_true:.1%}, "
+    "{worse_auc:.2f}"
+)
 
 
 def print_tables(rows: list[dict[str, Any]]) -> None:
     """Prints the figures as the tables of docs/confidence.md and RESULTS.md."""
-    known = [row for row in rows if row["unseen"] == KNOWN]
-    others = [row for row in rows if row["unseen"] != KNOWN]
-    for title, found, columns in (
-        ("loop", known, _COLUMNS | _OF_JOINTS),
-        ("loop, what no fit has seen", others, _COLUMNS),
-    ):
-        print(f"\n| {title} | " + " | ".join(columns) + " |")
-        print("|---" * (1 + len(columns)) + "|")
-        for row in found:
-            name = row["loop"] if row in known else f"{row['loop']}: {row['unseen']}"
-            print(f"| {name} | " + " | ".join(c.format(**row) for c in columns.values()) + " |")
+    print(_line("loop", _COLUMNS))
+    print("|---" * (1 + len(_COLUMNS)) + "|")
+    for row in rows:
+        if row["unseen"] == KNOWN:
+            print(_line(row["loop"], [column.format(**row) for column in _COLUMNS.values()]))
+    loops = dict.fromkeys(row["loop"] for row in rows)
+    cells = {(row["unseen"], row["loop"]): _CELL.format(**row) for row in rows}
+    print("\nerror expected / came, worse expected / came, AUC")
+    print(_line("no fit has seen", loops))
+    print("|---" * (1 + len(loops)) + "|")
+    for unseen in dict.fromkeys(row["unseen"] for row in rows if row["unseen"] != KNOWN):
+        print(_line(unseen, [cells.get((unseen, loop), "") for loop in loops]))
+
+
+def _line(title: str, cells: Iterable[str]) -> str:
+    return f"| {title} | {' | '.join(cells)} |"
 
 
 def print_bins(bins: dict[str, dict[str, list[tuple[float, ...]]]]) -> None:
