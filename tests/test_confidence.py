@@ -106,7 +106,7 @@ def test_a_residual_is_a_length_at_the_persons_distance():
 
     def seen(points, camera):
         xy = points[..., :2] / points[..., 2:] * camera.focal[:, None] + camera.center[:, None]
-        return Keypoints2D(xy, jnp.full(xy.shape[:-1], 0.8))
+        return Keypoints2D(xy, jnp.full(xy.shape[:-1], 0.8).at[:, 4:7].set(0))
 
     for scale in (1, 4):
         camera = replace(
@@ -198,6 +198,13 @@ def test_a_group_is_told_of_by_what_moved_and_how_alone():
     bent = np.diff(joints - joints[:, :1], n=2, axis=0)
     motion = np.sqrt(np.square(bent).sum(-1).mean())
     np.testing.assert_allclose(look(whole).motion, motion, rtol=1e-3)
+    some = np.arange(N) != 2
+    masked = look(whole, mask=jnp.asarray(some))
+    around = np.sqrt(np.square(np.asarray(look(whole).moved)[some]).mean())
+    np.testing.assert_allclose(masked.around, around, rtol=1e-3)
+    # Of five frames in order only the last three are neighbours.
+    bent = np.diff(joints - joints[:, :1], n=2, axis=0)[3]
+    np.testing.assert_allclose(masked.motion, np.sqrt(np.square(bent).sum(-1).mean()), rtol=1e-3)
 
 
 def test_derivatives_are_finite_where_nothing_moved():
