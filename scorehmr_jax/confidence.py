@@ -69,7 +69,7 @@ class Signs:
         """Makes the numbers that are weighed, in the order of SIGNS; logarithms of all but one."""
         lengths = (_rms(self.moved), self.kept, self.residual, self.residual_before)
         columns = [jnp.log(length + _LEAST) for length in lengths]
-        columns += [self.unseen, jnp.log(self.oddness + 1)]
+        columns += [jnp.asarray(self.unseen), jnp.log(self.oddness + 1)]
         rest = (self.depth, self.around, self.motion)
         columns += [jnp.log(length + _LEAST) for length in rest]
         return jnp.stack(columns, -1)
@@ -173,7 +173,8 @@ def signs_of(
     """
     term = _keypoint_term(terms)
     still = as_refined(estimate)
-    bodies = [estimate, *(choose(mask, body, still) for body in (whole, result))]
+    bodies: list[Estimate | Refined] = [estimate]
+    bodies += [choose(mask, body, still) for body in (whole, result)]
     number = single_at_least(estimate.pose.dtype)
     first, moved, last = (skeleton.joints(b.pose, b.betas).astype(number) for b in bodies)
     ways = [_distance(joints, first) for joints in (moved, last)]
@@ -207,8 +208,9 @@ def calibration_of(config: RefineConfig, terms: tuple[Term, ...]) -> Calibration
     loop, kinds = loop_of(config), kinds_of(terms)
     for fitted in fits().values():
         if fitted["loop"] == loop and fitted["terms"] == kinds:
-            numbers = fitted["calibration"].items()
-            return Calibration(**{k: tuple(v) if isinstance(v, list) else v for k, v in numbers})
+            told = fitted["calibration"].items()
+            numbers: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told}
+            return Calibration(**numbers)
     return None
 
 
@@ -264,7 +266,7 @@ def _of_group(
 
 def _distance(moved: Float[Array, "*N J 3"], still: Float[Array, "*N J 3"]) -> Array:
     """Distances of points [*N J] after the similarity transform that makes them least."""
-    a, b = (p - p.mean(-2, keepdims=True) for p in (moved, still))
+    a, b = (jnp.asarray(p) - p.mean(-2, keepdims=True) for p in (moved, still))
     rotation, scale = similarity(a, b)
     with jax.default_matmul_precision("float32"):
         off = scale[..., None, None] * (a @ rotation) - b

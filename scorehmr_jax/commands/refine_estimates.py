@@ -156,9 +156,8 @@ def refine_estimates(
         first=start,
     )
     remove_parts(folder)
-    outcome = (result.status, result.expected)
-    said_at_end = (tracks, camera_note, matched, *outcome, filled, earlier, target)
-    for line in summary(*said_at_end, clock.laps):
+    found_out = (result.status, result.expected, filled)
+    for line in summary(tracks, camera_note, matched, *found_out, earlier, target, clock.laps):
         print(line)
     return result.refined, given
 
