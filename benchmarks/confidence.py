@@ -121,7 +121,7 @@ def judged(variant: Variant, told: Expectation, seen: Observed) -> Iterator[dict
     for tag, values in UNSEEN.items():
         for value in values:
             of_it = seen.tags[tag] == value
-            if of_it.any():
+            if of_it.any() and not of_it.all():
                 found = crossed(seen, variant.setting, ~of_it)
                 part = Expectation(*(a[of_it] for a in vars(found).values()))
                 yield {"unseen": f"{tag}: {value}", **figures(part, seen.rows(of_it))}

@@ -1,10 +1,12 @@
 """The benchmark that calibrates confidence: its fits find what is there, its figures are right."""
 
+import json
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+import refining
 
 from benchmarks import confidence as command
 from benchmarks.calibration import (
@@ -21,7 +23,10 @@ from benchmarks.calibration import (
     reliability,
 )
 from benchmarks.confidence_scenes import Observed, half_of, variants
-from scorehmr_jax.confidence import SIGNS, Calibration, Signs
+from scorehmr_jax import confidence
+from scorehmr_jax.confidence import SIGNS, Calibration, Signs, calibration_of
+from scorehmr_jax.guidance import keypoints_2d
+from scorehmr_jax.refine import RefineConfig
 from scorehmr_jax.simulation.mocap import Mocap
 
 COUNT = 6000
@@ -118,12 +123,18 @@ def test_area_bins_and_calibration_error_by_hand():
     assert calibration_error(told, told + 0.25) == pytest.approx(0.25)
 
 
-def test_halves_share_no_clip_and_differ_from_cell_to_cell():
+def few_clips() -> Mocap:
     length = np.array([40, 33, 90, 70])
     clip = np.repeat(np.arange(4), length)
     poses = np.broadcast_to(np.arange(len(clip))[:, None, None], (len(clip), 24, 3)).astype(float)
     names = np.array(["a", "b", "c", "d"])
-    clips = Mocap(poses, poses[:, 0], clip, names, np.full(4, 30.0), names, names)
+    split, collection = (np.array([name] * 4) for name in ("train", "deepmimic"))
+    split[0] = "val"
+    return Mocap(poses, poses[:, 0], clip, names, np.full(4, 30.0), split, collection)
+
+
+def test_halves_share_no_clip_and_differ_from_cell_to_cell():
+    clips = few_clips()
     first, second = (half_of(clips, half, 5) for half in (0, 1))
     assert {*first.clip} == {0, 2} and {*second.clip} == {1, 3}
     assert np.bincount(first.clip)[0] >= 32 and np.bincount(second.clip)[1] >= 32
@@ -142,6 +153,40 @@ def test_the_picture_and_the_table(tmp_path, rows, capsys):
     printed = capsys.readouterr().out
     assert f"| images | {row['worse_expected']:.1%} / {row['worse_true']:.1%} |" in printed
     assert "| network: other | " in printed
+
+
+def test_the_command_writes_what_refine_reads(tmp_path, rows, monkeypatch, capsys):
+    asked = []
+
+    def observed(body, sets, variant, frames):
+        asked.append((variant, frames))
+        kinds = dict.fromkeys(("detector", "network", "strength", "clips"), np.full(COUNT, "usual"))
+        return replace(rows, tags=kinds)
+
+    file = tmp_path / "confidence.json"
+    monkeypatch.setattr(command, "observed", observed)
+    monkeypatch.setattr(command, "FILE", file)
+    monkeypatch.setattr(command.mocap, "read", lambda path: few_clips())
+    monkeypatch.setattr(command.body_model, "open_body", lambda: None)
+    options = ["--data", str(tmp_path), "--write", "--json", str(tmp_path / "rows.json")]
+    assert command.main([*options, "--plot", str(tmp_path / "p.png"), "--frames", "64"]) == 0
+    assert len(asked) == len(variants()) and {frames for _, frames in asked} == {64}
+    told = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["loop"] for row in told["rows"]} == {*variants()} == {*told["bins"]}
+    assert (tmp_path / "p.png").is_file() and "| images |" in capsys.readouterr().out
+    monkeypatch.setattr(confidence, "FILE", file)
+    confidence.fits.cache_clear()
+    try:
+        wanted = fit(rows, "keypoints")
+        terms = (keypoints_2d(refining.people().keypoints, refining.people().camera),)
+        assert calibration_of(RefineConfig.for_images(), terms) == wanted
+        lifted = calibration_of(RefineConfig.for_images(lifted=True), terms)
+        assert lifted == wanted and calibration_of(RefineConfig(), terms) is None
+    finally:
+        confidence.fits.cache_clear()
+    with pytest.raises(SystemExit):
+        command.main([*options, "--loops", "video"])
+    assert "--write: expected all loops" in capsys.readouterr().err
 
 
 def test_every_kind_is_judged_by_fits_that_have_not_seen_it(rows):
