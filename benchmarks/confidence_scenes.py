@@ -20,8 +20,9 @@ from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.tasks import TASKS
 from scorehmr_jax.lift import make_lifter
 from scorehmr_jax.load import load_prior
-from scorehmr_jax.problem import RefineConfig, Setup
+from scorehmr_jax.problem import Setup
 from scorehmr_jax.refine import refine_with_signs
+from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.screening import OK
 from scorehmr_jax.simulation.clip_noise import smooth_noise
 from scorehmr_jax.simulation.detector import DETECTOR, Detector

@@ -24,7 +24,7 @@ from scorehmr_jax.camera import for_samples, project, to_camera_frame
 from scorehmr_jax.diffusion import single_at_least
 from scorehmr_jax.guidance import KeypointTerm
 from scorehmr_jax.pose_gaussian import PoseGaussian
-from scorehmr_jax.problem import RefineConfig
+from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.screening import as_refined, choose
 from scorehmr_jax.terms import Term, WeightedTerm
 from scorehmr_jax.types import Array, Camera, Estimate, Expectation, Refined

@@ -16,8 +16,8 @@ from body_model import SMPL, Skeleton
 from body_model.arithmetic import native, native_fields
 from scorehmr_jax.blending import blend
 from scorehmr_jax.checks import check_shapes, check_units, checked_estimate, checked_mask
-from scorehmr_jax.denoised_steps import run_fit
 from scorehmr_jax.confidence import Signs, calibration_of, expect, of_refined, signs_of
+from scorehmr_jax.denoised_steps import run_fit
 from scorehmr_jax.prior import Prior
 from scorehmr_jax.problem import Problem, Setup
 from scorehmr_jax.refine_config import DEFAULTS, RefineConfig
