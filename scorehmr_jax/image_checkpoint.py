@@ -110,21 +110,28 @@ def _released(
     path: Path, loaded: Mapping[str, Any], name: str | None
 ) -> tuple[Params, ImageArchitecture]:
     weights = weights_of(loaded, str(path))
-    networks = {each: kind() for each, kind in IMAGE_NETWORKS.items() if each in TABLES}
-    shapes = {each: _shapes(network) for each, network in networks.items()}
-    tables = {each: TABLES[each](network) for each, network in networks.items()}
-    alike = {each: matching(weights, tables[each], shapes[each]) for each in networks}
-    found = max(alike, key=alike.__getitem__)
+    forms = [
+        (each, form)
+        for each, kind in IMAGE_NETWORKS.items()
+        if each in TABLES
+        for form in kind.released()
+    ]
+    shapes = [_shapes(form) for _, form in forms]
+    tables = [TABLES[each](form) for each, form in forms]
+    alike = [matching(weights, *each) for each in zip(tables, shapes, strict=True)]
+    counts = [len(table.released_shapes(of)) for table, of in zip(tables, shapes, strict=True)]
+    # Of those with the most tensors that are there, the one with the fewest that are not.
+    best = max(range(len(forms)), key=lambda i: (alike[i], -counts[i]))
     # Half of the names is more than any two of the networks share.
-    if alike[found] < len(tables[found].released_shapes(shapes[found])) / 2:
+    if alike[best] < counts[best] / 2:
         raise ValueError(
-            f"{path}: no weights of {', '.join(networks)}; it holds tensors called "
-            f"{listed(weights)}"
+            f"{path}: no weights of {', '.join(TABLES)}; it holds tensors called {listed(weights)}"
         )
+    found, form = forms[best]
     if name not in (None, found):
         raise ValueError(f"{path}: expected the network {name}; these are the weights of {found}")
-    flat = converted(weights, tables[found], shapes[found], f"{path} ({found})")
-    return unflatten(flat), networks[found]
+    flat = converted(weights, tables[best], shapes[best], f"{path} ({found})")
+    return unflatten(flat), form
 
 
 def _checked(

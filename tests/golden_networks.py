@@ -51,9 +51,14 @@ def released(parts: dict[str, Shapes], names: dict[str, str], **loaded: Any) -> 
     return state
 
 
+def drawn_from(key: str) -> np.random.Generator:
+    """The random numbers of a tensor, which its name decides."""
+    return np.random.default_rng(zlib.crc32(key.encode()))
+
+
 def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
     """A tensor computed from its name and shape alone."""
-    r, last = np.random.default_rng(zlib.crc32(key.encode())), key.split(".")[-1]
+    r, last = drawn_from(key), key.split(".")[-1]
     if last == "num_batches_tracked":
         return np.array(7)
     if last == "running_var" or (last == "weight" and len(shape) == 1):
@@ -100,7 +105,8 @@ def drawn(architecture: ImageArchitecture) -> ImageNetwork:
     flat = {}
     for key, shape in architecture.parameter_shapes().items():
         width = np.prod(shape[:-1]) if shape[-1:] else 1
-        scale = 0.02 if key.endswith(("bias", "places", "place")) else width**-0.5
+        small = ("bias", "places", "place", "lower", "upper")
+        scale = 0.02 if key.endswith(small) else width**-0.5
         flat[key] = (scale * r.normal(size=shape)).astype(np.float32)
         if key.endswith("scale"):
             flat[key] += 1

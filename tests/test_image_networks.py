@@ -16,7 +16,7 @@ from scorehmr_jax.networks.image_registry import (
     image_network_of,
 )
 from scorehmr_jax.networks.pare import PARE
-from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.prohmr import ProHMR
 from scorehmr_jax.networks.vit import ViT
 
 TINY = HMR2(
@@ -58,8 +58,10 @@ def test_prohmr_gives_the_released_features(golden):
     folder = nets.folder(golden)
     parts = nets.listed(folder / "prohmr_resnet50_state_dict.json")
     state = nets.released(parts, {"": "backbone."})
-    assert nets.released_shapes(ProHMREncoder()) == {k: v.shape for k, v in state.items()}
-    network = nets.network(ProHMREncoder(), state)
+    assert nets.released_shapes(ProHMR(gives_estimate=False)) == {
+        k: v.shape for k, v in state.items()
+    }
+    network = nets.network(ProHMR(gives_estimate=False), state)
     with np.load(folder / "prohmr_resnet50_forward.npz") as g:
         found = network.features(nets.pictures(g["image_seed"], 2, 224))
         assert list(found) == ["img_feats"]
@@ -117,7 +119,7 @@ def test_the_whole_hmr2_has_the_released_tensors(golden):
 
 
 SMALL = {
-    "prohmr": ProHMREncoder(width=8, blocks=(1, 1, 1, 1)),
+    "prohmr": ProHMR(8, (1, 1, 1, 1), True, flow_hidden=16, flow_layers=2, head_hidden=8),
     "hmr2": HMR2(32, 1, 2, 16, 1, 2, 8, 16),
 }
 
@@ -182,7 +184,8 @@ def test_bfloat16_is_near_and_its_results_are_float32(small):
 
 
 def test_what_a_network_does_not_give_is_said():
-    prohmr, hmr2 = (ImageNetwork({"weights": jnp.zeros(1)}, SMALL[name]) for name in SMALL)
+    encoder = ProHMR(gives_estimate=False)
+    prohmr, hmr2 = (ImageNetwork({"weights": jnp.zeros(1)}, of) for of in (encoder, SMALL["hmr2"]))
     with pytest.raises(ValueError, match="prohmr: gives features, and no estimate"):
         prohmr.regress(jnp.zeros((1, 224, 224, 3)))
     with pytest.raises(ValueError, match="hmr2: gives estimates, and no features"):

@@ -22,13 +22,14 @@ from scorehmr_jax.load import load_image_network
 from scorehmr_jax.networks.hmr2 import HMR2
 from scorehmr_jax.networks.image_registry import IMAGE_NETWORKS
 from scorehmr_jax.networks.parameters import flatten
-from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.prohmr import ProHMR
 
 
 @dataclass(frozen=True)
-class SmallEncoder(ProHMREncoder):
+class SmallEncoder(ProHMR):
     width: int = 4
     blocks: tuple[int, ...] = (1, 1, 1, 1)
+    gives_estimate: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def test_every_way_of_saving_gives_the_same_network(tmp_path, expected, prefix, 
     if layout == "alone":
         saved = {key.replace("backbone.", ""): value for key, value in saved.items()}
     if layout == "lightning":
-        saved = {prefix + "flow.layer.weight": np.ones(3, np.float32)} | saved
+        saved = {prefix + "smpl.layer.weight": np.ones(3, np.float32)} | saved
         saved = {"epoch": 3, "state_dict": saved, "hyper_parameters": {"lr": 1e-4}}
     path = tmp_path / "data.ckpt"
     save_torch(path, saved)
@@ -125,8 +126,9 @@ def test_counters_of_batches_may_be_absent(tmp_path, expected):
 
 
 def test_parts_that_are_not_read_are_named(tmp_path):
-    save_torch(tmp_path / "more.pt", {**state(), "depth.weight": np.ones(2, np.float32)})
-    with pytest.warns(UserWarning, match=r"more.pt \(prohmr\): not read, tensors of: depth \(1\)"):
+    more = {"depth.weight": np.ones(2, np.float32), "flow.weight": np.ones(2, np.float32)}
+    save_torch(tmp_path / "more.pt", state() | more)
+    with pytest.warns(UserWarning, match=r"not read, tensors of: depth \(1\); flow \(1\)"):
         load_image_network(tmp_path / "more.pt")
 
 

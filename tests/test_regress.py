@@ -4,6 +4,7 @@ import importlib
 import pickle
 from dataclasses import replace
 
+import golden_networks as nets
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from stand_in_networks import outputs_of, registered
 
 from body_model import save, stand_in
 from body_model.files import read_npz, write_npz
-from scorehmr_jax import checkpoint, project, read_estimates
+from scorehmr_jax import checkpoint, image_checkpoint, project, read_estimates
 from scorehmr_jax.commands import network_options
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.commands.picture_networks import Networks
@@ -19,7 +20,8 @@ from scorehmr_jax.commands.picture_people import Where, find_people
 from scorehmr_jax.formats.pictures import open_pictures
 from scorehmr_jax.networks.denoiser import ResidualMLP
 from scorehmr_jax.networks.image_network import ImageNetwork
-from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.prohmr import ProHMR
+from scorehmr_jax.regression.crop import crop
 
 image = pytest.importorskip("PIL.Image")
 
@@ -107,6 +109,24 @@ def test_a_real_photo_becomes_a_refined_body_in_one_command(
     depth = 2 * diagonal / (scale * side)
     place = [*(np.array([x, y]) + 2 * (center - [256, 300]) / (scale * side)), depth]
     np.testing.assert_allclose(result["first_translation"], [place], rtol=1e-3)
+
+
+def test_prohmr_gives_the_first_estimate(photo, body, short, tmp_path):
+    small = ProHMR(8, (1, 1, 1, 1), flow_hidden=16, flow_layers=2, flow_blocks=1, head_hidden=8)
+    drawn = nets.drawn(small)
+    drawn.params["mean_camera"][:] = 0.9, 0, 0
+    image_checkpoint.write(tmp_path / "net.safetensors", drawn.params, small)
+    command = ["--network", f"prohmr={tmp_path / 'net.safetensors'}", "--body", str(body)]
+    command += ["--keypoints", str(photo / "keypoints.npz"), "--out", str(tmp_path / "o.npz")]
+    main(["refine", str(photo / "hopper.jpg"), *command, "--no-overlay"])
+    result = read_npz(tmp_path / "o.npz")
+    assert result["status"] == [0] and np.isfinite(result["pose"]).all()
+    xy = np.array([*POINTS.values()], float)
+    middle, side = (xy.min(0) + xy.max(0)) / 2, 1.2 * (xy.max(0) - xy.min(0)).max()
+    given = crop(np.asarray(image.open(photo / "hopper.jpg")), middle, side, 224)
+    pose, betas, _ = jax.jit(ImageNetwork.regress)(drawn, drawn.crop.normalised(given[None]))
+    np.testing.assert_allclose(result["first_pose"], pose, atol=1e-3)
+    np.testing.assert_allclose(result["first_betas"], betas, atol=1e-3)
 
 
 def sampled(pixels, center, side, size):
@@ -239,8 +259,6 @@ def test_estimates_of_a_data_set(walk, network, body, tmp_path, capsys):
 
 def cameras_of(frames, data):
     """What the network says of the boxes whose photos are there."""
-    from scorehmr_jax.regression.crop import crop
-
     names = [n for n in read_npz(data)["imgname"] if (frames / n).exists()]
     patches = [
         crop(np.asarray(image.open(frames / name)), np.array([25, 30]), 30.0, 16) for name in names
@@ -358,5 +376,5 @@ def test_a_prior_that_takes_features_needs_a_network(photo, prior, tmp_path):
     with pytest.raises(SystemExit, match=r"the prior takes 2048 image features: give --features"):
         command = ["refine", str(photo / "hopper.jpg"), "--prior", str(prior / "prior.npz")]
         main([*command, "--out", str(tmp_path / "o.npz")])
-    with pytest.raises(ValueError, match="prohmr gives features and no estimate; give it as --fea"):
-        Networks(estimates=ImageNetwork({}, ProHMREncoder()))
+    with pytest.raises(ValueError, match="of prohmr give features and no estimate; give"):
+        Networks(estimates=ImageNetwork({}, ProHMR(gives_estimate=False)))

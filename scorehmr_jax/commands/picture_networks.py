@@ -39,8 +39,8 @@ class Networks:
     def __post_init__(self) -> None:
         if self.estimates is not None and not self.estimates.gives_estimate:
             raise ValueError(
-                f"--network: {self.estimates.name} gives features and no estimate; give it as "
-                "--features, and one that estimates bodies as --network"
+                f"--network: these weights of {self.estimates.name} give features and no estimate; "
+                "give them as --features, and a network that estimates bodies as --network"
             )
 
     def check(self, width: int) -> None:

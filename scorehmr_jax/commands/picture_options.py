@@ -22,7 +22,7 @@ def add_networks(parser: Any) -> None:
     parser.add_argument(
         "--network",
         metavar="NAME=FILE",
-        help="that makes first estimates: pare or hmr2, and its weights",
+        help="that makes first estimates: hmr2, pare or prohmr, and its weights",
     )
     parser.add_argument(
         "--features",

@@ -25,7 +25,7 @@ Of pictures, the results are an .npz and an overlay, a picture or an .mp4: the b
 over the person before and after, and from the side. People are found by MediaPipe's
 pose networks (pip install 'scorehmr-jax[detect]'), which are fetched once.
 
-With --network hmr2=FILE (or pare=) that network makes the first estimates, and with
+With --network hmr2=FILE (or pare=, prohmr=) that network makes the first estimates, and with
 --features pare=FILE another one the features of a prior that takes some, standardised with
 --feature-stats. Then --keypoints FILE, in any of the formats below, or --boxes FILE, a data set's
 .npz with imgname, center, scale and body_keypoints_2d, may take the place of MediaPipe.

@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
 
     network_options.check(args)
     if args.network is None:
-        raise ValueError("--network: expected NAME=FILE, pare or hmr2 and its weights")
+        raise ValueError("--network: expected NAME=FILE, hmr2, pare or prohmr and its weights")
     lens = Lens(args.focal, args.fov)
     width = features_wanted(load_prior(args.prior)) if args.prior else 0
     if args.images is None:

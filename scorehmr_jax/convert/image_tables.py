@@ -1,26 +1,43 @@
 """How the released checkpoints name the weights of the networks that look at pictures."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from scorehmr_jax.convert.flow_table import flow_table
 from scorehmr_jax.convert.image_weights import Table
 from scorehmr_jax.networks.hmr2 import HMR2, SIDES
 from scorehmr_jax.networks.hrnet import BLOCKS
 from scorehmr_jax.networks.pare import PARE, PARTS
-from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.prohmr import CAMERA, SHAPE, ProHMR
 from scorehmr_jax.networks.vit import PATCH
 
 Layers = dict[str, tuple[str, ...]]  # our layer -> the released one, and the norm after it
 
 
-def prohmr_table(network: ProHMREncoder) -> Table:
-    """Names ProHMR's encoder, of a whole checkpoint or saved alone."""
+def prohmr_table(network: ProHMR) -> Table:
+    """Names ProHMR, or its encoder alone."""
     layers: Layers = {"conv1": ("backbone.conv1", "backbone.bn1")}
     for stage, blocks in enumerate(network.blocks, start=1):
         for block in range(blocks):
             key = f"backbone.layer{stage}.{block}"
             layers |= _bottleneck(f"layer{stage}_{block}", key, with_shortcut=block == 0)
-    return Table(("backbone.",), ("flow", "smpl", "discriminator", "initialized"), layers)
+    beside = ("smpl", "discriminator", "initialized")
+    if not network.gives_estimate:
+        return Table(("backbone.",), beside, layers)
+    flow = flow_table(network.flow, "flow/", "flow.flow.")
+    layers |= {"head_hidden": ("flow.fc_head.layers.0",), "head": ("flow.fc_head.layers.2",)}
+    means = {
+        "mean_betas": ("flow.fc_head.init_betas", (1, 1, SHAPE)),
+        "mean_camera": ("flow.fc_head.init_cam", (1, 1, CAMERA)),
+    }
+    return replace(
+        flow,
+        parts=("backbone.", "flow."),
+        beside=beside,
+        layers={**layers, **flow.layers},
+        arrays={**means, **flow.arrays},
+    )
 
 
 def _bottleneck(ours: str, key: str, with_shortcut: bool) -> Layers:

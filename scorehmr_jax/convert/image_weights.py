@@ -19,6 +19,7 @@ Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
 _EPSILON = 1e-5  # of batch norm in PyTorch
+_FLOW_EPSILON = 1e-3  # of those that stand alone: nflows' own
 # What training and compilation put before the names of a model's tensors.
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Where a checkpoint may keep the weights.
@@ -37,10 +38,15 @@ class Table:
     layers: Mapping[str, tuple[str, ...]]  # our layer -> its name, and that of the norm after it
     arrays: Mapping[str, tuple[str, Shape]] = field(default_factory=dict)  # ours -> name, shape
     unused: Shapes = field(default_factory=dict)  # no result depends on them
+    # Norms that no convolution is before: ours, a scale and a bias, -> the released name.
+    norms: Mapping[str, str] = field(default_factory=dict)
+    # Tensors of which the network knows the values, by their released names.
+    known: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def released_shapes(self, ours: Shapes) -> dict[str, Shape]:
         """Tells the released tensors and their shapes, given the shapes of our arrays by path."""
         shapes = dict(self.unused) | dict(self.arrays.values())
+        shapes |= {key: value.shape for key, value in self.known.items()}
         for path, (key, *norms) in self.layers.items():
             kernel = ours.get(f"{path}/kernel") or ours[f"{path}/scale"]
             *size, outputs = kernel
@@ -49,8 +55,9 @@ class Table:
             if not norms and f"{path}/bias" in ours:
                 shapes[f"{key}.bias"] = (outputs,)
             for norm in norms:
-                shapes |= {f"{norm}.{leaf}": (outputs,) for leaf in _STATISTICS}
-                shapes[norm + _COUNTER] = ()
+                shapes |= _norm_shapes(norm, outputs)
+        for path, norm in self.norms.items():
+            shapes |= _norm_shapes(norm, ours[f"{path}/scale"][0])
         return shapes
 
     def converted(self, tensors: Tensors, ours: Shapes) -> Tensors:
@@ -59,23 +66,40 @@ class Table:
         for path, (key, *norms) in self.layers.items():
             weight, bias = tensors[f"{key}.weight"], tensors.get(f"{key}.bias")
             for norm in norms:
-                weight, bias = _folded(weight, *(tensors[f"{norm}.{leaf}"] for leaf in _STATISTICS))
+                scale, shift = _scale_and_shift(tensors, norm, _EPSILON)
+                weight, bias = weight.astype(np.float64) * scale[:, None, None, None], shift
             if weight.ndim > 1:
                 flat[f"{path}/kernel"] = weight.transpose(*range(2, weight.ndim), 1, 0)
             else:
                 flat[f"{path}/scale"] = weight
             if bias is not None:
                 flat[f"{path}/bias"] = bias
+        for path, norm in self.norms.items():
+            flat[f"{path}/scale"], flat[f"{path}/bias"] = _scale_and_shift(
+                tensors, norm, _FLOW_EPSILON
+            )
         return flat
 
+    def differing(self, tensors: Tensors) -> list[str]:
+        """Lists the tensors that have other values than the network takes for granted."""
+        return [
+            f"{key}: expected {value if value.ndim == 0 else f'{value[:4].tolist()} and so on'}"
+            for key, value in self.known.items()
+            if not np.array_equal(tensors[key], value)
+        ]
 
-def _folded(
-    kernel: np.ndarray, scale: np.ndarray, shift: np.ndarray, mean: np.ndarray, variance: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The kernel and bias of a convolution [O, I, K, K] and the batch norm after it."""
-    exact = np.float64
-    scale = scale.astype(exact) / np.sqrt(variance.astype(exact) + _EPSILON)
-    return kernel.astype(exact) * scale[:, None, None, None], shift - mean * scale
+
+def _norm_shapes(norm: str, width: int) -> dict[str, Shape]:
+    return {f"{norm}.{leaf}": (width,) for leaf in _STATISTICS} | {norm + _COUNTER: ()}
+
+
+def _scale_and_shift(tensors: Tensors, norm: str, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """What a batch norm does to each channel, in float64."""
+    scale, shift, mean, variance = (
+        tensors[f"{norm}.{leaf}"].astype(np.float64) for leaf in _STATISTICS
+    )
+    scale = scale / np.sqrt(variance + epsilon)
+    return scale, shift - mean * scale
 
 
 def weights_of(loaded: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -142,9 +166,11 @@ def converted(weights: Mapping[str, Any], table: Table, ours: Shapes, where: str
             f"{where}: not this network's tensors; missing: {listed(absent)}; not expected: "
             f"{listed(unknown)}; of another shape: {listed(wrong)}"
         )
+    if differing := table.differing(tensors):
+        raise ValueError(f"{where}: not this network: {listed(differing)}")
     _announce(mine.keys() - tensors.keys(), table, where)
     for key, tensor in tensors.items():
-        if key.endswith(_COUNTER):
+        if key.endswith(_COUNTER) or key in table.unused or key in table.known:
             continue
         if not is_float(tensor) or not np.isfinite(tensor).all():
             found = "NaN or infinite ones" if is_float(tensor) else tensor.dtype

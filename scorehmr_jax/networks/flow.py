@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Key
 
 from body_model.pytree import Array, pytree
-from scorehmr_jax.networks.layers import linear
+from scorehmr_jax.networks.layers import linear, with_axes
 from scorehmr_jax.networks.protocol import POSE_DIM, Params
 
 COUPLINGS = ("additive", "affine")
@@ -155,7 +155,7 @@ class _Layer(nn.Module):
     def __call__(self, x: Array, features: Array) -> tuple[Array, Array]:
         width = x.shape[-1]
         log_scale = self.param("log_scale", nn.initializers.zeros, (width,))
-        x = jnp.exp(log_scale) * x + self.param("shift", nn.initializers.zeros, (width,))
+        x = _scaled(x, jnp.exp(log_scale), self.param("shift", nn.initializers.zeros, (width,)))
         entries = width * (width - 1) // 2
         lower, upper = _triangles(
             self.param("lower", nn.initializers.zeros, (entries,)),
@@ -167,7 +167,7 @@ class _Layer(nn.Module):
                 (width,),
             ),
         )
-        x = (x @ upper.T) @ lower.T + self.param("bias", nn.initializers.zeros, (width,))
+        x = linear(x @ upper.T, lower.T, self.param("bias", nn.initializers.zeros, (width,)))
         kept, moved = _split(x, self.number)
         outputs = moved.shape[-1] * (2 if self.sizes.coupling == "affine" else 1)
         found = _Residual(self.sizes, outputs, name="net")(kept, features)
@@ -201,7 +201,7 @@ class _Affine(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
-        return x * scale + self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return _scaled(x, scale, self.param("bias", nn.initializers.zeros, x.shape[-1:]))
 
 
 def _fold_layer(params: Params, sizes: ConditionalFlow, features: Array) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def _fold_layer(params: Params, sizes: ConditionalFlow, features: Array) -> dict
         jax.nn.sigmoid(linear(features, **net[f"blocks_{i}_gate"])) for i in range(sizes.blocks)
     ]
     return {
-        "forth": (lower @ (upper * size)).T,
+        "forth": (lower @ (upper * size[None])).T,
         "forth_bias": bias,
         "back": inverse.T,
         "back_bias": -(inverse @ bias),
@@ -247,7 +247,7 @@ def _network(layer: dict[str, Any], kept: Array) -> Array:
         inner = h
         for half in ("1", "2"):
             if "norm" + half in block:
-                inner = inner * block["norm" + half]["scale"] + block["norm" + half]["bias"]
+                inner = _scaled(inner, **block["norm" + half])
             inner = linear(jax.nn.relu(inner), **block["linear" + half])
         h = h + inner * block["gate"]
     return linear(h, **layer["output"])
@@ -271,7 +271,11 @@ def _split(x: Array, number: int) -> tuple[Array, Array]:
 def _join(kept: Array, moved: Array, number: int) -> Array:
     """Undoes `_split`."""
     pair = (kept, moved) if number % 2 == 0 else (moved, kept)
-    return jnp.stack(pair, axis=-1).reshape(*kept.shape[:-1], -1)
+    return jnp.stack(pair, axis=-1).reshape(*kept.shape[:-1], 2 * kept.shape[-1])
+
+
+def _scaled(x: Array, scale: Array, bias: Array) -> Array:
+    return x * with_axes(scale, x.ndim) + with_axes(bias, x.ndim)
 
 
 def _triangles(lower: Array, upper: Array, diagonal: Array) -> tuple[Array, Array]:

@@ -13,18 +13,18 @@ them. What comes out goes by the names that the released caches have:
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.tree_util import keystr
 from jaxtyping import Float, Key, Real
 from numpy.typing import DTypeLike
 
 from body_model.pytree import Array, pytree
+from scorehmr_jax.networks.parameters import shapes_of
 
 Params = Any  # nested dicts of arrays
 Outputs = dict[str, jax.Array]
@@ -63,6 +63,18 @@ class ImageArchitecture(ABC):
     crop: Crop
     features: tuple[str, ...]  # names of the features among the outputs
     gives_estimate: bool  # True if ESTIMATE_KEYS are among the outputs
+    # Sizes that files of earlier versions do not name, and what they are there.
+    unsaid: ClassVar[Mapping[str, Any]] = {}
+
+    @classmethod
+    def released(cls) -> "tuple[ImageArchitecture, ...]":
+        """The forms in which the network's weights were released: whole, or a part alone."""
+        return (cls(),)
+
+    @property
+    def latent(self) -> int:
+        """Numbers of a latent, of each of which there is a body; 0 if there is one body only."""
+        return 0
 
     @property
     def as_trained(self) -> "ImageArchitecture":
@@ -77,7 +89,9 @@ class ImageArchitecture(ABC):
     def module(self) -> nn.Module:
         """The Flax module: normalised pictures [N, S, S, 3] in, the outputs by their names out.
 
-        The arithmetic is in the type of the weights; the results are float32 at least.
+        The arithmetic is in the type of the weights; the results are float32 at least. With
+        latents [N, K, L] beside the pictures, if `latent` is not 0, `pred_pose` [N, 1 + K, 24, 3,
+        3] holds the body of latent 0 and those of the latents, and `log_prob` [N, 1 + K] is there.
         """
 
     def init(self, key: Key[Array, ""]) -> Params:
@@ -88,9 +102,7 @@ class ImageArchitecture(ABC):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Tells the shape of every array that `init` gives, by its path."""
-        shapes = jax.eval_shape(self.init, jax.random.key(0))
-        leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
-        return {keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+        return shapes_of(self.init)
 
 
 def _described(architecture: ImageArchitecture) -> dict[str, Any]:
@@ -147,17 +159,7 @@ class ImageNetwork:
         Raises:
             ValueError: if the pictures are of another size.
         """
-        side = self.crop.size
-        if images.ndim < 3 or images.shape[-3:] != (side, side, 3):
-            raise ValueError(
-                f"images: expected [..., {side}, {side}, 3] for {self.name}, "
-                f"found {list(images.shape)}"
-            )
-        batch, dtype = images.shape[:-3], jax.tree.leaves(self.params)[0].dtype
-        flat = jnp.asarray(images, dtype).reshape(math.prod(batch), side, side, 3)
-        with jax.numpy_dtype_promotion("standard"):
-            outputs: Any = self.architecture.module.apply({"params": self.params}, flat)
-        return {key: value.reshape(*batch, *value.shape[1:]) for key, value in outputs.items()}
+        return self._applied(images, lambda count: ())
 
     def features(self, images: Float[Array, "*batch S S 3"]) -> Outputs:
         """Gives the features alone: {pose_feats, cam_shape_feats} or {img_feats}.
@@ -183,6 +185,51 @@ class ImageNetwork:
         outputs = trained.outputs(images)
         pose, betas, camera = (outputs[key] for key in ESTIMATE_KEYS)
         return pose, betas, camera
+
+    def samples(
+        self, images: Float[Array, "*batch S S 3"], key: Key[Array, ""], count: int
+    ) -> Outputs:
+        """Draws bodies that the pictures may show, from the distribution that the network gives.
+
+        Args:
+            images: as `outputs`.
+            key: typed PRNG key. What is drawn for a picture depends on the pictures before it in
+                number alone.
+            count: K, bodies to draw for each picture.
+        Returns:
+            `pred_pose` [..., 1 + K, 24, 3, 3]: the mode, which `regress` gives, and the samples;
+            `log_prob` [..., 1 + K], their log-densities in nats; and what they have in common,
+            `pred_betas` [..., 10] and `pred_cam` [..., 3].
+        Raises:
+            ValueError: as `outputs`; and if the network gives no distribution, or count is below 0.
+        """
+        if not (latent := self.architecture.latent):
+            raise ValueError(f"{self.name}: gives no distribution to draw from, as prohmr does")
+        if count < 0:
+            raise ValueError(f"count: expected 0 or more, found {count}")
+
+        def latents(pictures: int) -> tuple[Array]:
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(pictures))
+            return (jax.vmap(lambda each: jax.random.normal(each, (count, latent)))(keys),)
+
+        outputs = self._applied(images, latents)
+        return {key: outputs[key] for key in (*ESTIMATE_KEYS, "log_prob")}
+
+    def _applied(self, images: Array, more: Callable[[int], tuple[Array, ...]]) -> Outputs:
+        """Applies the module to pictures [..., S, S, 3], and to what `more` gives for N of them."""
+        side = self.crop.size
+        if images.ndim < 3 or images.shape[-3:] != (side, side, 3):
+            raise ValueError(
+                f"images: expected [..., {side}, {side}, 3] for {self.name}, "
+                f"found {list(images.shape)}"
+            )
+        batch, dtype = images.shape[:-3], jax.tree.leaves(self.params)[0].dtype
+        flat = jnp.asarray(images, dtype).reshape(math.prod(batch), side, side, 3)
+        with jax.numpy_dtype_promotion("standard"):
+            outputs: Any = self.architecture.module.apply(
+                {"params": self.params}, flat, *more(len(flat))
+            )
+        return {key: value.reshape(*batch, *value.shape[1:]) for key, value in outputs.items()}
 
     def astype(self, dtype: DTypeLike) -> "ImageNetwork":
         """Gives the network with weights of another floating type, such as bfloat16."""

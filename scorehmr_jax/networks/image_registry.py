@@ -7,10 +7,10 @@ from typing import Any
 from scorehmr_jax.networks.hmr2 import HMR2
 from scorehmr_jax.networks.image_network import ImageArchitecture
 from scorehmr_jax.networks.pare import PARE
-from scorehmr_jax.networks.resnet import ProHMREncoder
+from scorehmr_jax.networks.prohmr import ProHMR
 
 IMAGE_NETWORKS: dict[str, type[ImageArchitecture]] = {
-    "prohmr": ProHMREncoder,
+    "prohmr": ProHMR,
     "pare": PARE,
     "hmr2": HMR2,
 }
@@ -40,6 +40,7 @@ def image_network_of(description: Mapping[str, Any]) -> ImageArchitecture:
         raise ValueError(f"network: expected one of {', '.join(IMAGE_NETWORKS)}, found {name!r}")
     kind = IMAGE_NETWORKS[name]
     names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    description = {**kind.unsaid, **description}
     absent = [size for size in names if size not in description]
     if absent:
         raise ValueError(f"network {name}: expected {', '.join(names)}; absent: {absent}")

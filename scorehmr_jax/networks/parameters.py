@@ -1,9 +1,11 @@
 """Weights of a network as nested dicts, and as one dict with paths."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
+from jax.tree_util import keystr
 
 
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
@@ -27,6 +29,12 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(module, {})
         node[leaf] = array
     return params
+
+
+def shapes_of(init: Callable[[jax.Array], Any]) -> dict[str, tuple[int, ...]]:
+    """Tells the shape of every array that a function of a key gives, by its path."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))
+    return {keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
 
 def is_float(array: np.ndarray) -> bool:

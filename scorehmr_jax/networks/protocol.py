@@ -4,12 +4,11 @@ from abc import ABC, abstractmethod
 from dataclasses import field
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax.tree_util import keystr
 from jaxtyping import Float, Integer, Key
 
 from body_model.pytree import Array, pytree
+from scorehmr_jax.networks.parameters import shapes_of
 
 POSE_DIM = 144  # numbers of a pose: 24 joint rotations, two columns of each matrix
 SHAPE_DIM = 10  # numbers of a body's shape
@@ -94,9 +93,7 @@ class Network(ABC):
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Tells the shape of every array that `init` gives, by its path, like pose/input/kernel."""
-        shapes = jax.eval_shape(self.init, jax.random.key(0))
-        leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
-        return {keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
+        return shapes_of(self.init)
 
 
 class Prepared(ABC):
