@@ -45,6 +45,8 @@ _LARGEST_OVER_200 = 30.0  # the same in one of 6000
 _LEAST_RATE, _MOST_RATE = 1.0, 10_000.0  # below is a period in seconds, above one in nanoseconds
 _SMALL_PERSON = 0.5  # metres
 _MARGIN = 0.1  # of the image, in which a keypoint does not count as outside
+# Of the surest keypoint's confidence: what is below was guessed, such as legs under a portrait.
+_GUESSED = 0.1
 _LEAST_SEEN = 3  # keypoints without which a row has no say
 
 
@@ -392,10 +394,11 @@ def check_joints(
 
 
 def _rows_seen(points: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, K, D] as floats, and which of them are seen [N, K]."""
+    """Points [N, K, D] as floats, and which of them are seen [N, K], and not guessed."""
     flat = np.asarray(points, float).reshape(-1, *points.shape[-2:])
-    with np.errstate(invalid="ignore"):
-        seen = np.broadcast_to(confidence, points.shape[:-1]).reshape(flat.shape[:-1]) > 0
+    sure = np.broadcast_to(confidence, points.shape[:-1]).reshape(flat.shape[:-1])
+    sure = np.where(np.isfinite(sure), sure, 0)
+    seen = (sure > 0) & (sure >= _GUESSED * sure.max(-1, keepdims=True, initial=0))
     return flat, seen & np.isfinite(flat).all(-1)
 
 

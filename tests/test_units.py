@@ -16,6 +16,8 @@ TRANSLATION = np.tile([0.1, 0.2, 4.0], (N, 1))
 SEEN = np.ones((N, K))
 BODY = RNG.uniform([-0.4, -0.9], [0.4, 0.9], (N, K, 2))  # metres
 XY = (BODY + TRANSLATION[:, None, :2]) * 1500 / 4 + SIZE[:, None] / 2
+GUESSED = XY + np.where(np.arange(K) < 10, 0, 3000)[:, None] * np.array([0.0, 1])
+GUESSES = np.where(np.arange(K) < 10, SEEN, 0.03)
 TURNS = np.eye(3)[None].repeat(24 * N, 0).reshape(N, 24, 3, 3)
 ANGLES = RNG.normal(0, 0.4, (N, 24, 3))
 
@@ -42,6 +44,9 @@ def one_odd(array, value):
         (units.check_keypoints, (XY * 0, SEEN * 0, SIZE)),  # nobody is seen
         (units.check_keypoints, (one_odd(XY, 0.5), SEEN, SIZE)),
         (units.check_keypoints, (one_odd(XY, -9000.0), SEEN, SIZE)),
+        # A portrait, under which a detector guesses legs.
+        (units.check_keypoints, (GUESSED, GUESSES, SIZE)),
+        (units.check_person_size, (GUESSED, GUESSES, TRANSLATION, FOCAL)),
         (units.check_keypoints, (XY.reshape(2, 4, K, 2), SEEN.reshape(2, 4, K), SIZE[0])),
         (units.check_camera, (FOCAL, SIZE / 2, SIZE)),
         (units.check_camera, (5000.0 + 0 * FOCAL, np.full((N, 2), 112), np.full((N, 2), 224))),
