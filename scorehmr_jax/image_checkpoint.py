@@ -78,7 +78,7 @@ def read(path: str | Path, name: str | None = None) -> tuple[Params, ImageArchit
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {_KINDS}") from None
     if is_torch(path, start):
-        loaded = load_torch(path)
+        loaded = load_torch(path, mapped=True)
         if not isinstance(loaded, Mapping):
             raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
         return _released(path, loaded, name)

@@ -16,6 +16,7 @@ from scorehmr_jax import checkpoint, image_checkpoint
 from scorehmr_jax.description import schedule_of
 from scorehmr_jax.diffusion import single_at_least
 from scorehmr_jax.networks.image_network import ImageNetwork
+from scorehmr_jax.networks.parameters import change_leaves
 from scorehmr_jax.networks.protocol import Network
 from scorehmr_jax.networks.registry import network_of
 from scorehmr_jax.prior import Prior
@@ -87,7 +88,8 @@ def load_image_network(
     """
     dtype = _dtype_of_jax(dtype)
     params, architecture = image_checkpoint.read(source, name)
-    weights = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
+    # Copied, as the file may be written over.
+    weights = change_leaves(params, lambda leaf: jnp.array(np.asarray(leaf, dtype)))
     return ImageNetwork(weights, architecture)
 
 

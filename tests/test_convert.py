@@ -1,5 +1,6 @@
 """The released checkpoint, read without PyTorch."""
 
+import functools
 import io
 import lzma
 import os
@@ -75,6 +76,12 @@ def write_torch(monkeypatch, tmp_path):
     return write
 
 
+@pytest.fixture(params=[False, True], ids=["read", "mapped"])
+def read_torch(request):
+    """`load_torch` with the numbers read, and left in the file."""
+    return functools.partial(load_torch, mapped=request.param)
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"),
     [
@@ -90,7 +97,7 @@ def write_torch(monkeypatch, tmp_path):
         ("Bool", "?"),
     ],
 )
-def test_reads_every_storage_type_and_strides(write_torch, kind, dtype):
+def test_reads_every_storage_type_and_strides(read_torch, write_torch, kind, dtype):
     flat = (np.arange(12) % 5).astype(dtype)
     state = {
         "whole": Tensor(kind, "0", 12, 0, (3, 4), (4, 1)),
@@ -98,7 +105,7 @@ def test_reads_every_storage_type_and_strides(write_torch, kind, dtype):
         "scalar": Tensor(kind, "0", 12, 7, (), ()),
         "empty": Tensor(kind, "0", 12, 0, (0, 4), (4, 1)),
     }
-    loaded = load_torch(write_torch(state, {"0": flat}))
+    loaded = read_torch(write_torch(state, {"0": flat}))
     whole = flat.reshape(3, 4)
     np.testing.assert_array_equal(loaded["whole"], whole)
     np.testing.assert_array_equal(loaded["part"], whole.T[1:3])
@@ -108,14 +115,14 @@ def test_reads_every_storage_type_and_strides(write_torch, kind, dtype):
         loaded["whole"][0, 0] = 1
 
 
-def test_reads_big_endian_and_xz(write_torch):
+def test_reads_big_endian_and_xz(read_torch, write_torch):
     state = {"a": Tensor("Float", "0", 3, 0, (3,), (1,))}
     values = np.array([1.0, 2.0, 3.0], ">f4")
     path = write_torch(state, {"0": values}, members={"byteorder": "big"})
-    np.testing.assert_array_equal(load_torch(path)["a"], [1, 2, 3])
+    np.testing.assert_array_equal(read_torch(path)["a"], [1, 2, 3])
     packed = path.with_suffix(".pt.xz")
     packed.write_bytes(lzma.compress(path.read_bytes()))
-    np.testing.assert_array_equal(load_torch(packed)["a"], [1, 2, 3])
+    np.testing.assert_array_equal(read_torch(packed)["a"], [1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -135,22 +142,22 @@ def test_reads_big_endian_and_xz(write_torch):
     ],
     ids=str,
 )
-def test_refuses_tensors_outside_their_storage(write_torch, tensor, message):
+def test_refuses_tensors_outside_their_storage(read_torch, write_torch, tensor, message):
     path = write_torch({"a": Tensor(*tensor)}, {"0": np.ones(4, "f4")})
     with pytest.raises(ValueError, match=rf"model\.pt: .*{message}"):
-        load_torch(path)
+        read_torch(path)
 
 
-def test_refuses_a_tensor_made_from_a_tensor(write_torch):
+def test_refuses_a_tensor_made_from_a_tensor(read_torch, write_torch):
     # A view of one number repeated would pass for a storage of many.
     inner = Tensor("Float", "0", 4, 0, (4,), (0,))
     outer = Tensor("Float", "0", 4, 0, (4,), (1,))
     outer.source = inner
     with pytest.raises(UnsafePickle, match=r"model\.pt: refuses a tensor that is not made from"):
-        load_torch(write_torch({"a": outer}, {"0": np.ones(4, "f4")}))
+        read_torch(write_torch({"a": outer}, {"0": np.ones(4, "f4")}))
 
 
-def test_a_damaged_file_is_named_whatever_it_does(write_torch):
+def test_a_damaged_file_is_named_whatever_it_does(read_torch, write_torch):
     state = {"a": Tensor("Float", "0", 6, 0, (2, 3), (3, 1)), "step": 7}
     path = write_torch(state, {"0": np.ones(6, "f4")})
     whole = path.read_bytes()
@@ -159,29 +166,37 @@ def test_a_damaged_file_is_named_whatever_it_does(write_torch):
         damaged[spot] ^= 0x55
         path.write_bytes(damaged)
         try:
-            load_torch(path)
+            read_torch(path)
         except ValueError as error:  # any other error fails the test
             assert str(path) in str(error)
 
 
-def test_refuses_os_system_by_name(write_torch, tmp_path):
+def test_numbers_that_are_not_what_was_written_are_told(read_torch, write_torch):
+    path = write_torch({"a": Tensor("Float", "0", 9, 0, (9,), (1,))}, {"0": np.full(9, 3, "f4")})
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(np.full(9, 3, "f4").tobytes(), np.full(9, 5, "f4").tobytes()))
+    with pytest.raises(ValueError, match=r"model\.pt: .*'data/0' is damaged"):
+        read_torch(path)
+
+
+def test_refuses_os_system_by_name(read_torch, write_torch, tmp_path):
     class Bad:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'ran'}",)
 
     path = write_torch({"model": Bad()})
     with pytest.raises(UnsafePickle, match=r"model\.pt: refuses os\.system"):
-        load_torch(path)
+        read_torch(path)
     assert not (tmp_path / "ran").exists()
 
 
-def test_refuses_compressed_members(write_torch):
+def test_refuses_compressed_members(read_torch, write_torch):
     path = write_torch({}, compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(UnsafePickle, match=r"model\.pt: refuses compressed"):
-        load_torch(path)
+        read_torch(path)
 
 
-def test_names_files_of_another_kind(write_torch, tmp_path):
+def test_names_files_of_another_kind(read_torch, write_torch, tmp_path):
     cases = {
         "old.pt": (
             pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps({}),
@@ -193,12 +208,12 @@ def test_names_files_of_another_kind(write_torch, tmp_path):
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
-            load_torch(tmp_path / name)
+            read_torch(tmp_path / name)
     with pytest.raises(ValueError, match="TorchScript"):
-        load_torch(write_torch({}, members={"constants.pkl": ""}))
+        read_torch(write_torch({}, members={"constants.pkl": ""}))
     np.savez(tmp_path / "arrays.npz", a=np.ones(2))
     with pytest.raises(ValueError, match=r"without data\.pkl"):
-        load_torch(tmp_path / "arrays.npz")
+        read_torch(tmp_path / "arrays.npz")
 
 
 def test_released_weights_give_the_released_output(golden):

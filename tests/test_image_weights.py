@@ -2,9 +2,10 @@
 
 import json
 import pickle
+import tracemalloc
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import golden_networks as nets
 import jax
@@ -277,3 +278,62 @@ def test_a_mistake_of_convert_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"scorehmr convert: absent.ckpt: cannot be read"):
         main(["convert", "absent.ckpt", "--out", str(tmp_path / "net")])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A checkpoint of 20 MB, and the bytes of its weights in float32."""
+    kind = replace(SmallHMR2(), width=256, depth=6, decoder_width=32)
+    monkeypatch.setattr(SmallHMR2, "released", classmethod(lambda cls: (kind,)))
+    shapes = nets.released_shapes(kind)
+    saved = {key: np.full(shape, i, np.float32) for i, (key, shape) in enumerate(shapes.items())}
+    save_torch(tmp_path / "large.ckpt", {"state_dict": saved})
+    return tmp_path / "large.ckpt", sum(array.nbytes for array in saved.values())
+
+
+def test_a_large_network_is_in_memory_once(large, tmp_path):
+    path, size = large
+    assert size > 15e6
+    image_checkpoint.read(path)  # so that shapes are known
+    for source in (path, tmp_path / "net.safetensors"):
+        tracemalloc.start()
+        params, architecture = image_checkpoint.read(source)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sum(leaf.nbytes for leaf in jax.tree.leaves(params)) == size
+        assert most < 1.2 * size
+        if source == path:
+            tracemalloc.start()
+            image_checkpoint.write(tmp_path / "net.safetensors", params, architecture)
+            assert tracemalloc.get_traced_memory()[1] < 0.2 * size
+            tracemalloc.stop()
+    tracemalloc.start()
+    main(["convert", str(path), "--out", str(tmp_path / "half.safetensors"), "--type", "bfloat16"])
+    assert tracemalloc.get_traced_memory()[1] < 1.3 * size
+    tracemalloc.stop()
+
+
+def test_weights_stay_when_their_file_is_written_over(tmp_path, expected):
+    path = tmp_path / "net.pt"
+    save_torch(path, state())
+    network = load_image_network(path)
+    params, _ = image_checkpoint.read(path)
+    with path.open("r+b") as file:
+        file.write(bytes(path.stat().st_size))
+    assert_same(params, expected)
+    assert_same(network.params, expected)
+
+
+def test_what_convert_cannot_read_back_is_said(tmp_path, monkeypatch):
+    save_torch(tmp_path / "data.ckpt", state())
+    read = image_checkpoint.read
+
+    def other(path, name=None):
+        params, architecture = read(path, name)
+        if "net" in str(path):
+            params["conv1"]["bias"] = params["conv1"]["bias"] + 1
+        return params, architecture
+
+    monkeypatch.setattr(image_checkpoint, "read", other)
+    with pytest.raises(SystemExit, match="does not read back as it was written"):
+        main(["convert", str(tmp_path / "data.ckpt"), "--out", str(tmp_path / "net.safetensors")])

@@ -6,7 +6,7 @@ tensors and shapes that a checkpoint must have follow from it and from our own s
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,25 +60,25 @@ class Table:
             shapes |= _norm_shapes(norm, ours[f"{path}/scale"][0])
         return shapes
 
-    def converted(self, tensors: Tensors, ours: Shapes) -> Tensors:
-        """Makes our arrays, by path, of the released tensors."""
-        flat = {path: tensors[key].reshape(ours[path]) for path, (key, _) in self.arrays.items()}
+    def converted(self, tensors: Tensors, ours: Shapes) -> Iterator[tuple[str, np.ndarray]]:
+        """Makes our arrays of the released tensors: their paths and numbers, one by one."""
+        for path, (key, _) in self.arrays.items():
+            yield path, tensors[key].reshape(ours[path])
         for path, (key, *norms) in self.layers.items():
             weight, bias = tensors[f"{key}.weight"], tensors.get(f"{key}.bias")
             for norm in norms:
                 scale, shift = _scale_and_shift(tensors, norm, _EPSILON)
                 weight, bias = weight.astype(np.float64) * scale[:, None, None, None], shift
             if weight.ndim > 1:
-                flat[f"{path}/kernel"] = weight.transpose(*range(2, weight.ndim), 1, 0)
+                yield f"{path}/kernel", weight.transpose(*range(2, weight.ndim), 1, 0)
             else:
-                flat[f"{path}/scale"] = weight
+                yield f"{path}/scale", weight
             if bias is not None:
-                flat[f"{path}/bias"] = bias
+                yield f"{path}/bias", bias
         for path, norm in self.norms.items():
-            flat[f"{path}/scale"], flat[f"{path}/bias"] = _scale_and_shift(
-                tensors, norm, _FLOW_EPSILON
-            )
-        return flat
+            scale, shift = _scale_and_shift(tensors, norm, _FLOW_EPSILON)
+            yield f"{path}/scale", scale
+            yield f"{path}/bias", shift
 
     def differing(self, tensors: Tensors) -> list[str]:
         """Lists the tensors that have other values than the network takes for granted."""
@@ -182,8 +182,9 @@ def converted(weights: Mapping[str, Any], table: Table, ours: Shapes, where: str
             "those of the float32 checkpoint from the third digit on",
             stacklevel=3,
         )
+    # Copies all: tensors may lie in a file that somebody writes over.
     arrays = table.converted(tensors, ours)
-    return {path: np.ascontiguousarray(array, np.float32) for path, array in arrays.items()}
+    return {path: np.array(array, np.float32, order="C") for path, array in arrays}
 
 
 def _of_parts(weights: Mapping[str, Any], table: Table) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,21 @@ def save_safetensors(
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     codes = {dtype.name: code for code, dtype in _TYPES.items()}
-    parts, end = [], 0
+    end = 0
     for name, array in arrays.items():
         code = codes.get(array.dtype.name)
         if code is None:
             raise ValueError(
                 f"{path}: {name}: expected one of {', '.join(codes)}, found {array.dtype}"
             )
-        parts.append(array.astype(_TYPES[code]).tobytes())
-        start, end = end, end + len(parts[-1])
+        start, end = end, end + array.size * _TYPES[code].itemsize
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with writing(path) as file:
-        for part in (len(text).to_bytes(8, "little"), text, *parts):
-            file.write(part)
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(array.astype(_TYPES[codes[array.dtype.name]], copy=False).tobytes())
 
 
 def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -66,29 +67,37 @@ def load_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
     """
     path = local_path(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            return _read(path, file)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from None
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
+
+
+def _read(path: Path, file: BufferedReader) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(size - 8, _LONGEST_HEADER):
         raise ValueError(f"{path}: not a whole .safetensors file")
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = json.loads(file.read(length))
         metadata = header.pop("__metadata__", {})
         described = [(name, *_described(path, name, entry)) for name, entry in header.items()]
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(
             error if str(error).startswith(f"{path}: ") else f"{path}: no .safetensors ({error})"
         ) from None
-    content = memoryview(data)[8 + length :]
     arrays = {}
     for name, dtype, shape, start, end in described:
-        if end > len(content):
+        # Each array has memory of its own, which is free as soon as that one is not needed.
+        content = np.empty(end - start, np.uint8)
+        file.seek(8 + length + start)
+        if 8 + length + end > size or file.readinto(content.data) < len(content):
             raise ValueError(
-                f"{path}: {name}: lies at bytes {start} to {end} of only {len(content)}; "
+                f"{path}: {name}: lies at bytes {start} to {end} of only {size - 8 - length}; "
                 "the file is truncated"
             )
-        arrays[name] = np.frombuffer(content[start:end], dtype).reshape(shape)
+        content.flags.writeable = False
+        arrays[name] = content.view(dtype).reshape(shape)
     return arrays, {str(name): str(text) for name, text in metadata.items()}
 
 

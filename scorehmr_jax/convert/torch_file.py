@@ -8,15 +8,18 @@ format within the pickle: `TENSORS` are the names that such pickles may use.
 
 import io
 import math
+import mmap
 import pickletools
 import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from body_model.paths import local_path
 from body_model.pickles import load_pickle, read_bytes
 from body_model.placeholders import Placeholder, UnsafePickle, Value, shown
 
@@ -54,11 +57,17 @@ _SETTINGS = (
 )
 _RESAVE = "torch.save(torch.load(path, map_location='cpu'), new_path) with PyTorch >= 1.6"
 _LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_HEAD = struct.Struct("<26xHH")  # of a member of a zip: lengths of its name and of what follows it
 
 
-def load_torch(path: str | Path) -> Any:
+def load_torch(path: str | Path, *, mapped: bool = False) -> Any:
     """Reads a PyTorch checkpoint (.pt, .pth, .ckpt; also .xz or .gz around it).
 
+    Args:
+        path: of the file.
+        mapped: True to leave the numbers in the file, which are read where they are used, so that
+            a large one does not fill the memory. They change when the file is written over: copy
+            what is kept. What is packed is read whole all the same.
     Returns:
         What was saved, usually nested dicts, with numpy arrays for tensors; arrays are read-only.
     Raises:
@@ -66,11 +75,12 @@ def load_torch(path: str | Path) -> Any:
         ValueError: if it is missing, truncated, of another kind or of PyTorch's old format; both
             name the file.
     """
-    name, data = read_bytes(path)
-    if data.startswith(_LEGACY_START) or data[257:262] == b"ustar":
+    name, data = _mapped(path) if mapped else read_bytes(path)
+    if data[: len(_LEGACY_START)] == _LEGACY_START or data[257:262] == b"ustar":
         raise ValueError(f"{name}: PyTorch's format from before 1.6; save it again: {_RESAVE}")
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
+        stream: Any = data if isinstance(data, _Mapped) else io.BytesIO(data)
+        archive = zipfile.ZipFile(stream)
     # A damaged archive can fail in any way.
     except Exception as error:
         raise ValueError(
@@ -84,7 +94,7 @@ def load_torch(path: str | Path) -> Any:
             raise ValueError(f"{name}: not a PyTorch checkpoint (a zip {found})")
         if f"{roots[0]}constants.pkl" in archive.namelist():
             raise ValueError(f"{name}: a TorchScript program; a checkpoint of weights is needed")
-        reader = _Reader(name, archive, roots[0])
+        reader = _Reader(name, archive, roots[0], memoryview(data))
         description = io.BytesIO(reader.member("data.pkl"))
         description.name = name  # messages then tell the checkpoint, not its inner file
         return load_pickle(
@@ -105,6 +115,25 @@ def is_torch(path: Path, start: bytes) -> bool:
     # A damaged archive can fail in any way; read as another kind, it says what is wrong.
     except Exception:
         return False
+
+
+class _Mapped(mmap.mmap):
+    """A file's bytes, read where they are used."""
+
+    def seekable(self) -> bool:
+        """As Python's own says from 3.13 on; zipfile asks."""
+        return True
+
+
+def _mapped(path: str | Path) -> tuple[str, bytes | _Mapped]:
+    """A file's name and bytes, as `read_bytes` gives them; those of a zip are not read yet."""
+    try:
+        with local_path(path).open("rb") as file:
+            if file.read(2) == b"PK":
+                return str(path), _Mapped(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError:
+        pass  # the reader says why
+    return read_bytes(path)
 
 
 class _Storage(Placeholder):
@@ -133,8 +162,8 @@ class _Flat(Value):
 
 
 class _Reader:
-    def __init__(self, name: str, archive: zipfile.ZipFile, root: str) -> None:
-        self._name, self._archive, self._root = name, archive, root
+    def __init__(self, name: str, archive: zipfile.ZipFile, root: str, data: memoryview) -> None:
+        self._name, self._archive, self._root, self._data = name, archive, root, data
         self._loaded: dict[str, _Flat] = {}
         big = f"{root}byteorder" in archive.namelist() and self.member("byteorder") == b"big"
         self._order: Literal["<", ">"] = ">" if big else "<"
@@ -143,6 +172,11 @@ class _Reader:
         return {**_storage_classes(), **_NAMES, **dict.fromkeys(_SETTINGS, _Setting)}
 
     def member(self, inner: str) -> bytes:
+        """The contents of a member, checked."""
+        return bytes(self._contents(inner))
+
+    def _contents(self, inner: str) -> memoryview:
+        """The contents of a member where they lie, checked."""
         try:
             info = self._archive.getinfo(self._root + inner)
         except KeyError:
@@ -151,7 +185,13 @@ class _Reader:
         if info.compress_type != zipfile.ZIP_STORED:
             raise UnsafePickle(f"{self._name}: refuses compressed content in '{inner}'")
         try:
-            return self._archive.read(info)
+            self._archive.open(info).close()  # looks at the member's head
+            lengths = _HEAD.unpack_from(self._data, info.header_offset)
+            start = info.header_offset + _HEAD.size + sum(lengths)
+            contents = self._data[start : start + info.file_size]
+            if len(contents) != info.file_size or zlib.crc32(contents) != info.CRC:
+                raise ValueError("its sum is another than what the checkpoint says")
+            return contents
         except Exception as error:
             raise ValueError(f"{self._name}: '{inner}' is damaged ({error})") from None
 
@@ -161,7 +201,7 @@ class _Reader:
         if kind != "storage" or not (isinstance(cls, type) and issubclass(cls, _Storage)):
             raise UnsafePickle(f"refuses the reference {shown(reference)}")
         if key not in self._loaded:
-            flat = np.frombuffer(self.member(f"data/{key}"), self._dtype(cls.code))
+            flat = np.frombuffer(self._contents(f"data/{key}"), self._dtype(cls.code))
             if len(flat) != count:
                 raise ValueError(f"storage {key} has {len(flat)} numbers, expected {count}")
             self._loaded[key] = _Flat(flat)

@@ -31,6 +31,18 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     return params
 
 
+def change_leaves(params: dict[str, Any], change: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    """Puts what a function makes of each array of nested dicts in its place, and returns them.
+
+    One by one, so that large networks are not in memory twice.
+    """
+    for name in params:
+        node = params[name]
+        params[name] = change_leaves(node, change) if isinstance(node, dict) else change(node)
+        del node  # or it would stay while the next one is made
+    return params
+
+
 def shapes_of(init: Callable[[jax.Array], Any]) -> dict[str, tuple[int, ...]]:
     """Tells the shape of every array that a function of a key gives, by its path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(jax.eval_shape(init, jax.random.key(0)))
