@@ -27,15 +27,18 @@ from body_model import Skeleton
 from body_model.files import read_npz
 from body_model.joints import OPENPOSE_25
 from scorehmr_jax import cluster
-from scorehmr_jax.baselines.methods import LOOP, make_method
+from scorehmr_jax.baselines.methods import LOOP, Method, make_method
 from scorehmr_jax.commands.evaluate_arguments import arguments, warn_of_numbers
 from scorehmr_jax.compilation_cache import use_compilation_cache
-from scorehmr_jax.evaluation import results, summary
-from scorehmr_jax.evaluation.cases import Case, features_of, released_case, warn_of_frames
+from scorehmr_jax.evaluation import compared, printed, results
+from scorehmr_jax.evaluation.cases import Case, warn_of_frames
+from scorehmr_jax.evaluation.features import features_of
 from scorehmr_jax.evaluation.metric_table import METRICS
 from scorehmr_jax.evaluation.originals import original_case
 from scorehmr_jax.evaluation.protocol import expectations
+from scorehmr_jax.evaluation.released import released_case
 from scorehmr_jax.evaluation.runs import run
+from scorehmr_jax.evaluation.summary import summarize
 from scorehmr_jax.evaluation.tables.fill import fill
 from scorehmr_jax.evaluation.tables.paper import TABLES
 from scorehmr_jax.evaluation.tables.released_source import ReleasedSource
@@ -45,6 +48,7 @@ from scorehmr_jax.evaluation.views import views_case
 from scorehmr_jax.formats.backbones import backbone_of_width
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.prior import Prior
+from scorehmr_jax.types import Array
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -85,33 +89,43 @@ def read_prior(args: argparse.Namespace) -> Prior | None:
         return load_prior(str(files.weights), betas_stats=files.betas_stats, dtype=args.precision)
 
 
+def read_features(args: argparse.Namespace, method: Method, case: Case) -> Array | None:
+    """Reads the image features that a method wants; says which files it has no use for."""
+    files, width = args.files, method.features
+    by_name = args.data_root and not (files.features and files.feature_stats)
+    if width and by_name:
+        backbone = backbone_of_width(width)
+        files = args.files = args.protocol.with_features(files, args.data_root, backbone)
+    used = {"features": width, "feature_stats": width and method.standardised}
+    unused = [f"--{n.replace('_', '-')}" for n in used if getattr(args, n) and not used[n]]
+    if unused:
+        taker = files.weights if args.weights or args.method == LOOP else args.method
+        takes = "takes features as they are" if width else "takes no image features"
+        text = f"{', '.join(unused)} are not used: {taker} {takes}"
+        warnings.warn(text, stacklevel=1)
+    return features_of(width, files, case, args.precision, method.standardised)
+
+
 def evaluate(args: argparse.Namespace) -> dict[str, Any]:
-    protocol, files, task = args.protocol, args.files, args.protocol.how
+    protocol, task = args.protocol, args.protocol.how
     warn_of_numbers(args)
 
     # What we know: body, prior, images, first estimates, truth.
     other = None if args.compare is None else read_npz(args.compare)
     if other is not None:
-        summary.check_comparable(args.compare, other)
+        compared.check_comparable(args.compare, other)
     prior = read_prior(args)
     case = read_case(args)
-    features = None
-    if prior is not None and prior.condition_on == "features":
-        if args.data_root and not (files.features and files.feature_stats):
-            backbone = backbone_of_width(prior.network.condition_dim)
-            files = protocol.with_features(files, args.data_root, backbone)
-        features = features_of(prior, files, case, args.precision)
-    elif args.features or args.feature_stats:
-        taker = args.method if prior is None else files.weights
-        text = f"--features, --feature-stats are not used: {taker} takes no image features"
-        warnings.warn(text, stacklevel=1)
+    name = "default" if (args.method, args.mode) == (LOOP, "default") else args.method
+    weights = None if args.method == LOOP else args.weights
+    skeleton, fps = Skeleton.of(case.body, OPENPOSE_25), case.protocol.fps
+    method = make_method(name, skeleton, task, prior, weights=weights, fps=fps)
+    features = read_features(args, method, case)
     for line in expectations(protocol, case.frames):
         warnings.warn(line, stacklevel=1)
 
     # Refine and measure.
-    name = "default" if (args.method, args.mode) == (LOOP, "default") else args.method
     start = time.perf_counter()
-    method = make_method(name, Skeleton.of(case.body, OPENPOSE_25), task, prior)
     found = run(case, method.refiner, features, method.mode, args.batch, METRICS)
 
     # Report.
@@ -123,8 +137,8 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         "precision": args.precision,
         "files": {
             k: str(v)
-            for k, v in vars(files).items()
-            if v is not None and not (prior is None and k == "weights")
+            for k, v in vars(args.files).items()
+            if v is not None and (k != "weights" or args.weights or prior is not None)
         },
         "frames": dict(case.frames),
         "notes": list(case.notes),
@@ -135,13 +149,13 @@ def evaluate(args: argparse.Namespace) -> dict[str, Any]:
         },
         "seconds": time.perf_counter() - start,
     }
-    report = summary.summarize(found, case.names, METRICS, about, case.sequence)
+    report = summarize(found, case.names, METRICS, about, case.sequence)
     if cluster.is_main():
         results.write(args.out, report, found, case.names, case.sequence)
-        print(summary.table(report, METRICS))
+        print(printed.table(report, METRICS))
         if other is not None:
             print(
-                summary.difference_from(
+                compared.difference_from(
                     found, args.compare, other, case.names, sequence=case.sequence
                 )
             )
@@ -160,7 +174,8 @@ def fill_table(args: argparse.Namespace) -> dict[str, Any]:
 
     def prepare(name: str, case: Case, prior: Prior | None, changes: Any) -> Any:
         skeleton = Skeleton.of(case.body, OPENPOSE_25)
-        return make_method(name, skeleton, case.protocol.how, prior, changes)
+        protocol = case.protocol
+        return make_method(name, skeleton, protocol.how, prior, changes, fps=protocol.fps)
 
     rows = fill(table, source, prepare, args.out.parent / "runs", args.batch)
     measured = [name for name in table.protocols if any(name in row.beside for row in rows)]

@@ -10,7 +10,7 @@ import pytest
 from evaluations import evaluate, folder_by_name, quick_refiner
 
 from scorehmr_jax.baselines import methods
-from scorehmr_jax.evaluation import batching, results, summary
+from scorehmr_jax.evaluation import batching, compared, results
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
 from scorehmr_jax.evaluation.metric_table import METRICS, Metric
 from scorehmr_jax.evaluation.protocol import Protocol
@@ -95,19 +95,19 @@ def test_a_comparison_names_what_only_one_run_knows():
     figures = {"opt_re": np.array([1.0, np.nan, 3.0]), "stop_step": stops}
     found.add(batching.Rows(np.arange(3), np.ones(3, bool)), figures)
     other = {"opt_re": np.array([1.5, 2.0, 3.0]), "opt_pve": np.zeros(3), "status": np.zeros(3)}
-    text = summary.difference_from(found, "f.npz", other, "abc")
+    text = compared.difference_from(found, "f.npz", other, "abc")
     assert "largest difference 0.50000, 1 of 3 above 0.02, 1 known in one of the two alone" in text
     assert "not compared, as not measured here or of other samples: opt_pve\n" in text
     assert "#0 a differs by 0.500: did not stop here" in text
     assert "#1 b is known in one alone: stopped here at step 7" in text
-    text = summary.difference_from(found, "f.npz", other, "abc", sequence=np.array([0, 1, 1]))
+    text = compared.difference_from(found, "f.npz", other, "abc", sequence=np.array([0, 1, 1]))
     # The second is known to one alone; the others are of two sequences.
     assert "opt_re       mean difference -0.250 [-0.50, 0.00], 2 samples" in text
-    summary.difference_from(found, "f.npz", other | {"imgname": np.array([*"abc"])}, "abc")
+    compared.difference_from(found, "f.npz", other | {"imgname": np.array([*"abc"])}, "abc")
     with pytest.raises(ValueError, match=r"f\.npz: other samples, or in another order"):
-        summary.difference_from(found, "f.npz", other | {"imgname": np.array([*"acb"])}, "abc")
+        compared.difference_from(found, "f.npz", other | {"imgname": np.array([*"acb"])}, "abc")
     with pytest.raises(ValueError, match=r"of 3 samples to compare with; found opt_re \(2,\)"):
-        summary.difference_from(found, "f.npz", {"opt_re": np.zeros(2)}, "abc")
+        compared.difference_from(found, "f.npz", {"opt_re": np.zeros(2)}, "abc")
 
 
 def test_progress_without_tqdm(monkeypatch, capsys):

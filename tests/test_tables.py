@@ -17,10 +17,11 @@ from scorehmr_jax.baselines.registry import BASELINES
 from scorehmr_jax.camera import pinhole
 from scorehmr_jax.evaluation.batching import Rows
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS, open_protocol
-from scorehmr_jax.evaluation.cases import Case, sequences
+from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.intervals import Interval, mean_interval, paired_difference
 from scorehmr_jax.evaluation.protocol import expectations
+from scorehmr_jax.evaluation.released import sequences
 from scorehmr_jax.evaluation.results import Results
 from scorehmr_jax.evaluation.tables import store
 from scorehmr_jax.evaluation.tables.fill import Missing, fill, reference_of
@@ -288,7 +289,7 @@ def test_protocols_say_how_they_measure_and_what_they_expect():
 
 
 def test_tables_by_command_name_what_is_missing(tmp_path, capsys):
-    out = ["--out", str(tmp_path / "out")]
+    out, sized = ["--out", str(tmp_path / "out")], ["--images", "z"]
     for argv, message in (
         (["table2", *out], "table2: please give --data-root or --open, one of the two"),
         (["table2", "--open", "x", "--data-root", "y", *out], "one of the two"),
@@ -299,8 +300,20 @@ def test_tables_by_command_name_what_is_missing(tmp_path, capsys):
         ),
         (["3dpw", "--data-root", "y", "--quick", *out], "--open, --split, --quick: of the tables"),
         (
-            ["3dpw", "--data-root", "y", "--method", "smplify", "--weights", "w", *out],
-            "--weights, --mode: of the loop; smplify has its own",
+            ["3dpw", "--data-root", "y", *sized, "--method", "smplify", "--mode", "default", *out],
+            "--mode: of the loop; smplify has none",
+        ),
+        (
+            ["3dpw", "--data-root", "y", *sized, "--method", "adam-free", "--weights", "w", *out],
+            "--weights: adam-free has none; found w",
+        ),
+        (
+            ["3dpw", "--data-root", "y", *sized, "--method", "estimate", "--weights", "w", *out],
+            "--weights: estimate has none; found w",
+        ),
+        (
+            ["emdb1-video", "--data-root", "y", "--fps", "25", *out],
+            "--fps: recordings of emdb1-video know their own; found 25",
         ),
     ):
         with pytest.raises(SystemExit):

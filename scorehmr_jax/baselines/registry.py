@@ -20,23 +20,36 @@ from scorehmr_jax.baselines.flow_weights import load_flow
 from scorehmr_jax.baselines.pose_mixture import PoseMixture
 from scorehmr_jax.baselines.prohmr import ProhmrWeights, prohmr_fitting
 from scorehmr_jax.baselines.smplify import SmplifyConfig, SmplifyWeights, smplify
+from scorehmr_jax.evaluation.protocol import DEFAULT_FPS
 from scorehmr_jax.load import load_prior
+from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.refine import Refiner
-from scorehmr_jax.terms import as_terms
+from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate, Info, Refined
 
 EVERY_TASK = ("keypoints", "multiview", "video")
+# Views of a person whose agreement guides together with the keypoints.
+SEEN_VIEWS = "multiview, keypoints"
 # The weights of what a method adds to the evidence that left the least mean PA-MPJPE over all
 # strengths of the open benchmark's val split, by task.
 WEIGHTS = {
-    "adam-pull": {"keypoints": 30.0, "multiview": 30.0, "video": 30.0},
-    "smplify": {"keypoints": 3.0, "multiview": 0.1, "video": 3.0},
-    "flow": {"keypoints": 1.0, "multiview": 10.0, "video": 1.0},
-    "dposer": {"keypoints": 30.0, "multiview": 0.3, "video": 30.0},
+    "adam-pull": {"keypoints": 30.0, "multiview": 30.0, SEEN_VIEWS: 3.0, "video": 30.0},
+    "smplify": {"keypoints": 3.0, "multiview": 0.03, SEEN_VIEWS: 1.0, "video": 3.0},
+    "flow": {"keypoints": 1.0, "multiview": 30.0, SEEN_VIEWS: 1.0, "video": 1.0},
+    "dposer": {"keypoints": 30.0, "multiview": 0.3, SEEN_VIEWS: 10.0, "video": 30.0},
 }
 
-# A method: (skeleton, what it was loaded with, estimate, features, terms, mask) to a result.
+# A method: (skeleton, weights, estimate, features, terms, mask) to a result.
 Run = Callable[..., tuple[Refined, Info]]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method was trained with."""
+
+    weights: Any = None  # as the method takes them: a pytree, or (sizes, pytree)
+    features: int = 0  # width of the image features that these want; 0: none
+    standardised: bool = True  # False: features as their network gives them
 
 
 @dataclass(frozen=True)
@@ -47,14 +60,38 @@ class Baseline:
     label: str  # as tables print it
     source: str  # who described it
     tasks: tuple[str, ...]  # keys of `evaluation.tasks.TASKS` that it is for
-    # From the task to the method.
-    method: Callable[[str], Run]
+    # From the task, and the frames per second of its videos, to the method.
+    method: Callable[[str, float], Run]
     # Reads what it was trained with, from a file or, of None, from the package; None: nothing.
-    load: Callable[[str | Path | None], Any] | None = None
+    load: Callable[[str | Path | None], Learned] | None = None
+
+
+def learned(name: str, weights: str | Path | None = None) -> Learned:
+    """Reads what a baseline was trained with.
+
+    Args:
+        name: key of BASELINES.
+        weights: a file: SMPLify's gmm_08.pkl, a flow of `training/flow.py`, the released ProHMR's
+            checkpoint, a diffusion prior; None: what ships, which wants no image features.
+    Raises:
+        ValueError: if there is no such baseline, it has no weights, or the file holds others.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"method: expected one of {', '.join(BASELINES)}, found {name!r}")
+    load = BASELINES[name].load
+    if load is None:
+        if weights is not None:
+            raise ValueError(f"method {name}: it has no weights; found {weights}")
+        return Learned()
+    return load(weights)
 
 
 def make_baseline(
-    name: str, body: SMPL | Skeleton, task: str, weights: str | Path | None = None
+    name: str,
+    body: SMPL | Skeleton,
+    task: str,
+    weights: str | Path | Learned | None = None,
+    fps: float = DEFAULT_FPS,
 ) -> Refiner:
     """Prepares and compiles a baseline for one body and task.
 
@@ -62,28 +99,24 @@ def make_baseline(
         name: key of BASELINES.
         body: as `refine` has it.
         task: key of `evaluation.tasks.TASKS`.
-        weights: file of what the method was trained with: SMPLify's gmm_08.pkl, a diffusion prior,
-            ProHMR's checkpoint; by default what ships, which needs no image features.
+        weights: what `learned` gave, or reads.
+        fps: frames per second of the videos.
     Returns:
         A function (estimate, features, terms, mask=None) -> (Refined, Info), as `make_refiner`
         gives. The terms are the evidence, those that the released loop has; a method adds its own
-        losses. Features are used only with weights that are given.
+        losses. Features are used only with weights that want them.
     Raises:
         ValueError: if there is no such baseline, it is not for this task, or has no weights.
     """
-    if name not in BASELINES:
-        raise ValueError(f"method: expected one of {', '.join(BASELINES)}, found {name!r}")
+    held = weights if isinstance(weights, Learned) else learned(name, weights)
     baseline = BASELINES[name]
     if task not in baseline.tasks:
         raise ValueError(
             f"method {name}: it is for {', '.join(baseline.tasks)}; found the task {task!r}"
         )
-    if weights is not None and baseline.load is None:
-        raise ValueError(f"method {name}: it has no weights; found {weights}")
     skeleton = body if isinstance(body, Skeleton) else Skeleton.of(body)
-    loaded = None if baseline.load is None else baseline.load(weights)
-    static, traced = _parted(loaded)
-    method = baseline.method(task)
+    static, traced = _parted(held.weights)
+    method = baseline.method(task, fps)
 
     @jax.jit
     def compiled(
@@ -95,7 +128,7 @@ def make_baseline(
     def refiner(
         estimate: Estimate, features: Array | None, terms: Any, mask: Array | None = None
     ) -> tuple[Refined, Info]:
-        told = None if weights is None else features
+        told = features if held.features else None
         return compiled(skeleton, traced, estimate, told, as_terms(terms), mask)
 
     return refiner
@@ -111,20 +144,25 @@ def _parted(loaded: Any) -> tuple[Any, Any]:
     return loaded if isinstance(loaded, tuple) else (None, loaded)
 
 
-def _adam(task: str, pulled: bool) -> Run:
-    pull = WEIGHTS["adam-pull"][task] if pulled else 0.0
+def _weight(method: str, task: str, terms: tuple[Term, ...]) -> float:
+    """The weight that was chosen for this evidence."""
+    seen = task == "multiview" and any(term.measures for term in terms)
+    return WEIGHTS[method][SEEN_VIEWS if seen else task]
 
+
+def _adam(task: str, fps: float, pulled: bool) -> Run:
     def run(skeleton, loaded, estimate, features, terms, mask):
+        pull = _weight("adam-pull", task, terms) if pulled else 0.0
         return adam(skeleton, estimate, terms, pull, mask=mask)
 
     return run
 
 
-def _smplify(task: str, temporal: bool) -> Run:
+def _smplify(task: str, fps: float, temporal: bool) -> Run:
     config = SmplifyConfig(share_shape=temporal)
-    weights = SmplifyWeights(all=WEIGHTS["smplify"][task])
 
     def run(skeleton, mixture, estimate, features, terms, mask):
+        weights = SmplifyWeights(all=_weight("smplify", task, terms))
         if task == "video" and not temporal:
             # Frame by frame: what a term says of the neighbours is left out.
             terms = tuple(term for term in terms if term.measures)
@@ -133,37 +171,48 @@ def _smplify(task: str, temporal: bool) -> Run:
     return run
 
 
-def _dposer(task: str) -> Run:
-    weight = WEIGHTS["dposer"][task]
-
+def _dposer(task: str, fps: float) -> Run:
     def run(skeleton, prior, estimate, features, terms, mask):
+        weight = _weight("dposer", task, terms)
         return dposer(prior, skeleton, estimate, features, terms, weight, mask=mask)
 
     return run
 
 
-def _flow(task: str) -> Run:
-    weights = ProhmrWeights(all=WEIGHTS["flow"][task])
-
+def _flow(task: str, fps: float) -> Run:
     def run(skeleton, flow, estimate, features, terms, mask):
+        weights = ProhmrWeights(all=_weight("flow", task, terms))
         return prohmr_fitting(flow, skeleton, estimate, features, terms, mask=mask, weights=weights)
 
     return run
 
 
-def _filter(task: str, rule: smoothers.Filter) -> Run:
+def _filter(task: str, fps: float, rule: smoothers.Filter) -> Run:
     def run(skeleton, loaded, estimate, features, terms, mask):
         return smoothers.filtered(skeleton, estimate, terms, rule, mask)
 
     return run
 
 
-def _mixture(path: str | Path | None) -> PoseMixture:
-    return PoseMixture.shipped() if path is None else PoseMixture.read(path)
+def _one_euro(task: str, fps: float) -> Run:
+    return _filter(task, fps, smoothers.one_euro(fps=fps))
 
 
-def _prior(path: str | Path | None) -> Any:
-    return load_prior("open-uncond" if path is None else path)
+def _mixture(path: str | Path | None) -> Learned:
+    return Learned(PoseMixture.shipped() if path is None else PoseMixture.read(path))
+
+
+def _flow_weights(path: str | Path | None) -> Learned:
+    sizes, params = load_flow(path)
+    # A condition as wide as a pose is the first estimate's; another is ProHMR's, whose network's
+    # features go into the flow as they are.
+    of_image = 0 if sizes.features == POSE_DIM else sizes.features
+    return Learned((sizes, params), of_image, standardised=False)
+
+
+def _prior(path: str | Path | None) -> Learned:
+    prior = load_prior("open-uncond" if path is None else path)
+    return Learned(prior, prior.network.condition_dim if prior.condition_on == "features" else 0)
 
 
 _VIDEO, _VIEWS = ("video",), ("multiview",)
@@ -206,7 +255,7 @@ BASELINES = {
             "Kolotouros et al., 2021",
             EVERY_TASK,
             _flow,
-            load_flow,
+            _flow_weights,
         ),
         Baseline(
             "dposer",
@@ -221,7 +270,7 @@ BASELINES = {
             "one-euro filter",
             "Casiez et al., 2012",
             _VIDEO,
-            partial(_filter, rule=smoothers.one_euro()),
+            _one_euro,
         ),
         Baseline(
             "savitzky-golay",

@@ -8,8 +8,10 @@ from typing import Any
 
 from body_model.files import local_path
 from scorehmr_jax import cluster
-from scorehmr_jax.baselines.methods import LOOP, METHODS
+from scorehmr_jax.baselines.methods import ESTIMATE, LOOP, METHODS
+from scorehmr_jax.baselines.registry import BASELINES
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
+from scorehmr_jax.evaluation.originals import READERS
 from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.evaluation.tables.paper import TABLES
 from scorehmr_jax.evaluation.tasks import MODES, TASKS
@@ -64,8 +66,11 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
         return args
     if args.open or args.quick or args.split != "test":
         parser.error("--open, --split, --quick: of the tables only")
-    if args.method != LOOP and (args.weights or args.mode != "released"):
-        parser.error(f"--weights, --mode: of the loop; {args.method} has its own")
+    if args.method != LOOP:
+        if args.mode != "released":
+            parser.error(f"--mode: of the loop; {args.method} has none")
+        if args.weights and (args.method == ESTIMATE or not BASELINES[args.method].load):
+            parser.error(f"--weights: {args.method} has none; found {args.weights}")
     args.protocol = BENCHMARKS.get(args.name) or Protocol(args.name, task=args.name)
     if args.images and args.image_sizes:
         parser.error("--images, --image-sizes: expected one of the two, found both")
@@ -74,7 +79,7 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
     if args.data_root is not None:
         if args.name not in BENCHMARKS:
             parser.error(f"--data-root goes with a benchmark: {', '.join(BENCHMARKS)}")
-        if args.method != LOOP:
+        if args.method != LOOP and not args.weights:
             given["weights"] = Path("none")  # a prior's would be looked for
         args.files = args.protocol.released_files(args.data_root, **given)
     else:
@@ -99,6 +104,8 @@ def arguments(argv: list[str] | None, about: str | None = None) -> argparse.Name
             "keypoints need the images' sizes: please give --images or --image-sizes"
             + (f", or put them in {place}" if place else "")
         )
+    if args.fps is not None and args.protocol.source in READERS:
+        parser.error(f"--fps: recordings of {args.name} know their own; found {args.fps:g}")
     for name in ("fps", "focal", "boxes"):
         if (value := getattr(args, name)) is not None:
             args.protocol = replace(args.protocol, **{name: value})

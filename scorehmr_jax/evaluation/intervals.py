@@ -4,7 +4,9 @@ Frames of one sequence are alike, so whole sequences are drawn, not frames: an i
 would be several times too narrow. Two methods are compared on the same draws, frame by frame.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Real
@@ -91,6 +93,13 @@ def paired_difference(
             "compared on the same samples only"
         )
     return mean_interval(values - others, sequence)
+
+
+def brackets(interval: Mapping[str, Any] | None) -> str:
+    """Prints the ends of an interval that is as JSON has it; "-" where there is none."""
+    if not interval or interval["low"] is None:
+        return "-"
+    return f"[{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
 def _drawn(sums: Float[np.ndarray, " S"], counts: Float[np.ndarray, " S"]) -> np.ndarray:

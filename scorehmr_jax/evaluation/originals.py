@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scorehmr_jax.evaluation.cases import Case, bodies
+from scorehmr_jax.evaluation.bodies import bodies
+from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.matched import detections_of, estimates_of, samples_of
 from scorehmr_jax.evaluation.protocol import Files, Protocol

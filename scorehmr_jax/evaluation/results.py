@@ -80,6 +80,18 @@ class Results:
         fewer = self._fewer.get(name, 0)
         return [part[: max(len(part) - fewer, 0)] for part in parts]
 
+    def sequence_of(self, name: str, sequence: Int[np.ndarray, " N"]) -> np.ndarray:
+        """Gives the sequence of each value of an array, of which a group may have fewer.
+
+        Args:
+            name: of the array.
+            sequence: of each sample.
+        """
+        parts = zip(
+            np.split(sequence, np.cumsum(self.lengths)[:-1]), self.sequences(name), strict=True
+        )
+        return np.concatenate([numbers[: len(values)] for numbers, values in parts])
+
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns every array by name, groups one after another."""
         return {name: np.concatenate(self.sequences(name)) for name in self._arrays}

@@ -14,7 +14,7 @@ from body_model import SMPL, Skeleton
 from body_model.io import load
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from scorehmr_jax.camera import to_camera_frame
-from scorehmr_jax.evaluation.cases import skeleton_of
+from scorehmr_jax.evaluation.bodies import skeleton_of
 from scorehmr_jax.evaluation.comparison import TrueBody
 from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.formats.recordings.recording import Recording, TrueJoints, TrueMotion

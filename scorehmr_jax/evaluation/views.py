@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike
 
 from scorehmr_jax.calibration import calibrated_camera
 from scorehmr_jax.camera import to_camera_frame
-from scorehmr_jax.evaluation.cases import Case, bodies
+from scorehmr_jax.evaluation.bodies import bodies
+from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.comparison import Truth
 from scorehmr_jax.evaluation.protocol import Files, Protocol
 from scorehmr_jax.formats.cameras import read_cameras

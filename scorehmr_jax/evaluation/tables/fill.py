@@ -11,8 +11,8 @@ import numpy as np
 from scorehmr_jax import cluster
 from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.intervals import Interval, mean_interval, paired_difference
+from scorehmr_jax.evaluation.made_worse import worse_share
 from scorehmr_jax.evaluation.runs import run
-from scorehmr_jax.evaluation.summary import worse_share
 from scorehmr_jax.evaluation.tables import store
 from scorehmr_jax.evaluation.tables.layout import Column, Row, Table
 from scorehmr_jax.prior import Prior

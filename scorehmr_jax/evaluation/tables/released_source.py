@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scorehmr_jax.evaluation.benchmarks import BENCHMARKS
-from scorehmr_jax.evaluation.cases import Case, features_of, released_case
+from scorehmr_jax.evaluation.cases import Case
+from scorehmr_jax.evaluation.features import features_of
 from scorehmr_jax.evaluation.originals import original_case
 from scorehmr_jax.evaluation.protocol import Files, Protocol
+from scorehmr_jax.evaluation.released import released_case
 from scorehmr_jax.evaluation.tables.fill import Missing
 from scorehmr_jax.evaluation.tables.paper import NETWORKS
 from scorehmr_jax.formats.backbones import backbone_of_width
@@ -83,12 +85,13 @@ class ReleasedSource:
         if prior.condition_on != "features":
             return None
         of = BENCHMARKS[protocol]
-        backbone = backbone_of_width(prior.network.condition_dim)
+        width = prior.network.condition_dim
+        backbone = backbone_of_width(width)
         files = of.with_features(self._files(start, of), self.root, backbone)
         for path in (files.features, files.feature_stats):
             if path is not None and not path.is_file():
                 raise Missing(f"{path} is missing: features of {backbone.name} for {of.name}")
-        return features_of(prior, files, self.case(start, protocol), self.dtype)
+        return features_of(width, files, self.case(start, protocol), self.dtype)
 
     def _files(self, start: str, protocol: Protocol) -> Files:
         data = protocol.data if protocol.source == "released" else f"{protocol.name}.npz"
