@@ -203,15 +203,18 @@ def test_a_table_is_filled_as_far_as_data_goes_kept_and_written(tmp_path):
     assert estimate.missing == {strong.protocol: "strong.npz is missing: download it"}
     assert absent.missing[weak.protocol] == "prior-x was not released"
     assert other.cells[strong].published == 33.2 and not other.missing
-    assert len(calls) == 1
+    once = len(calls)
+    assert once == 3  # six samples in one batch, and two calls that were timed
+    assert 0 < better.beside[weak.protocol].seconds < 10
 
     # What was computed is not computed again, but for another input.
     again = fill(table, source, prepare, runs)
-    assert len(calls) == 1 and again[1].cells == better.cells
+    assert len(calls) == once and again[1].cells == better.cells
+    assert again[1].beside == better.beside
     case = source.made[weak.protocol]
     case.estimate.translation[0, 2] += 0.5
     fill(table, source, prepare, runs)
-    assert len(calls) == 2 and len([*runs.iterdir()]) == 4
+    assert len(calls) == 2 * once and len([*runs.iterdir()]) == 4
     key = json.loads((next(runs.glob("mended-*")) / "key.json").read_text())
     assert {"method", "protocol", "configuration", "weights", "data", "code"} <= key.keys()
     case.estimate.translation[0, 2] -= 0.5
@@ -223,7 +226,12 @@ def test_a_table_is_filled_as_far_as_data_goes_kept_and_written(tmp_path):
     line = next(x for x in text.splitlines() if x.startswith("+ mended"))
     assert str(better.cells[weak].found) in line and "0.0%" in line
     assert "expected samples: not known" in text and "  6 in the files" in text
-    assert r"+ mended & " in as_latex(table, filled)
+    latex = as_latex(table, filled)
+    assert r"+ mended & " in latex and latex.startswith("% ablation-test: A test; mm\n")
+    # Whose figures stand beside which benchmark's is told by name.
+    titles = next(line for line in latex.splitlines() if line.startswith("& "))
+    assert r"& weak pelvis, mm & weak worse by 2 mm &" in titles
+    assert titles.endswith(r"& strong pelvis, mm & strong worse by 2 mm \\")
     files = write_table(tmp_path / "out", table, filled, described)
     assert {f.suffix for f in files} == {".txt", ".md", ".tex", ".json", ".png"}
     held = json.loads((tmp_path / "out/ablation-test.json").read_text())
@@ -241,6 +249,8 @@ def test_rows_are_compared_with_the_loop_from_the_same_estimates():
         assert titles[reference_of(table, number)] == ("+ ScoreHMR-b", start)
     assert reference_of(table, titles.index(("+ ScoreHMR-b", "hmr2b"))) is None
     assert reference_of(table, titles.index(("LGD", None))) is None
+    other = replace(table, reference="+ SMPLify")
+    assert titles[reference_of(other, titles.index(("HMR 2.0b", "hmr2b")))][0] == "+ SMPLify"
     # Of an ablation it is the first, which has the released settings.
     assert [reference_of(TABLES["ablation-step"], i) for i in range(6)] == [None, 0, 0, 0, 0, 0]
 

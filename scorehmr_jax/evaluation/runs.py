@@ -1,5 +1,6 @@
 """A method run on a case: on every device and process, in few shapes, measured before and after."""
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -43,13 +44,8 @@ def run(
         batch: samples that a device refines at once.
         metrics: what is measured.
     """
-    task, table = case.protocol.how, tuple(metrics.values())
-    size = batch or default_batch()
-    batches = list(
-        batching.grouped(case.lengths, size)
-        if task.grouped
-        else batching.independent(len(case), size)
-    )
+    table = tuple(metrics.values())
+    batches = _batches(case, batch)
     found = results.Results(
         case.lengths, {f"{when}_{m.name}": m.fewer for when in ("reg", "opt") for m in table}
     )
@@ -61,13 +57,9 @@ def run(
     # A process without a batch works on the first one, too, to have the arrays that all share.
     own = batches[process::processes] or batches[:1]
     for number, each in enumerate(results.progress(own, shown=cluster.is_main())):
-        rows, mask = each
-        estimate, true = jax.tree.map(lambda a, rows=rows: a[rows], (case.estimate, case.truth))
-        inputs = None if features is None else features[rows]
-        terms = task.guidance(mode, true.keypoints, true.camera)
         turn = number % len(models)
         estimate, true, inputs, terms, mask = jax.device_put(
-            (estimate, true, inputs, terms, mask), devices[turn]
+            _inputs(case, each, features, mode), devices[turn]
         )
         refined, info = refiner(estimate, inputs, terms, mask)
         after = Estimate(refined.pose, refined.betas, refined.translation)
@@ -86,3 +78,44 @@ def run(
         owner[rows[mask]] = number % processes
     found.share(owner)
     return found
+
+
+def seconds_per_sample(
+    case: Case,
+    refiner: Refiner,
+    features: Array | None = None,
+    mode: str = "released",
+    batch: int | None = None,
+) -> float:
+    """Times a method that `run` has compiled, on the largest batch of a case, by one device.
+
+    Args:
+        case, refiner, features, mode, batch: as for `run`.
+    Returns:
+        Seconds for each sample, the better of two calls.
+    """
+    largest = max(_batches(case, batch), key=lambda each: each.mask.sum())
+    estimate, _, inputs, terms, mask = jax.block_until_ready(
+        jax.device_put(_inputs(case, largest, features, mode), jax.local_devices()[0])
+    )
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        jax.block_until_ready(refiner(estimate, inputs, terms, mask))
+        seconds.append(time.perf_counter() - start)
+    return min(seconds) / int(largest.mask.sum())
+
+
+def _batches(case: Case, batch: int | None) -> list[batching.Rows]:
+    size = batch or default_batch()
+    if case.protocol.how.grouped:
+        return list(batching.grouped(case.lengths, size))
+    return list(batching.independent(len(case), size))
+
+
+def _inputs(case: Case, batch: batching.Rows, features: Array | None, mode: str) -> Any:
+    """Estimates, truth, features, terms and mask of a batch."""
+    rows, mask = batch
+    estimate, true = jax.tree.map(lambda a: a[rows], (case.estimate, case.truth))
+    terms = case.protocol.how.guidance(mode, true.keypoints, true.camera)
+    return estimate, true, None if features is None else features[rows], terms, mask

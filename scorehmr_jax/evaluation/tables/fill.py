@@ -12,7 +12,8 @@ from scorehmr_jax import cluster
 from scorehmr_jax.evaluation.cases import Case
 from scorehmr_jax.evaluation.intervals import Interval, mean_interval, paired_difference
 from scorehmr_jax.evaluation.made_worse import worse_share
-from scorehmr_jax.evaluation.runs import run
+from scorehmr_jax.evaluation.metric_table import METRICS, Metric
+from scorehmr_jax.evaluation.runs import run, seconds_per_sample
 from scorehmr_jax.evaluation.tables import store
 from scorehmr_jax.evaluation.tables.layout import Column, Row, Table
 from scorehmr_jax.prior import Prior
@@ -70,6 +71,7 @@ class Beside:
 
     pelvis: Interval | None = None  # mm
     worse: Interval | None = None  # share of samples
+    seconds: float | None = None  # of a sample, once compiled
 
 
 @dataclass
@@ -84,7 +86,12 @@ class Filled:
 
 
 def fill(
-    table: Table, source: Source, prepare: Prepare, folder: Path, batch: int | None = None
+    table: Table,
+    source: Source,
+    prepare: Prepare,
+    folder: Path,
+    batch: int | None = None,
+    metrics: Mapping[str, Metric] = METRICS,
 ) -> list[Filled]:
     """Runs every row on every benchmark of a table, or takes what was computed before.
 
@@ -94,6 +101,7 @@ def fill(
         prepare: of methods.
         folder: of results that are kept.
         batch: samples that a device refines at once.
+        metrics: what is measured.
     """
     rows: list[Filled] = []
     known: dict[tuple[int, str], store.Figures] = {}
@@ -101,7 +109,7 @@ def fill(
         filled = Filled(row)
         for protocol in table.protocols if row.start else ():
             try:
-                figures = _figures(row, protocol, source, prepare, folder, batch)
+                figures = _figures(row, protocol, source, prepare, folder, batch, metrics)
             except Missing as error:
                 filled.missing[protocol] = str(error)
                 continue
@@ -122,7 +130,7 @@ def fill(
 def reference_of(table: Table, number: int) -> int | None:
     """The row that a row is compared with: the last loop as released from the same estimates.
 
-    Of an ablation it is the first row, which has the released settings.
+    Of an ablation it is the first row, which has the released settings. A table may name another.
 
     Args:
         table: whose rows these are.
@@ -134,14 +142,22 @@ def reference_of(table: Table, number: int) -> int | None:
     loops = [
         i
         for i, row in enumerate(table.rows)
-        if row.start == start and row.method == "scorehmr" and start is not None
+        if row.start == start
+        and (row.title == table.reference if table.reference else row.method == "scorehmr")
+        and start is not None
     ]
     chosen = loops[:1] if table.axis else loops[-1:]
     return chosen[0] if chosen and chosen[0] != number else None
 
 
 def _figures(
-    row: Row, protocol: str, source: Source, prepare: Prepare, folder: Path, batch: int | None
+    row: Row,
+    protocol: str,
+    source: Source,
+    prepare: Prepare,
+    folder: Path,
+    batch: int | None,
+    metrics: Mapping[str, Metric],
 ) -> store.Figures:
     assert row.start is not None
     case, prior = _inputs(row.start, row.prior, protocol, source)
@@ -159,14 +175,16 @@ def _figures(
         "weights": None if prior is None else store.weights_hash(prior),
         "data": case.fingerprint(),
         "features": None if features is None else store.weights_hash(features),
+        "metrics": [*metrics],
         "code": store.code(),
     }
 
     def compute() -> store.Figures:
         if cluster.is_main():
             print(f"{row.title.lstrip('+ ')}, {row.start}, on {protocol}", file=sys.stderr)
-        found = run(case, method.refiner, features, method.mode, batch)
-        return store.Figures.of(found, case.sequence, case.frames)
+        found = run(case, method.refiner, features, method.mode, batch, metrics)
+        seconds = seconds_per_sample(case, method.refiner, features, method.mode, batch)
+        return store.Figures.of(found, case.sequence, case.frames, seconds)
 
     return store.kept(folder, key, compute)
 
@@ -213,4 +231,5 @@ def _beside(figures: store.Figures) -> Beside:
     return Beside(
         None if pelvis is None else mean_interval(pelvis, figures.sequence),
         worse_share(figures.values, sequence),
+        figures.seconds,
     )

@@ -43,6 +43,7 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     axis: str = ""
+    reference: str = ""  # title of the row that others are compared with
 
     def __post_init__(self) -> None:
         for row in self.rows:

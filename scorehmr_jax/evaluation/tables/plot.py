@@ -1,7 +1,8 @@
-"""Ablations as pictures."""
+"""Tables as pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from body_model.files import writing
 from scorehmr_jax.evaluation.metric_table import METRICS
@@ -15,14 +16,7 @@ def draw(path: Path, table: Table, rows: Sequence[Filled]) -> None:
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise ImportError(f"{path}: needs matplotlib: pip install 'scorehmr-jax[viz]'") from None
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 3.6), layout="constrained")
+    figure = _figure(path, (5.5, 3.6))
     axes = figure.add_subplot()
     for column in table.columns:
         ours = [(r.row.place, r.cells[column].found) for r in rows]
@@ -43,3 +37,56 @@ def draw(path: Path, table: Table, rows: Sequence[Filled]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     with writing(path) as file:
         figure.savefig(file, format="png", dpi=150)
+
+
+# A method's mean with the ends of its interval, None where there are none.
+Point = tuple[float, float | None, float | None]
+
+
+def draw_methods(
+    path: Path, panels: Mapping[str, Mapping[str, Mapping[str, Point]]], label: str
+) -> None:
+    """Draws a figure of every method, one below the other, with intervals.
+
+    Args:
+        path: of the .png.
+        panels: by title, the points of each method by series; one panel beside the other.
+        label: of the figure.
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    rows = max(len(methods) for methods in panels.values())
+    figure = _figure(path, (1 + 4 * len(panels), 1.2 + 0.28 * rows))
+    for number, (title, methods) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), number)
+        series = list(dict.fromkeys(name for points in methods.values() for name in points))
+        for place, name in enumerate(series):
+            every = enumerate(methods.values())
+            rows_of = [(y, points[name]) for y, points in every if name in points]
+            x = [point[0] for _, point in rows_of]
+            below = [m - (m if low is None else low) for _, (m, low, _) in rows_of]
+            above = [(m if high is None else high) - m for _, (m, _, high) in rows_of]
+            y = [y + 0.2 * (place - (len(series) - 1) / 2) for y, _ in rows_of]
+            axes.errorbar(x, y, xerr=[below, above], fmt="o", ms=4, capsize=2, label=name)
+        axes.set_yticks(range(len(methods)), methods)
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set_title(title)
+        axes.set_xlabel(label)
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if number == 1:
+            axes.legend(frameon=False)
+    with writing(path) as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def _figure(path: Path, size: tuple[float, float]) -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise ImportError(f"{path}: needs matplotlib: pip install 'scorehmr-jax[viz]'") from None
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")

@@ -64,7 +64,10 @@ OPEN_TABLES = {
             "Several uncalibrated views, mm",
             _columns("multiview", "mpjpe", "re"),
             _rows(*_MANNERS, ("flow", "flow fitting"), *_ADAM),
-            (_NOTE,),
+            (
+                _NOTE,
+                "The default mode has keypoints too, the others the views' agreement alone.",
+            ),
         ),
         Table(
             "table4",

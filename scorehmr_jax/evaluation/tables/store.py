@@ -29,12 +29,19 @@ class Figures:
     values: Mapping[str, np.ndarray]  # reg_NAME and opt_NAME, one value for each sample; status
     sequence: np.ndarray  # [N]
     frames: Mapping[str, int]  # by what became of them before any was refined
+    seconds: float | None = None  # of a sample, once compiled
 
     @classmethod
-    def of(cls, results: Results, sequence: np.ndarray, frames: Mapping[str, int]) -> "Figures":
+    def of(
+        cls,
+        results: Results,
+        sequence: np.ndarray,
+        frames: Mapping[str, int],
+        seconds: float | None = None,
+    ) -> "Figures":
         """Takes the figures of results; of several frames, NaN stands where there are fewer."""
         names = [name for name in results.names() if name.startswith(("reg_", "opt_", "status"))]
-        return cls({name: results[name] for name in names}, sequence, frames)
+        return cls({name: results[name] for name in names}, sequence, frames, seconds)
 
 
 def kept(folder: Path, key: Mapping[str, Any], compute: Callable[[], Figures]) -> Figures:
@@ -54,6 +61,8 @@ def kept(folder: Path, key: Mapping[str, Any], compute: Callable[[], Figures]) -
     if cluster.is_main():
         counts = np.array([*figures.frames.values()])
         extra = {"sequence": figures.sequence, "frames": np.array([*figures.frames], "U")}
+        if figures.seconds is not None:
+            extra["seconds"] = np.array(figures.seconds)
         write_json(place / "key.json", key)
         # Last: whoever finds it finds all of it.
         write_npz(place / "figures.npz", {**figures.values, **extra, "frame_counts": counts})
@@ -63,8 +72,9 @@ def kept(folder: Path, key: Mapping[str, Any], compute: Callable[[], Figures]) -
 def _read(path: Path) -> Figures:
     held = dict(read_npz(path))
     names, counts = held.pop("frames"), held.pop("frame_counts")
-    sequence = held.pop("sequence")
-    return Figures(held, sequence, dict(zip(names.tolist(), counts.tolist(), strict=True)))
+    sequence, seconds = held.pop("sequence"), held.pop("seconds", None)
+    frames = dict(zip(names.tolist(), counts.tolist(), strict=True))
+    return Figures(held, sequence, frames, None if seconds is None else float(seconds))
 
 
 def digest(value: Any) -> str:

@@ -111,13 +111,24 @@ def as_markdown(
     out = [f"### {table.name}: {table.title}"]
     grid = [header(table), *(cells(table, row) for row in rows)]
     for title, columns in _blocks(table):
-        part = [[line[i].replace("|", "\\|") for i in columns] for line in grid]
-        lines = [f"| {' | '.join(line)} |" for line in part]
-        left = 2 if _published(table) else 1
-        rule = "|" + "---|" * left + "---:|" * (len(columns) - left)
-        out.append("\n".join([f"**{title}**", "", lines[0], rule, *lines[1:]]))
+        part = [[line[i] for i in columns] for line in grid]
+        lines = markdown_lines(part, left=2 if _published(table) else 1)
+        out.append("\n".join([f"**{title}**", "", *lines]))
     notes = [f"{note}" for note in _notes(table, rows, protocols)]
     return "\n\n".join([*out, *("\n".join(f"- {x}" for x in n.splitlines()) for n in notes)])
+
+
+def markdown_lines(grid: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Writes cells as a table in Markdown.
+
+    Args:
+        grid: the titles, then the rows.
+        left: so many first columns hold words, the others numbers.
+    """
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in grid]
+    lines = [f"| {' | '.join(line)} |" for line in escaped]
+    rule = "|" + "---|" * left + "---:|" * (len(grid[0]) - left)
+    return [lines[0], rule, *lines[1:]]
 
 
 def as_latex(table: Table, rows: Sequence[Filled]) -> str:
@@ -128,8 +139,9 @@ def as_latex(table: Table, rows: Sequence[Filled]) -> str:
         for column in _of(table, protocol):
             titles.append(f"{_tex(column.title)} {_tex(METRICS[column.metric].title)}")
             titles += ["publ."] if told else []
-        titles += [_tex(title) for title in _BESIDE]
+        titles += [_tex(f"{_of(table, protocol)[0].title} {title}") for title in _BESIDE]
     lines = [
+        f"% {table.name}: {table.title}",
         rf"\begin{{tabular}}{{l{'r' * len(titles)}}}",
         r"\toprule",
         f"& {' & '.join(titles)} \\\\",
