@@ -32,6 +32,8 @@ from scorehmr_jax.evaluation.tables.layout import Table
 from scorehmr_jax.evaluation.tables.plot import draw_methods
 from scorehmr_jax.provenance import commit
 
+BATCH = 128  # frames that are refined at once
+
 
 def main(arguments: list[str] | None = None) -> int:
     summary, _, rest = __doc__.partition("\n")
@@ -90,8 +92,8 @@ def others_of(
 def run(setting: str, data: Path, split: str, quick: bool, folder: Path) -> list[dict[str, Any]]:
     """Runs every method of a setting that is not kept, and lists their rows."""
     source, table = OpenSource(data, split, quick), table_of(setting)
-    filled = fill(table, source, prepare, folder / "runs", metrics=OPEN_METRICS)
-    about = machine.describe() | {"commit": commit(), "split": split}
+    filled = fill(table, source, prepare, folder / "runs", BATCH, OPEN_METRICS)
+    about = machine.describe() | {"commit": commit(), "split": split, "batch": BATCH}
     about["samples"] = (QUICK if quick else FULL).frames
     return [about | row for row in rows_of(table, filled)]
 

@@ -11,7 +11,7 @@ PICTURE = "images/open_benchmark.png"
 _TITLES = {
     "keypoints": "Single images",
     "video": "Videos",
-    "multiview": "Four uncalibrated views of a person",
+    "multiview": "Four views",
 }
 # Figures after those of PA-MPJPE: title, digits.
 _OTHERS = {
@@ -50,7 +50,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = [name for name in _OTHERS if any(row.get(name) is not None for row in rows)]
     titles = [_OTHERS[name][0] for name in names]
     columns = ["PA-MPJPE [95%]", "against default [95%]", "worse", *titles]
-    grid = [["method", *columns, "s/frame"]]
+    grid = [["method", *columns, "ms/frame"]]
     least = min(row["re"][0] for row in rows)
     for row in rows:
         against, seconds = row["against_default"], row["seconds"]
@@ -62,7 +62,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
                 "-" if against is None else _interval(against, "+"),
                 f"{100 * row['worse'][0]:.1f}%",
                 *("-" if row.get(n) is None else f"{row[n][0]:.{_OTHERS[n][1]}f}" for n in names),
-                "-" if seconds is None or row["method"] == ESTIMATE else f"{seconds:.4f}",
+                "-" if seconds is None or row["method"] == ESTIMATE else f"{1000 * seconds:.2f}",
             ]
         )
     return "\n".join(markdown_lines(grid, left=1))
@@ -93,8 +93,9 @@ Every method but the filters has the keypoints of all frames, and poses that are
 SMPLify takes frames one by one. `accel` is the acceleration error, mm/frame^2 at 30 frames per
 second; `sliding` how far points of the feet move in a frame in which the true ones stand, mm.""",
     "multiview": """\
-As in the paper the released loop and the baselines have the agreement of the views alone; `with
-keypoints` they have the keypoints of all views too, as the default mode does.""",
+Four cameras see a person, nobody knows from where. As in the paper the released loop and the
+baselines have the agreement of the views alone; `with keypoints` they have the keypoints of all
+views too, as the default mode does.""",
 }
 
 _CLIPS = {
@@ -123,6 +124,6 @@ such simulations, as the flow has and `open-cond`; on real video the order is an
 Means over SMPL's 24 joints, mm; in brackets 95% intervals, drawn over clips. `against default`:
 this method less the default mode on the same samples; below 0 this one is better. `worse`: the
 share of frames whose PA-MPJPE rose by more than 2 mm. MPJPE puts pelvis on pelvis; `pelvis` is its
-distance from where it is. `2D px`: from the true keypoints in the image. `s/frame`: once compiled,
-in batches of 32, on {cores} cores of {machine} (load {load:.1f}): to be taken roughly. Commit
+distance from where it is. `2D px`: from the true keypoints in the image. `ms/frame`: once compiled,
+in batches of {batch}, on {cores} cores of {machine} (load {load:.1f}): to be taken roughly. Commit
 {commit}."""

@@ -22,7 +22,8 @@ from scorehmr_jax.evaluation.tables.layout import Row
 from scorehmr_jax.evaluation.tables.stand_ins import START
 from scorehmr_jax.types import Estimate
 
-ABOUT = {"cores": 2, "machine": "M|1", "load": 1.5, "commit": "abc", "split": "val", "samples": 96}
+ABOUT = {"cores": 2, "machine": "M", "load": 1.5, "batch": 128}
+ABOUT |= {"commit": "abc", "split": "val", "samples": 96}
 
 
 def row(method, title, re, against, strength="weak", setting="keypoints", **others):
@@ -69,8 +70,10 @@ def test_the_page_is_what_the_command_makes_of_its_file(tmp_path):
     images, videos = page.split("## Videos\n")
     weak, strong = images.split("### Strong network\n")
     head = "| method | PA-MPJPE [95%] | against default [95%] | worse | MPJPE | pelvis | 2D px |"
-    assert f"{head} s/frame |\n|---|---:|---:|---:|---:|---:|---:|---:|\n| first estimate |" in weak
-    flow = "| **40.0 [36.0, 44.0]** | -20.0 [-30.0, -10.0] | 12.5% | 80.0 | 250 | 9.0 | 0.0123 |"
+    assert (
+        f"{head} ms/frame |\n|---|---:|---:|---:|---:|---:|---:|---:|\n| first estimate |" in weak
+    )
+    flow = "| **40.0 [36.0, 44.0]** | -20.0 [-30.0, -10.0] | 12.5% | 80.0 | 250 | 9.0 | 12.34 |"
     assert f"| ProHMR-fitting {flow}" in weak
     assert "| first estimate | 80.0 [70.0, 90.0] | +20.0 [+10.0, +30.0] | 12.5% |" in weak
     assert "| first estimate | 40.0 | +9.0 | 12.5% | 80.0 | 250 | 9.0 | - |" in strong

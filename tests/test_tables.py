@@ -211,6 +211,9 @@ def test_a_table_is_filled_as_far_as_data_goes_kept_and_written(tmp_path):
     again = fill(table, source, prepare, runs)
     assert len(calls) == once and again[1].cells == better.cells
     assert again[1].beside == better.beside
+    named = fill(replace(table, reference="estimate"), source, prepare, runs)
+    assert named[0].cells[weak].against is None
+    assert named[1].cells[weak].against == better.cells[weak].change and len(calls) == once
     case = source.made[weak.protocol]
     case.estimate.translation[0, 2] += 0.5
     fill(table, source, prepare, runs)

@@ -56,7 +56,7 @@ def draw_methods(
         ImportError: if matplotlib is not installed.
     """
     rows = max(len(methods) for methods in panels.values())
-    figure = _figure(path, (1 + 4 * len(panels), 1.2 + 0.28 * rows))
+    figure = _figure(path, (1 + 4.5 * len(panels), 1.4 + 0.28 * rows))
     for number, (title, methods) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(1, len(panels), number)
         series = list(dict.fromkeys(name for points in methods.values() for name in points))
@@ -76,7 +76,7 @@ def draw_methods(
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if number == 1:
-            axes.legend(frameon=False)
+            figure.legend(frameon=False, loc="outside lower center", ncols=len(series))
     with writing(path) as file:
         figure.savefig(file, format="png", dpi=110)
 
