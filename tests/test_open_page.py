@@ -169,11 +169,16 @@ def test_a_setting_that_is_run_gives_a_row_for_each_cell(tmp_path, monkeypatch, 
     kept = (table.rows[0], Row(table.reference, START, "estimate"))
     monkeypatch.setattr(open_page, "OpenSource", Video)
     monkeypatch.setattr(open_page, "table_of", lambda setting: replace(table, rows=kept))
+    ready = []
+    monkeypatch.setattr(
+        open_page, "prepare", lambda name, *given: ready.append(name) or prepare(name, *given)
+    )
     found = open_page.run("video", Path("DIR"), "val", True, tmp_path)
     assert [(row["strength"], row["title"]) for row in found[:2]] == [
         ("weak", "first estimate"),
         ("weak", table.reference),
     ]
+    assert ready == ["estimate"]  # one program for three strengths
     assert len(found) == 6 and {row["split"] for row in found} == {"val"}
     first, default = found[:2]
     assert first["slide"][0] == pytest.approx(10, abs=0.01) and first["re"][0] < 0.01
