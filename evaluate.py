@@ -18,7 +18,7 @@ import re
 import sys
 import time
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -92,11 +92,10 @@ def read_prior(args: argparse.Namespace) -> Prior | None:
 def read_features(args: argparse.Namespace, method: Method, case: Case) -> Array | None:
     """Reads the image features that a method wants; says which files it has no use for."""
     files, width = args.files, method.features
-    by_name = args.data_root and not (files.features and files.feature_stats)
-    if width and by_name:
-        backbone = backbone_of_width(width)
-        files = args.files = args.protocol.with_features(files, args.data_root, backbone)
     used = {"features": width, "feature_stats": width and method.standardised}
+    if args.data_root and any(used[name] and getattr(files, name) is None for name in used):
+        files = args.protocol.with_features(files, args.data_root, backbone_of_width(width))
+    args.files = files = replace(files, **{name: None for name in used if not used[name]})
     unused = [f"--{n.replace('_', '-')}" for n in used if getattr(args, n) and not used[n]]
     if unused:
         taker = files.weights if args.weights or args.method == LOOP else args.method

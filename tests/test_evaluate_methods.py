@@ -72,6 +72,7 @@ def test_a_flow_of_image_features_gets_them_as_their_network_gives_them(
     stats = pack / "pare_feat_stats.npz"
     with pytest.warns(UserWarning, match="--feature-stats are not used: .*flow.npz takes feat"):
         evaluate.main(["3dpw", *arguments(golden, tmp_path, "flow", **given, feature_stats=stats)])
+    assert "feature_stats" not in json.loads((tmp_path / "out/metrics.json").read_text())["files"]
     with pytest.raises(ValueError, match=r"flow.npz needs image features: please give --features$"):
         evaluate.main(["3dpw", *arguments(golden, tmp_path, "flow", weights=given["weights"])])
 
