@@ -119,7 +119,7 @@ def place(
     rest = jnp.tensordot(skeleton.rest, shape, 1).reshape(NUM_JOINTS, 3, *batch)
     rotations, joints = forward_kinematics(pose, rest)
 
-    bones = skeleton.rest.reshape(NUM_JOINTS, 3, -1)[..., 1:]
+    bones = skeleton.rest.reshape(NUM_JOINTS, 3, 1 + numbers)[..., 1:]
     bones = bones - jnp.where((np.arange(NUM_JOINTS) > 0)[:, None, None], bones[_PARENTS], 0)
     parents = rotations[_PARENTS]
     parents = jnp.concatenate([jnp.broadcast_to(identity, parents[:1].shape), parents[1:]])

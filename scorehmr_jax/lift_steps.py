@@ -67,19 +67,20 @@ class Shape:
             hessian, gradient: what is left of the normal equations without the pose.
         """
         groups = len(self.scale)
+        each = betas.shape[1] // groups  # not left to reshape: there may be no shape numbers
         hessian, gradient = (
             self.scale.reshape(-1, *(1,) * (a.ndim - 1))
-            * a.reshape(groups, -1, *a.shape[1:]).sum(1)
+            * a.reshape(groups, each, *a.shape[1:]).sum(1)
             for a in (hessian, gradient)
         )
-        now = betas.reshape(len(betas), groups, -1)[..., 0].T  # [G, B]
+        now = betas.reshape(len(betas), groups, each)[..., 0].T  # [G, B]
         mean, slope = self.height[0], self.height[1:]
         off = mean + now @ slope - self.known
         hessian = hessian + self.known_weight[:, None, None] * slope[:, None] * slope
         hessian = hessian + jnp.eye(len(betas), dtype=betas.dtype)
         gradient = gradient + (self.known_weight * off)[:, None] * slope + now
         change = -jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
-        return jnp.repeat(change.T, betas.shape[1] // groups, axis=1)
+        return jnp.repeat(change.T, each, axis=1)
 
 
 def matrices(pose: Pose) -> Float[Array, "24 3 3 M"]:
