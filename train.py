@@ -61,6 +61,8 @@ def data_of(config: configs.TrainConfig, args: argparse.Namespace, placement: Pl
             estimates_per_frame=config.estimates_per_frame,
             jitter=config.jitter,
             leave_out=config.leave_out,
+            more=config.more_mocap,
+            roll=config.roll,
         )
     return from_sets(
         args.data,

@@ -42,6 +42,9 @@ class TrainConfig:
     # bfloat16 with sums in float32. All else is float32.
     precision: str = "float32"
     leave_out: tuple[str, ...] = ()  # sources of clips that are not trained on
+    # More files of motion capture beside mocap_poses.npz, and the share of a batch that each is.
+    more_mocap: tuple[tuple[str, float], ...] = ()
+    roll: float = 0.0  # of cameras, in half of the samples: standard deviation, degrees
     jitter: float = 0.0  # random turns of every joint, standard deviation per axis, radians
     estimates_per_frame: int = 0  # simulated regressor outputs to condition on
     # Sets that `scorehmr build-data` builds, and their shares of a batch; none: motion capture.

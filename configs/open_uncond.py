@@ -17,6 +17,9 @@ config = TrainConfig(
     learning_rate=1e-3,
     warmup=500,
     ema=Ema(decay=0.99),
+    # A few exercises, many times each, by ten people.
+    more_mocap=(("ui_prmd_poses.npz", 0.25),),
+    roll=14.0,
     # Their origin is unclear, and these weights are given away.
     leave_out=("deepmimic",),
 )

@@ -216,6 +216,25 @@ def camera_rotations(
         return turn_about(2, tip) @ turn_about(0, np.pi + tilt) @ turn_about(1, yaw)
 
 
+def roll(
+    key: Key[Array, ""], sigma: Number, *poses_6d: Float[Array, "N 144"]
+) -> tuple[Float[Array, "N 144"], ...]:
+    """Rolls the cameras of half of the samples: phones and action cameras are held at a slant.
+
+    Args:
+        key: PRNG key.
+        sigma: standard deviation of the roll, degrees.
+        poses_6d: [N, 144] poses of the same samples in the cameras' frames.
+    Returns:
+        The same, each sample of all turned alike.
+    """
+    key_which, key_angle = jax.random.split(key)
+    count, dtype = poses_6d[0].shape[:1], poses_6d[0].dtype
+    angle = jnp.deg2rad(sigma) * jax.random.normal(key_angle, count, dtype)
+    turn = turn_about(2, jnp.where(jax.random.bernoulli(key_which, shape=count), angle, 0))
+    return tuple(rotate_root(turn, pose) for pose in poses_6d)
+
+
 def turn_about(axis: int, angle: Float[Array, "*N"]) -> Float[Array, "*N 3 3"]:
     """Makes rotations about a coordinate axis.
 

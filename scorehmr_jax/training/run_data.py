@@ -25,6 +25,9 @@ from scorehmr_jax.training.run import Resident, Stream
 from scorehmr_jax.training.sharding import Placement
 
 
+_MAIN = "mocap_poses.npz"
+
+
 @dataclass(frozen=True)
 class RunData:
     """Poses to train on and to validate on."""
@@ -45,42 +48,51 @@ def from_mocap(
     estimates_per_frame: int = 0,
     jitter: float = 0.0,
     leave_out: tuple[str, ...] = (),
+    more: tuple[tuple[str, float], ...] = (),
+    roll: float = 0.0,
 ) -> RunData:
     """Puts motion capture before random cameras, drawn anew in every step.
 
     Args:
-        folder: of mocap_poses.npz.
+        folder: of mocap_poses.npz and the files of `more`.
         workdir: of the run; simulated estimates are kept there.
         batch: samples in a step.
         estimates_per_frame: number of simulated regressor outputs, which become the features; 0
             for a prior without a condition.
         jitter: standard deviation of random turns of every joint, per axis, radians.
         leave_out: sources of clips that are not trained on.
+        more: names of more files of motion capture, and the share of a batch that each is.
+        roll: standard deviation of another roll of the camera in half of the samples, degrees.
     Returns:
-        The poses of the train split, and of the validation split.
+        The poses of the train splits, and of the validation split of mocap_poses.npz.
     Raises:
         ValueError: naming the file, if it is missing or not motion capture.
     """
 
-    def poses_of(split: str) -> TrainingBatch:
-        frames = mocap.read(folder / "mocap_poses.npz").select(
-            split, leave_out if split == "train" else ()
-        )
+    def poses_of(split: str, name: str = _MAIN) -> TrainingBatch:
+        frames = mocap.read(folder / name).select(split, leave_out if split == "train" else ())
         if estimates_per_frame:
-            return _pairs(workdir / f"pairs_{split}.npz", split, frames.poses, estimates_per_frame)
+            of = "" if name == _MAIN else f"{Path(name).stem}_"
+            path = workdir / f"pairs_{of}{split}.npz"
+            return _pairs(path, split, frames.poses, estimates_per_frame)
         rotations = axis_angle_to_matrix(jnp.asarray(frames.poses))
         return TrainingBatch(rotations_to_x(rotations), None)
 
     def draw(key: Key[Array, ""], step: Int[Array, ""], data: TrainingBatch) -> TrainingBatch:
         del step  # every step has a key of its own
         key_index, key_augment, key_jitter = jax.random.split(key, 3)
-        index = jax.random.randint(key_index, (batch,), 0, len(data.x_0))
+        index = _drawn(key_index, batch, sizes, shares)
         drawn = _augmented(key_augment, jax.tree.map(lambda x: x[index], data))
         if jitter:
             drawn = replace(drawn, x_0=mocap.jitter(key_jitter, drawn.x_0, jitter))
+        if roll:
+            drawn = _rolled(jax.random.fold_in(key, 1), drawn, roll)
         return drawn
 
-    train, validation = poses_of("train"), poses_of("val")
+    sets = [poses_of("train"), *(poses_of("train", name) for name, _ in more)]
+    sizes, shares = [len(each.x_0) for each in sets], [share for _, share in more]
+    train = jax.tree.map(lambda *each: jnp.concatenate(each), *sets)
+    validation = poses_of("val")
     facts = {"data.poses": len(train.x_0)}
     return RunData(Resident(train, draw), _augmented(jax.random.key(1), validation), facts)
 
@@ -105,6 +117,25 @@ def _pairs(
 def _are_of(path: Path, made_from: str) -> bool:
     # Files of earlier versions lack this key; their runs go on with what they have.
     return str(read_npz(path, ["made_from"]).get("made_from", made_from)) == made_from
+
+
+def _drawn(
+    key: Key[Array, ""], batch: int, sizes: list[int], shares: list[float]
+) -> Int[Array, " {batch}"]:
+    """Draws samples of sets that lie one behind the other; shares are those of all but the first."""
+    if not shares:
+        return jax.random.randint(key, (batch,), 0, sizes[0])
+    key_set, key_index = jax.random.split(key)
+    ends, bounds = np.cumsum(sizes), np.cumsum([1 - sum(shares), *shares[:-1]])
+    which = jnp.searchsorted(jnp.asarray(bounds), jax.random.uniform(key_set, (batch,)), "right")
+    first = jnp.asarray(ends - sizes)[which]
+    return jax.random.randint(key_index, (batch,), first, jnp.asarray(ends)[which])
+
+
+def _rolled(key: Array, batch: TrainingBatch, sigma: float) -> TrainingBatch:
+    if batch.features is None:
+        return TrainingBatch(*mocap.roll(key, sigma, batch.x_0), None)
+    return TrainingBatch(*mocap.roll(key, sigma, batch.x_0, batch.features))
 
 
 def _augmented(key: Array, batch: TrainingBatch) -> TrainingBatch:
