@@ -26,6 +26,7 @@ from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.units import check_joints
 
 _AT_ONCE = 512  # frames
+_ROUNDS = 3  # of steps; in all but the first, markers far off count less
 _LEAST = 3  # markers without which nothing is known of the root's rotation
 _HANDS = [JOINT_NAMES.index(name) - 1 for name in ("left_hand", "right_hand")]
 _STIFF = 1e6  # 1 / radians^2
@@ -36,13 +37,15 @@ class MarkerConfig:
     """How far markers may lie beside the body, and how many frames and steps are worked with."""
 
     noise: Number = 0.01  # standard deviation of a marker in a frame, metres: skin moves
+    # Metres beside the body at which a marker counts a quarter: exchanged, fallen off, put elsewhere.
+    tolerance: Number = 0.03
     off_skin: Number = 0.01  # from the skin to the middle of a marker, metres
     # Frames that tell apart where markers sit; more do not tell more, as skin moves alike in many.
     independent: Number = 8.0
     usual: Number = 0.3  # weight of usual poses where poses are sought
     usual_attaching: Number = 0.1  # and where places are: there, all frames pull the same way
     frames: int = field(default=150, metadata={"static": True})  # that places are sought in
-    steps: int = field(default=20, metadata={"static": True})
+    steps: int = field(default=15, metadata={"static": True})  # a round; there are three
 
 
 @pytree
@@ -114,7 +117,7 @@ def attach_markers(
     evidence, _ = _evidence(xyz[rows], visible[rows], config.noise)
     told = min(float(config.independent) / len(rows), 1.0)
     prior = _usual(config.usual_attaching)
-    numbers = np.asarray(_solve(free, prior, evidence, told, config.steps, shared=True)[1][:, 0])
+    numbers = np.asarray(_solve(free, prior, evidence, told, config, shared=True)[1][:, 0])
     betas = numbers[: on_body.skeleton.num_betas]
     moved = off + spread[:, None] * numbers[len(betas) :].reshape(-1, 3)
     offsets = moved.astype(np.float32)
@@ -134,7 +137,8 @@ def fit_markers(
 
         sum_k |x_k - y_k|^2 / noise^2 + usual (a - m)^T P (a - m),
 
-    with the Gaussian over the joints' axis-angles a that `lift` has. Hands do not move.
+    with the Gaussian over the joints' axis-angles a that `lift` has; then markers that are far off are
+    trusted less (Geman and McClure, 1987), and the steps repeated. Hands do not move.
 
     Args:
         attached: the person's markers, in the order of the points.
@@ -152,7 +156,7 @@ def fit_markers(
     for start in range(0, frames, _AT_ONCE):
         rows = np.minimum(np.arange(start, start + _AT_ONCE), frames - 1)  # one shape, one program
         evidence, found = _evidence(xyz[rows], visible[rows], config.noise)
-        pose, _, off = _solve(attached.points, prior, evidence, 0.0, config.steps, shared=False)
+        pose, _, off = _solve(attached.points, prior, evidence, 0.0, config, shared=False)
         part = (jnp.moveaxis(matrices(pose), -1, 0), pose.origin.T, off.T, found)
         parts.append(jax.tree.map(lambda a, n=frames - start: np.asarray(a)[:n], part))
     pose, place_, off, found = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -202,12 +206,13 @@ def _solve(
     prior: PoseGaussian,
     evidence: Evidence,
     told: float,
-    count: int,
+    config: MarkerConfig,
     shared: bool,
 ) -> tuple[Pose, Array, Array]:
     """Poses, shape numbers and distances [K, M]; `told` weighs what points say about the shape."""
-    arrays = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (points, prior, evidence, told))
-    return _compiled(*arrays, count=count, shared=shared)
+    given = (points, prior, evidence, told, config.tolerance)
+    arrays = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), given)
+    return _compiled(*arrays, count=config.steps, shared=shared)
 
 
 def _solved(
@@ -215,17 +220,29 @@ def _solved(
     prior: PoseGaussian,
     evidence: Evidence,
     told: Array,
+    tolerance: Array,
     *,
     count: int,
     shared: bool,
 ) -> tuple[Pose, Array, Array]:
-    with jax.default_matmul_precision("float32"):
-        none = jnp.zeros(1 if shared else evidence.weight.shape[1])
-        shape = Shape(points.height, none, none, none + told)
-        start = first_pose(points, prior, evidence)
-        pose, numbers = steps(points, prior, evidence, shape, start, count)
+    none = jnp.zeros(1 if shared else evidence.weight.shape[1])
+    shape = Shape(points.height, none, none, none + told)
+
+    def again(carry: tuple[Pose, Array], _: None) -> tuple[tuple[Pose, Array], tuple[Array, Array]]:
+        pose, trust = carry
+        trusted = replace(evidence, weight=evidence.weight * trust)
+        pose, numbers = steps(points, prior, trusted, shape, pose, count)
         off = place(points, matrices(pose), numbers).points + pose.origin - evidence.points
-    return pose, numbers, jnp.sqrt((off**2).sum(1))
+        squared = (off**2).sum(1)
+        trust = (1 + squared / tolerance**2) ** -2  # Geman and McClure's
+        return (pose, trust), (numbers, jnp.sqrt(squared))
+
+    with jax.default_matmul_precision("float32"):
+        start = first_pose(points, prior, evidence), jnp.ones_like(evidence.weight)
+        # All markers first: a robust loss from the start gives up limbs that it begins far from.
+        (pose, _), found = jax.lax.scan(again, start, None, length=_ROUNDS)
+    numbers, off = (each[-1] for each in found)
+    return pose, numbers, off
 
 
 _compiled = jax.jit(_solved, static_argnames=("count", "shared"))

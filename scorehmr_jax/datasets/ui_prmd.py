@@ -28,7 +28,7 @@ VAL = (9, 10)  # subjects
 _KEYS = ("markers", "unit", "names", "subject", "movement", "correct", "episode")
 # From z up and the person facing x to y up and the person facing z.
 _Y_UP = [1, 2, 0]
-_MOST_OFF = 0.03  # metres on average: markers of such a frame are mixed up
+_MOST_OFF = 0.03  # metres, half of the markers: a frame with markers mixed up
 
 
 def fitted(
@@ -53,7 +53,7 @@ def fitted(
     for person in np.unique(subject):
         rows = np.flatnonzero(subject == person)
         fit = fit_markers(attach_markers(body, names, markers[rows]), markers[rows])
-        sound = np.asarray(fit.found) & (np.nanmean(fit.distance, 1) < _MOST_OFF)
+        sound = np.asarray(fit.found) & (np.nanmedian(fit.distance, 1) < _MOST_OFF)
         angles = np.asarray(matrix_to_axis_angle(fit.pose))
         kept["poses"].append(angles.reshape(len(rows), -1)[sound])
         kept["trans"].append(np.asarray(fit.translation)[sound])
