@@ -69,6 +69,12 @@ class TrainConfig:
             )
         if self.condition_on == "features" and not self.mixture:
             raise ValueError("condition_on: motion capture has no images; give a mixture of sets")
+        shares = [share for _, share in self.more_mocap]
+        if shares and (self.mixture or min(shares) <= 0 or sum(shares) >= 1):
+            raise ValueError(
+                "more_mocap: expected shares above 0 that leave some to mocap_poses.npz, and no "
+                f"mixture; found {shares}, mixture {self.mixture}"
+            )
         if self.estimates_per_frame and (self.condition_on != "estimate" or self.mixture):
             raise ValueError(
                 "estimates_per_frame: estimates are simulated for motion capture alone, to be "
@@ -126,7 +132,7 @@ def flat(config: TrainConfig) -> dict[str, Any]:
 
 def renamed(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Gives fields of a configuration that an earlier version has saved the names of today."""
-    found: dict[str, Any] = {"network": DEFAULT}
+    found: dict[str, Any] = {"network": DEFAULT, "more_mocap": [], "roll": 0.0}
     for name, value in saved.items():
         if name.startswith("denoiser."):
             name = name.replace("denoiser.", "network.", 1)

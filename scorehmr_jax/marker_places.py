@@ -45,7 +45,9 @@ def _right(name: str) -> str:
 _LEFT = {
     "FHD": MarkerPlace(("head", "head"), 0, (0.6, 0, 0.9), 0.02, up=0.13),
     "BHD": MarkerPlace(("head", "head"), 0, (1, 0, -0.9), 0.02, up=0.12),
-    "SHO": MarkerPlace(("left_collar", "left_shoulder"), 0.8, (0, 1, 0), 0.02, joint="left_shoulder"),
+    "SHO": MarkerPlace(
+        ("left_collar", "left_shoulder"), 0.8, (0, 1, 0), 0.02, joint="left_shoulder"
+    ),
     "UPA": MarkerPlace(("left_shoulder", "left_elbow"), 0.42, (0, 1, 0), _TECHNICAL),
     "ELB": MarkerPlace(("left_elbow", "left_elbow"), 0, (0, 1, 0), joint="left_elbow"),
     "FRM": MarkerPlace(("left_elbow", "left_wrist"), 0.5, (0, 1, 0), _TECHNICAL),

@@ -1,7 +1,7 @@
 """Markers as points of a body: on its skin, free to sit elsewhere, and held where they were found.
 
-A marker moves as the skin does below it. Its offset in the rest pose is like a shape number: what the
-markers are moved by in every pose, linear and the same in all frames.
+A marker moves as the skin does below it. Its offset in the rest pose is like a shape number:
+linear, and the same in all frames.
 """
 
 from collections.abc import Sequence

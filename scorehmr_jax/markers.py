@@ -1,13 +1,14 @@
 """Bodies from the optical markers of motion capture: where a person's markers sit, and the poses.
 
-The places are known to a few centimetres only and are the same in all frames: `attach_markers` finds
-them with the person's shape from some frames, and `fit_markers` the pose in every frame. The parts
-are in marker_points.py (markers on a body), marker_places.py (where labs put them), and lift_steps.py
-(the steps).
+The places are known to a few centimetres only and are the same in all frames: `attach_markers`
+finds them with the person's shape from some frames, and `fit_markers` the pose in every frame. The
+parts are in marker_places.py (where labs put markers), marker_points.py (markers as points of a
+body) and lift_steps.py (the steps).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ class MarkerConfig:
     """How far markers may lie beside the body, and how many frames and steps are worked with."""
 
     noise: Number = 0.01  # standard deviation of a marker in a frame, metres: skin moves
-    # Metres beside the body at which a marker counts a quarter: exchanged, fallen off, put elsewhere.
+    # Metres beside the body at which a marker counts a quarter: exchanged, or put on anew.
     tolerance: Number = 0.03
     off_skin: Number = 0.01  # from the skin to the middle of a marker, metres
     # Frames that tell apart where markers sit; more do not tell more, as skin moves alike in many.
@@ -137,8 +138,8 @@ def fit_markers(
 
         sum_k |x_k - y_k|^2 / noise^2 + usual (a - m)^T P (a - m),
 
-    with the Gaussian over the joints' axis-angles a that `lift` has; then markers that are far off are
-    trusted less (Geman and McClure, 1987), and the steps repeated. Hands do not move.
+    with the Gaussian over the joints' axis-angles a that `lift` has; then markers that are far off
+    are trusted less (Geman and McClure, 1987), and the steps repeated. Hands do not move.
 
     Args:
         attached: the person's markers, in the order of the points.
@@ -155,37 +156,37 @@ def fit_markers(
     prior, frames, parts = _usual(config.usual), len(xyz), []
     for start in range(0, frames, _AT_ONCE):
         rows = np.minimum(np.arange(start, start + _AT_ONCE), frames - 1)  # one shape, one program
-        evidence, found = _evidence(xyz[rows], visible[rows], config.noise)
+        evidence, enough = _evidence(xyz[rows], visible[rows], config.noise)
         pose, _, off = _solve(attached.points, prior, evidence, 0.0, config, shared=False)
-        part = (jnp.moveaxis(matrices(pose), -1, 0), pose.origin.T, off.T, found)
+        part = (jnp.moveaxis(matrices(pose), -1, 0), pose.origin.T, off.T, enough)
         parts.append(jax.tree.map(lambda a, n=frames - start: np.asarray(a)[:n], part))
-    pose, place_, off, found = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return MarkerFit(pose, attached.betas, place_, np.where(visible, off, np.nan), found)
+    rotations, origin, off, found = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return MarkerFit(rotations, attached.betas, origin, np.where(visible, off, np.nan), found)
 
 
 def _checked(
     points: Array, seen: Array | None, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points with zeros where they are not seen, and where they are."""
-    xyz = np.asarray(points, np.float32)
+    xyz: np.ndarray = np.asarray(points, np.float32)
     if xyz.ndim != 3 or xyz.shape[1:] != (len(names), 3):
         raise ValueError(
             f"points: expected [T, {len(names)}, 3] for {len(names)} markers, found {[*xyz.shape]}"
         )
-    visible = np.isfinite(xyz).all(-1)
+    visible: np.ndarray = np.isfinite(xyz).all(-1)
     if seen is not None:
         if np.shape(seen) != xyz.shape[:2]:
             raise ValueError(
                 f"seen: expected [{len(xyz)}, {len(names)}], one for each marker, found "
                 f"{[*np.shape(seen)]}"
             )
-        visible &= np.asarray(seen) > 0
+        visible = visible & (np.asarray(seen) > 0)
     xyz = np.where(visible[..., None], xyz, 0)
     check_joints(xyz, visible.astype(np.float32), "points")
     return xyz, visible
 
 
-def _evidence(points: Array, seen: Array, noise: Number) -> tuple[Evidence, np.ndarray]:
+def _evidence(points: np.ndarray, seen: np.ndarray, noise: Number) -> tuple[Evidence, np.ndarray]:
     found = seen.sum(-1) >= _LEAST
     weight = (seen & found[:, None]) / np.float32(noise) ** 2
     return Evidence(np.moveaxis(points, 0, -1), weight.T.astype(np.float32), None, None), found
@@ -228,7 +229,7 @@ def _solved(
     none = jnp.zeros(1 if shared else evidence.weight.shape[1])
     shape = Shape(points.height, none, none, none + told)
 
-    def again(carry: tuple[Pose, Array], _: None) -> tuple[tuple[Pose, Array], tuple[Array, Array]]:
+    def again(carry: tuple[Pose, Any], _: None) -> tuple[tuple[Pose, Any], tuple[Any, Any]]:
         pose, trust = carry
         trusted = replace(evidence, weight=evidence.weight * trust)
         pose, numbers = steps(points, prior, trusted, shape, pose, count)

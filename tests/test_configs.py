@@ -76,6 +76,9 @@ def test_values_that_make_no_sense_are_told():
         replace(tiny, condition_on="features", network=seen)
     with pytest.raises(ValueError, match="mixture: expected every set once, found a, a"):
         replace(configs.get("scorehmr-b"), mixture=(("a", 1.0), ("a", 0.5)))
+    for shares in ((0.6, 0.4), (0.5, -0.1)):
+        with pytest.raises(ValueError, match="more_mocap: expected shares above 0 that leave"):
+            replace(tiny, more_mocap=tuple(zip("ab", shares, strict=True)))
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
         replace(configs.get("scorehmr-b"), estimates_per_frame=1)
     with pytest.raises(

@@ -6,10 +6,13 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
+from data_set_files import c3d
 
 import body_model
 from body_model.joints import JOINT_NAMES, MIRROR
 from body_model.rotations import axis_angle_to_matrix
+from scorehmr_jax.commands.fit_markers import fit_marker_files
+from scorehmr_jax.commands.main import main
 from scorehmr_jax.marker_places import PLUG_IN_GAIT, normals_of, vertices_of
 from scorehmr_jax.markers import MarkerConfig, attach_markers, fit_markers
 from scorehmr_jax.pose_gaussian import PoseGaussian
@@ -26,7 +29,7 @@ def body():
 
 @cache
 def truth():
-    """Usual poses of one person whose markers sit up to a few centimetres beside the usual places."""
+    """Usual poses of one person, whose markers sit some centimetres beside the usual places."""
     rng = np.random.default_rng(0)
     prior = PoseGaussian.shipped()
     spread = np.linalg.cholesky(np.linalg.inv(np.asarray(prior.precision, np.float64)))
@@ -55,7 +58,9 @@ def markers():
         body(),
         template=np.concatenate([template, (template + moved)[vertices]]).astype(np.float32),
         **{
-            name: np.concatenate([getattr(body(), name), np.asarray(getattr(body(), name))[vertices]])
+            name: np.concatenate(
+                [getattr(body(), name), np.asarray(getattr(body(), name))[vertices]]
+            )
             for name in ("shape_directions", "pose_directions", "skin_weights")
         },
         joint_regressor=np.pad(body().joint_regressor, [(0, 0), (0, K)]),
@@ -85,7 +90,9 @@ def test_places_and_joints_are_found_from_markers_that_sit_elsewhere():
     assert fit.distance.mean() < 0.004
     off = joints_of(fit.pose, fit.betas, fit.translation) - joints_of(pose, betas, translation)
     assert np.linalg.norm(off, axis=-1)[:, :22].mean() < 0.012
-    np.testing.assert_allclose(fit.pose[:, -2:], np.broadcast_to(np.eye(3), (T, 2, 3, 3)), atol=0.01)
+    np.testing.assert_allclose(
+        fit.pose[:, -2:], np.broadcast_to(np.eye(3), (T, 2, 3, 3)), atol=0.01
+    )
 
 
 def test_a_marker_that_is_not_seen_is_where_the_body_has_it():
@@ -113,6 +120,47 @@ def test_frames_without_markers_touch_no_other():
     others = [n for n in range(T) if n not in (1, 2)]
     np.testing.assert_array_equal(fit.pose[others], whole.pose[others])
     assert np.isfinite(fit.pose).all() and np.isfinite(fit.translation).all()
+
+
+@pytest.mark.slow
+def test_files_of_markers_become_motions_with_amass_keys(tmp_path, capsys):
+    z_up = 1000 * markers()[..., [2, 0, 1]]  # millimetres
+    labels = [f"Someone:{name}" for name in NAMES]
+    seen = np.ones((20, K), bool)
+    seen[3] = False
+    (tmp_path / "a.c3d").write_bytes(c3d(z_up[:20], labels, rate=100.0, seen=seen))
+    some = [*range(K - 1, 3, -1)]  # another order, and markers that the other file has not
+    extra = np.concatenate([z_up[20:, some], z_up[20:, :1]], 1)
+    other = [*(labels[k] for k in some), "*110"]
+    (tmp_path / "b.c3d").write_bytes(c3d(extra, other, rate=100.0))
+    main(["fit-markers", *(str(tmp_path / f"{n}.c3d") for n in "ab"), "--out", str(tmp_path / "o")])
+    assert "a.npz: 20 frames, 1 without enough markers" in capsys.readouterr().out
+    pose, betas, translation, *_ = truth()
+    for name, rows in (("a", np.delete(np.arange(20), 3)), ("b", np.arange(20, T))):
+        found = dict(np.load(tmp_path / f"o/{name}.npz"))
+        assert found["poses"].shape[1] == 156 and found["mocap_framerate"] == 100
+        angles = np.concatenate([found["poses"][:, :66], np.zeros((len(found["poses"]), 6))], 1)
+        got = joints_of(angles.reshape(-1, 24, 3), found["betas"][:10], found["trans"])
+        true = joints_of(pose, betas, translation)[rows][..., [2, 0, 1]]
+        if name == "a":
+            np.testing.assert_array_equal(found["present"], np.arange(20) != 3)
+            got = np.delete(got, 3, 0)
+        assert np.linalg.norm(got - true, axis=-1)[:, :22].mean() < 0.03
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"a.c3d": ("LFOO", "RFOO")}, "a.c3d: expected markers of Plug-in Gait .* found LFOO"),
+        ({"a.c3d": NAMES[:2], "b/a.c3d": NAMES[:2]}, "a: several files of this name"),
+    ],
+)
+def test_files_that_cannot_be_fitted_are_named(tmp_path, files, message):
+    (tmp_path / "b").mkdir()
+    for name, labels in files.items():
+        (tmp_path / name).write_bytes(c3d(np.zeros((3, 2, 3)), labels))
+    with pytest.raises(ValueError, match=message):
+        fit_marker_files([tmp_path / name for name in files], tmp_path / "out")
 
 
 def test_places_are_on_the_right_side_and_limb_of_any_body():

@@ -139,6 +139,21 @@ def test_cameras_stand_upright_and_look_from_all_around():
     assert np.histogram(heading, 8, (-np.pi, np.pi))[0].min() > 350
 
 
+def test_half_of_the_cameras_roll():
+    x = jnp.broadcast_to(to_x(random_poses(1)), (4000, 144))
+    one, two = jax.jit(lambda x: mocap.roll(jax.random.key(3), 20.0, x, 2 * x))(x)
+    np.testing.assert_allclose(two, 2 * one, atol=1e-5)
+    np.testing.assert_array_equal(one[:, 6:], x[:, 6:])
+    # About the axis that the camera looks along: z stays.
+    turned, before = (np.asarray(a)[:, :6].reshape(-1, 2, 3) for a in (one, x))
+    np.testing.assert_allclose(turned[..., 2], before[..., 2], atol=1e-6)
+    angle = np.arctan2(turned[:, 0, 1], turned[:, 0, 0])
+    angle = np.degrees(angle - np.arctan2(before[:, 0, 1], before[:, 0, 0]))
+    still = np.abs(angle) < 1e-4
+    assert 0.45 < still.mean() < 0.55
+    np.testing.assert_allclose(np.sqrt((angle[~still] ** 2).mean()), 20, rtol=0.1)
+
+
 def test_jitter_turns_every_joint_by_about_its_size():
     @jax.jit
     def run(turns):

@@ -147,6 +147,32 @@ def test_estimates_of_other_poses_or_numbers_are_simulated_anew(tmp_path, monkey
     assert simulated == [2, 2, 3, 3, 3, 3]
 
 
+def test_more_motion_capture_is_drawn_by_its_share(tmp_path):
+    mocap_file(tmp_path)
+    poses = dict(np.load(tmp_path / "mocap_poses.npz"))
+    for number, name in enumerate(("one", "two"), start=1):
+        same = np.full_like(poses["poses"][:7], 0.3 * number)
+        kept = {key: poses[key] for key in poses if key.startswith("clip_")}
+        index = np.full(7, np.flatnonzero(kept["clip_split"] == "train")[0])
+        np.savez(
+            tmp_path / f"{name}.npz",
+            **kept | {"poses": same, "trans": poses["trans"][:7], "clip_index": index},
+        )
+    data = run_data.from_mocap(
+        tmp_path, tmp_path, 1000, more=(("one.npz", 0.2), ("two.npz", 0.5)), roll=30.0
+    )
+    source = data.training
+    assert data.facts["data.poses"] == len(source.data.x_0)
+    drawn = np.asarray(jax.jit(source.draw)(KEY, 0, source.data).x_0)[:, -6:]  # the right hand
+    kinds = [np.asarray(source.data.x_0)[row, -6:] for row in (-14, -7)]
+    # Mirrored or not: entries of the matrix change their signs at most.
+    shares = [(np.abs(np.abs(drawn) - np.abs(k)).max(1) < 1e-5).mean() for k in kinds]
+    np.testing.assert_allclose(shares, [0.2, 0.5], atol=0.05)
+    alone = run_data.from_mocap(tmp_path, tmp_path, 8)
+    assert len(alone.training.data.x_0) == len(source.data.x_0) - 14
+    assert len(alone.validation.x_0) == len(data.validation.x_0)
+
+
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"expected a multiple of 4 \(1 devices x level_group"):
         ONE.check_batch(6, level_group=4)

@@ -3,12 +3,12 @@
     python -m scorehmr_jax.datasets.ui_prmd ui_prmd_markers.npz --out ui_prmd_poses.npz
 
 fits the open body to the markers, person by person, and writes clips as simulation/mocap.py reads
-them. Subjects 9 and 10 are the val split, the others train. The .npz has `markers` [N, 39, 3] whole numbers,
-`unit` metres each, z up; `names` [39] of Plug-in Gait; and `subject`, `movement`, `correct` and
-`episode` [N]; frames of an episode are contiguous, 6.25 a second.
+them. Subjects 9 and 10 are the val split, the others train. The .npz has `markers` [N, 39, 3] whole
+numbers, `unit` metres each, z up; `names` [39] of Plug-in Gait; `subject`, `movement`, `correct`
+and `episode` [N]. Frames of an episode are contiguous, 6.25 a second.
 
-Vakanski et al., A data set of human body movements for physical rehabilitation exercises, Data 3(1):2,
-2018. Its licence is the Public Domain Dedication of Open Data Commons.
+Vakanski et al., A data set of human body movements for physical rehabilitation exercises, Data
+3(1):2, 2018. Its licence is the Public Domain Dedication of Open Data Commons.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def fitted(
         kept["trans"].append(np.asarray(fit.translation)[sound])
         kept["of"].append(rows[sound])
         print(
-            f"subject {person}: {len(rows)} frames, markers {1e3 * np.nanmean(fit.distance):.1f} mm off "
-            f"on average, {len(rows) - sound.sum()} frames left out",
+            f"subject {person}: {len(rows)} frames, {len(rows) - sound.sum()} left out; half of "
+            f"the markers within {1e3 * np.nanmedian(fit.distance):.1f} mm",
             flush=True,
         )
     poses, trans, of = (np.concatenate(kept[key]) for key in ("poses", "trans", "of"))
@@ -88,12 +88,16 @@ def main(arguments: list[str] | None = None) -> None:
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser("scorehmr_jax.datasets.ui_prmd", description=summary)
     parser.add_argument("markers", type=Path, help=".npz of the markers")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz of motion capture to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the .npz of motion capture to write"
+    )
     options = parser.parse_args(arguments)
     data = read_npz(options.markers)
     missing = [key for key in _KEYS if key not in data]
     if missing:
-        raise SystemExit(f"{options.markers}: expected the keys {', '.join(_KEYS)}; missing: {missing}")
+        raise SystemExit(
+            f"{options.markers}: expected the keys {', '.join(_KEYS)}; missing: {missing}"
+        )
     markers = data["markers"].astype(np.float32)[..., _Y_UP] * float(data["unit"])
     takes = np.column_stack([data[key] for key in ("movement", "correct", "episode")])
     names = [str(name) for name in data["names"]]

@@ -24,7 +24,6 @@ from scorehmr_jax.simulation.pairs import augment_pairs, simulate_pairs
 from scorehmr_jax.training.run import Resident, Stream
 from scorehmr_jax.training.sharding import Placement
 
-
 _MAIN = "mocap_poses.npz"
 
 
@@ -122,7 +121,7 @@ def _are_of(path: Path, made_from: str) -> bool:
 def _drawn(
     key: Key[Array, ""], batch: int, sizes: list[int], shares: list[float]
 ) -> Int[Array, " {batch}"]:
-    """Draws samples of sets that lie one behind the other; shares are those of all but the first."""
+    """Draws samples of sets that lie one behind the other; the first has no share of its own."""
     if not shares:
         return jax.random.randint(key, (batch,), 0, sizes[0])
     key_set, key_index = jax.random.split(key)
@@ -134,8 +133,9 @@ def _drawn(
 
 def _rolled(key: Array, batch: TrainingBatch, sigma: float) -> TrainingBatch:
     if batch.features is None:
-        return TrainingBatch(*mocap.roll(key, sigma, batch.x_0), None)
-    return TrainingBatch(*mocap.roll(key, sigma, batch.x_0, batch.features))
+        return replace(batch, x_0=mocap.roll(key, sigma, batch.x_0)[0])
+    x_0, features = mocap.roll(key, sigma, batch.x_0, batch.features)
+    return TrainingBatch(x_0, features)
 
 
 def _augmented(key: Array, batch: TrainingBatch) -> TrainingBatch:
