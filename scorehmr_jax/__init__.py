@@ -23,6 +23,14 @@ from scorehmr_jax.guidance import Term, keypoints_2d, multiview, smooth, weighte
 from scorehmr_jax.lift import LiftConfig, LiftInfo, lift, make_lifter
 from scorehmr_jax.lift_2d import lift_2d
 from scorehmr_jax.load import load_image_network, load_prior, shipped_priors
+from scorehmr_jax.marker_places import PLUG_IN_GAIT, MarkerPlace
+from scorehmr_jax.markers import (
+    AttachedMarkers,
+    MarkerConfig,
+    MarkerFit,
+    attach_markers,
+    fit_markers,
+)
 from scorehmr_jax.motion import foot_contact, smooth_camera
 from scorehmr_jax.networks.image_network import ImageNetwork
 from scorehmr_jax.pose_gaussian import PoseGaussian
@@ -47,7 +55,9 @@ from scorehmr_jax.types import (
 from scorehmr_jax.variations import best_of, varied_estimates
 
 __all__ = [
+    "PLUG_IN_GAIT",
     "STATUS",
+    "AttachedMarkers",
     "Camera",
     "CameraFile",
     "DenoisedFit",
@@ -65,6 +75,9 @@ __all__ = [
     "Keypoints3D",
     "LiftConfig",
     "LiftInfo",
+    "MarkerConfig",
+    "MarkerFit",
+    "MarkerPlace",
     "MeanOfViews",
     "Never",
     "PoseGaussian",
@@ -78,12 +91,14 @@ __all__ = [
     "SmoothedEstimate",
     "StepStop",
     "Term",
+    "attach_markers",
     "best_of",
     "calibrated_camera",
     "calibrated_views",
     "crop_to_full",
     "example",
     "fit_ground",
+    "fit_markers",
     "foot_contact",
     "guided_step",
     "keypoints_2d",

@@ -103,6 +103,9 @@ STORY = (
     "lift_start",
     "lift",
     "lift_2d",
+    "marker_places",
+    "marker_points",
+    "markers",
 )
 
 
