@@ -58,6 +58,22 @@ class AttachedMarkers:
     offsets: Float[Array, "K 3"]  # from the vertices of `PLUG_IN_GAIT` in the rest pose, metres
     names: tuple[str, ...] = field(metadata={"static": True})
 
+    def placed(
+        self, pose: Float[Array, "T 24 3 3"], translation: Float[Array, "T 3"]
+    ) -> Float[Array, "T K 3"]:
+        """Places all markers on the body in a pose, those too that were not seen.
+
+        Args:
+            pose: [T, 24, 3, 3] rotations.
+            translation: [T, 3] metres.
+        Returns:
+            [T, K, 3] metres.
+        """
+        with jax.default_matmul_precision("float32"):
+            points = jax.tree.map(jnp.asarray, self.points)
+            found = place(points, jnp.moveaxis(pose, 0, -1), jnp.zeros((0, len(pose)))).points
+        return jnp.moveaxis(found, -1, 0) + translation[:, None]
+
 
 @pytree
 class MarkerFit:

@@ -13,9 +13,11 @@ from body_model.joints import JOINT_NAMES, MIRROR
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.commands.fit_markers import fit_marker_files
 from scorehmr_jax.commands.main import main
+from scorehmr_jax.datasets import ui_prmd
 from scorehmr_jax.marker_places import PLUG_IN_GAIT, normals_of, vertices_of
 from scorehmr_jax.markers import MarkerConfig, attach_markers, fit_markers
 from scorehmr_jax.pose_gaussian import PoseGaussian
+from scorehmr_jax.simulation import mocap
 
 NAMES = tuple(PLUG_IN_GAIT)
 T, K = 60, len(NAMES)
@@ -104,6 +106,9 @@ def test_a_marker_that_is_not_seen_is_where_the_body_has_it():
     again = fit_markers(attached(), np.where(seen[..., None], markers(), 7.0), seen, config=CONFIG)
     np.testing.assert_array_equal(fit.pose, again.pose)
     assert np.isnan(fit.distance[:, hidden]).all() and np.isfinite(fit.distance[seen]).all()
+    off = attached().placed(fit.pose, fit.translation) - markers()
+    np.testing.assert_allclose(np.linalg.norm(off, axis=-1)[seen], fit.distance[seen], atol=1e-5)
+    assert np.linalg.norm(off, axis=-1)[:, hidden].mean() < 0.02
     whole = fit_markers(attached(), markers(), config=CONFIG)
     off = joints_of(fit.pose, fit.betas, fit.translation)
     off = off - joints_of(whole.pose, whole.betas, whole.translation)
@@ -146,6 +151,37 @@ def test_files_of_markers_become_motions_with_amass_keys(tmp_path, capsys):
             np.testing.assert_array_equal(found["present"], np.arange(20) != 3)
             got = np.delete(got, 3, 0)
         assert np.linalg.norm(got - true, axis=-1)[:, :22].mean() < 0.03
+
+
+@pytest.mark.slow
+def test_markers_of_exercises_become_clips_of_motion_capture(tmp_path):
+    half = T // 2
+    # Two people, of two episodes each; one frame of the second has its markers mixed up.
+    points = markers()[..., [2, 0, 1]].copy()
+    points[half + 3] = np.roll(points[half + 3], 7, axis=0)
+    held = {
+        "markers": np.round(points / 0.0002).astype(np.int16),
+        "unit": np.array(0.0002),
+        "names": np.array(NAMES),
+        "subject": np.repeat([3, 9], half),
+        "movement": np.tile(np.repeat([1, 4], half // 2), 2),
+        "correct": np.ones(T, int),
+        "episode": np.full(T, 2),
+    }
+    np.savez(tmp_path / "in.npz", **held)
+    ui_prmd.main([str(tmp_path / "in.npz"), "--out", str(tmp_path / "out.npz")])
+    clips = mocap.read(tmp_path / "out.npz")
+    assert len(clips.poses) == T - 1 and clips.split.tolist() == ["train"] * 2 + ["val"] * 2
+    assert clips.names[[0, 3]].tolist() == ["s03_m01_right_e02", "s09_m04_right_e02"]
+    np.testing.assert_array_equal(np.bincount(clips.clip), [15, 15, 14, 15])
+    pose, betas, translation, *_ = truth()
+    rows = np.delete(np.arange(T), half + 3)
+    got = joints_of(clips.poses, betas, clips.translations)
+    off = got - joints_of(pose, betas, translation)[rows]
+    assert np.linalg.norm(off, axis=-1)[:, :22].mean() < 0.03
+    np.savez(tmp_path / "in.npz", markers=held["markers"])
+    with pytest.raises(SystemExit, match=r"in.npz: expected the keys .*missing: .*'unit'"):
+        ui_prmd.main([str(tmp_path / "in.npz"), "--out", str(tmp_path / "out.npz")])
 
 
 @pytest.mark.parametrize(
