@@ -115,6 +115,19 @@ def test_a_marker_that_is_not_seen_is_where_the_body_has_it():
     assert np.linalg.norm(off, axis=-1).mean() < 0.015
 
 
+def test_markers_that_were_put_on_anew_hardly_move_the_body():
+    points = markers().copy()
+    points[:, [NAMES.index("LTHI"), NAMES.index("RFRM")]] += np.array([0.1, 0, 0], np.float32)
+
+    def moved(tolerance):
+        config = replace(CONFIG, tolerance=tolerance)
+        fits = (fit_markers(attached(), each, config=config) for each in (points, markers()))
+        here, there = (joints_of(fit.pose, fit.betas, fit.translation) for fit in fits)
+        return np.linalg.norm(here - there, axis=-1).mean()
+
+    assert moved(0.03) < 0.2 * moved(10.0)
+
+
 def test_frames_without_markers_touch_no_other():
     points = markers().copy()
     points[1] = np.nan
