@@ -17,11 +17,12 @@ from jaxtyping import Float
 from benchmarks.plain import keypoints_44
 from body_model import SMPL
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from scorehmr_jax.baselines.dposer import DposerConfig
 from scorehmr_jax.baselines.smplify import SmplifyConfig, SmplifyWeights
+from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.guidance import KEYPOINT_WEIGHT, SMOOTH_WEIGHT
 from scorehmr_jax.networks.flow import ConditionalFlow
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
+from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.types import Array, Camera, Estimate, Keypoints2D
 
 _SIGMA = 100.0  # of the robust error, pixels
@@ -186,14 +187,12 @@ def prohmr(plain: Plain, sizes: ConditionalFlow, params: Any, part: float = 1) -
 
 def dposer(plain: Plain, prior: Prior, weight: float, part: float = 1) -> Bodies:
     """Diffusion as a regulariser, with a prior that needs no features."""
-    estimate, config = plain.estimate, DposerConfig()
+    estimate, config = plain.estimate, DenoisedFit()
     start, table = rotations_to_x(estimate.pose), jax.tree.map(jnp.asarray, prior.schedule)
-    levels = np.linspace(config.highest, config.lowest, config.steps).round().astype(int)
-    key = jax.random.key(config.seed)
+    noises = jax.random.normal(jax.random.key(config.seed), (config.steps, 144))
 
-    def loss(free: dict[str, Array], taken: Array, t: Array) -> Array:
+    def loss(free: dict[str, Array], noise: Array, t: Array) -> Array:
         seen = plain.evidence(x_to_rotations(free["x"]), estimate.betas, free["place"])
-        noise = jax.random.normal(jax.random.fold_in(key, taken), (144,))
         noisy = table.sqrt[t] * free["x"] + table.sqrt_one_minus[t] * noise
         found = prior.network.noise(prior.params, noisy, jnp.full(len(noisy), t), None)
         target = table.sqrt_recip[t] * noisy - table.sqrt_recip_minus_one[t] * found
@@ -201,8 +200,8 @@ def dposer(plain: Plain, prior: Prior, weight: float, part: float = 1) -> Bodies
         return KEYPOINT_WEIGHT * seen + weight * table.sqrt[t] * jnp.square(away).sum()
 
     steps = round(part * config.steps)
-    rows = jnp.arange(1, steps + 1), jnp.asarray(levels[:steps])
+    rows = noises[:steps], jnp.asarray(config.times[:steps])
     free = {"x": start, "place": estimate.translation}
-    rates = {"x": config.pose_rate, "place": config.camera_rate}
+    rates = {"x": config.rate, "place": RefineConfig().camera_rate}
     free = descend(loss, free, rates, steps, *rows)
     return x_to_rotations(free["x"]), free["place"]

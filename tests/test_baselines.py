@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from refining import N, people, prior, skeleton
+from refining import N, people, skeleton
 
 from body_model.rotations import matrix_to_6d
-from scorehmr_jax.baselines.dposer import DposerConfig, dposer
 from scorehmr_jax.baselines.registry import BASELINES, for_task, make_baseline
 from scorehmr_jax.baselines.smoothers import (
     filtered,
@@ -149,50 +148,3 @@ def test_a_bad_frame_keeps_its_estimate_and_is_left_out_of_the_filter():
     assert info.status.tolist() == [OK, OK, NOT_FINITE, OK, PADDING, OK]
     assert np.isnan(refined.pose[2]).all() and np.isfinite(refined.pose[3]).all()
     assert info.losses.shape == (1, N)
-
-
-@pytest.fixture(scope="module")
-def regularised():
-    p, config = people(), DposerConfig(steps=40)
-
-    @jax.jit
-    def run(estimate, weight, mask):
-        terms = keypoints_2d(p.keypoints, p.camera)
-        return dposer(prior(), skeleton(), estimate, p.features, terms, weight, config, mask)
-
-    return run
-
-
-def test_diffusion_regularises_as_strongly_as_it_is_asked_to(regularised):
-    p = people()
-    free, strong = (regularised(p.estimate, w, EVERY) for w in (0.0, 1e4))
-    assert (free[1].losses[-1] < 0.3 * free[1].losses[0]).all()
-    # The network has random weights: whoever follows it leaves the keypoints.
-    assert (strong[1].losses[-1] > 2 * free[1].losses[-1]).all()
-    again = regularised(p.estimate, 0.0, EVERY)[0]
-    np.testing.assert_array_equal(again.pose, free[0].pose)
-
-
-def test_a_samples_result_does_not_depend_on_its_place(regularised):
-    p = people()
-    whole = regularised(p.estimate, 10.0, EVERY)[0]
-    kept, info = regularised(p.estimate, 10.0, EVERY.at[0].set(False))
-    assert info.status.tolist() == [PADDING] + [OK] * (N - 1)
-    np.testing.assert_array_equal(kept.pose[0], p.estimate.pose[0])
-    np.testing.assert_allclose(kept.pose[1:], whole.pose[1:], atol=1e-5)
-
-
-def test_levels_that_a_prior_lacks_are_refused():
-    p = people()
-    config = DposerConfig(highest=1000)
-    with pytest.raises(ValueError, match="highest: this prior has levels below 1000, found 1000"):
-        dposer(
-            prior(),
-            skeleton(),
-            p.estimate,
-            None,
-            keypoints_2d(p.keypoints, p.camera),
-            config=config,
-        )
-    with pytest.raises(ValueError, match="expected 0 < lowest <= highest"):
-        DposerConfig(lowest=0)

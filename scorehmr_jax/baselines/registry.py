@@ -15,15 +15,16 @@ import jax
 from body_model import SMPL, Skeleton
 from scorehmr_jax.baselines import smoothers
 from scorehmr_jax.baselines.adam import adam
-from scorehmr_jax.baselines.dposer import dposer
 from scorehmr_jax.baselines.flow_weights import load_flow
 from scorehmr_jax.baselines.pose_mixture import PoseMixture
 from scorehmr_jax.baselines.prohmr import ProhmrWeights, prohmr_fitting
 from scorehmr_jax.baselines.smplify import SmplifyConfig, SmplifyWeights, smplify
+from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.evaluation.protocol import DEFAULT_FPS
 from scorehmr_jax.load import load_prior
 from scorehmr_jax.networks.protocol import POSE_DIM
-from scorehmr_jax.refine import Refiner
+from scorehmr_jax.refine import Refiner, refine
+from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.terms import Term, as_terms
 from scorehmr_jax.types import Array, Estimate, Info, Refined
 
@@ -174,7 +175,9 @@ def _smplify(task: str, fps: float, temporal: bool) -> Run:
 def _dposer(task: str, fps: float) -> Run:
     def run(skeleton, prior, estimate, features, terms, mask):
         weight = _weight("dposer", task, terms)
-        return dposer(prior, skeleton, estimate, features, terms, weight, mask=mask)
+        fit = DenoisedFit(prior=weight, pull=0.0)  # nothing is known of the estimate's errors
+        config = RefineConfig(iterations=0, denoised_fit=fit)
+        return refine(prior, skeleton, estimate, features, terms, config, mask)
 
     return run
 
