@@ -78,7 +78,7 @@ def test_the_page_is_what_the_command_makes_of_its_file(tmp_path):
     assert "| first estimate | 80.0 [70.0, 90.0] | +20.0 [+10.0, +30.0] | 12.5% |" in weak
     assert "| first estimate | 40.0 | +9.0 | 12.5% | 80.0 | 250 | 9.0 | - |" in strong
     # SMPLify is ahead on the mean alone.
-    assert "beyond doubt by its interval: ProHMR-fitting (weak)." in weak
+    assert "the whole interval below 0: ProHMR-fitting (weak)." in weak
     assert "| sliding |" in videos and "| 7.2 |" in videos and "sliding |" not in images
     assert "`val`, 96 frames in each cell. What a method weighs was chosen on these clips" in page
     assert "### Medium" not in page
