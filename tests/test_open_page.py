@@ -186,3 +186,17 @@ def test_a_setting_that_is_run_gives_a_row_for_each_cell(tmp_path, monkeypatch, 
     assert first["seconds"] > 0 and first["samples"] == 96 and first["worse"][0] == 0
     assert json.loads(json.dumps(found)) == found and jax.__version__ == first["jax"]
     assert len([*(tmp_path / "runs").iterdir()]) == 3  # both rows of a strength are the same
+
+
+def test_a_method_is_made_ready_once_for_each_prior(monkeypatch, standing):
+    made = []
+
+    def ready(name, case, prior, changes):
+        made.append((name, prior))
+        return prepare("estimate", case, None, {})
+
+    monkeypatch.setattr(open_page, "prepare", ready)
+    once, priors = open_page.once_for_all(), ["one", "other"]
+    for name, prior in [("scorehmr", p) for p in priors * 2] + [("default", priors[0])]:
+        once(name, standing, prior, {})
+    assert made == [("scorehmr", "one"), ("scorehmr", "other"), ("default", "one")]
