@@ -19,7 +19,7 @@ from body_model.paths import followed, local_path
 from scorehmr_jax import orbax_store
 from scorehmr_jax.convert.denoiser import released_denoiser
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
-from scorehmr_jax.convert.torch_file import is_torch, load_torch
+from scorehmr_jax.convert.torch_file import torch_weights
 from scorehmr_jax.convert.write_released import CONFIG_KEY
 from scorehmr_jax.description import COSINE, Config, checked, description, signed
 from scorehmr_jax.networks.parameters import flatten, unflatten
@@ -77,15 +77,8 @@ def read(path: str | Path) -> tuple[Params, Config]:
     path = local_path(path)
     if standing(path).is_dir():
         return load(path)
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {_KINDS}") from None
-    if is_torch(path, start):
-        loaded = load_torch(path)
-        if not isinstance(loaded, Mapping):
-            raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
+    loaded, start = torch_weights(path, _KINDS)
+    if loaded is not None:
         return _from_released(path, loaded, loaded.get(CONFIG_KEY))
     if start[:2] == b"PK":
         arrays = dict(read_npz(path))

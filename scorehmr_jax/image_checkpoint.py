@@ -18,7 +18,7 @@ from scorehmr_jax import orbax_store
 from scorehmr_jax.convert.image_tables import TABLES
 from scorehmr_jax.convert.image_weights import converted, listed, matching, weights_of
 from scorehmr_jax.convert.safetensors import is_safetensors, load_safetensors, save_safetensors
-from scorehmr_jax.convert.torch_file import is_torch, load_torch
+from scorehmr_jax.convert.torch_file import torch_weights
 from scorehmr_jax.networks.image_network import ImageArchitecture, Params
 from scorehmr_jax.networks.image_registry import (
     IMAGE_NETWORKS,
@@ -72,15 +72,8 @@ def read(path: str | Path, name: str | None = None) -> tuple[Params, ImageArchit
     path = local_path(path)
     if standing(path).is_dir():
         return _own(path, *orbax_store.load(path), name)
-    try:
-        with path.open("rb") as file:
-            start = file.read(6)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); expected {_KINDS}") from None
-    if is_torch(path, start):
-        loaded = load_torch(path, mapped=True)
-        if not isinstance(loaded, Mapping):
-            raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
+    loaded, _ = torch_weights(path, _KINDS, mapped=True)
+    if loaded is not None:
         return _released(path, loaded, name)
     if path.suffix == ".safetensors" or is_safetensors(path):
         arrays, metadata = load_safetensors(path)

@@ -13,7 +13,7 @@ import pickletools
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +103,34 @@ def load_torch(path: str | Path, *, mapped: bool = False) -> Any:
             persistent_load=reader.storage,
             encoding="utf-8",
         )
+
+
+def torch_weights(
+    path: Path, expected: str, *, mapped: bool = False
+) -> tuple[Mapping[str, Any] | None, bytes]:
+    """Reads a checkpoint's dict of weights, or tells how a file of another kind begins.
+
+    Args:
+        path: of the file.
+        expected: the kinds of files that would do, for messages.
+        mapped: as `load_torch`.
+    Returns:
+        What the checkpoint holds; None if the file is none. And its first six bytes.
+    Raises:
+        UnsafePickle, ValueError: as `load_torch`; and if the file cannot be read or holds no dict.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+        raise ValueError(f"{path}: {reason}; expected {expected}") from None
+    if not is_torch(path, start):
+        return None, start
+    loaded = load_torch(path, mapped=mapped)
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path}: expected a dict of weights, found {type(loaded).__name__}")
+    return loaded, start
 
 
 def is_torch(path: Path, start: bytes) -> bool:
