@@ -15,4 +15,7 @@ config = replace(
     network=ResidualMLP(features=144, hidden=256),
     condition_on="estimate",
     estimates_per_frame=2,
+    # Tried with, and behind on val and DeepMimic's clips (benchmarks/RESULTS.md).
+    more_mocap=(),
+    roll=0.0,
 )
