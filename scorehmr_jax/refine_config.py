@@ -134,7 +134,7 @@ class RefineConfig:
             own = cls(
                 iterations=0,
                 denoised_fit=DenoisedFit(prior=10.0, pull=1.0, pull_reach=None),
-                blend=FixedShares(body=0.8, root=1.0, anchor=anchor),
+                blend=FixedShares(body=0.9, root=1.0, anchor=anchor),
                 largest_person=_LARGEST,
             )
         else:
