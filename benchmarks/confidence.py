@@ -10,7 +10,7 @@ fit to the other half; what is written is fitted to all. `--write` writes
 scorehmr_jax/confidence.json, which `refine` reads, and `--plot` the picture of docs/confidence.md.
 `--real` adds what came on the video of benchmarks/real.py, which no number was fitted to.
 
-A row of the JSON file is one loop, with the figures of `calibration.figures`; `unseen` says what
+A row of the JSON file is one loop, with the figures of `confidence_fit.figures`; `unseen` says what
 the fit has not seen: half of the clips, and in most rows a kind of detector, network or clip too.
 """
 
@@ -19,7 +19,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ import numpy as np
 
 import body_model
 from benchmarks import machine
-from benchmarks.calibration import crossed, figures, fit, reliability
+from benchmarks.confidence_fit import crossed, figures, fit, reliability
 from benchmarks.confidence_real import on_real_video
 from benchmarks.confidence_scenes import Observed, Variant, observed, variants
 from body_model.files import write_text, writing
@@ -72,15 +71,13 @@ def main(arguments: list[str] | None = None) -> int:
     body, sets = body_model.open_body(), {"val": clips.select("val"), "DeepMimic": deepmimic(clips)}
     loops = {name: variants()[name] for name in options.loops}
     rows, fitted, told, start = [], {}, {}, time.perf_counter()
-    # One compiles, on one core, while the other runs.
-    with ThreadPoolExecutor(2) as pool:
-        found = pool.map(lambda loop: observed(body, sets, loop, options.frames), loops.values())
-        for (name, variant), seen in zip(loops.items(), found, strict=True):
-            fitted[name] = entry(variant, seen)
-            told[name] = crossed(seen, variant.setting), seen
-            for row in judged(variant, *told[name]):
-                rows.append({"loop": name, **row})
-                print_row(rows[-1])
+    for name, variant in loops.items():
+        seen = observed(body, sets, variant, options.frames)
+        fitted[name] = entry(variant, seen)
+        told[name] = crossed(seen, variant.setting), seen
+        for row in judged(variant, *told[name]):
+            rows.append({"loop": name, **row})
+            print_row(rows[-1])
     print(f"{time.perf_counter() - start:.0f} s")
     bins = {name: _bins(*both) for name, both in told.items()}
     print_bins(bins)

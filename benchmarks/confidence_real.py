@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import scorehmr_jax as sh
-from benchmarks.calibration import auc, calibration_error
+from benchmarks.confidence_fit import auc, calibration_error
 from benchmarks.confidence_scenes import variants
 from benchmarks.real import read
 from benchmarks.real_metrics import LIMBS, alone, in_views

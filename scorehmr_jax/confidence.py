@@ -46,6 +46,7 @@ SIGNS = (
 _LEAST = 1e-3  # metres: shorter ways and distances are all alike
 _FAR = 0.2  # metres: keypoints farther off than this count no more
 _SEEN = 0.3  # confidence of a keypoint that was seen
+_BLIND = 1 - 1e-4  # share unseen that is all: a mean of ones may be a digit less
 _MM = 1000.0
 # Fields of a loop that change nothing in what can be expected of its results.
 _OF_NO_MATTER = ("network_precision", "keep_without_evidence")
@@ -123,7 +124,7 @@ def expect(calibration: Calibration, signs: Signs) -> Expectation:
     share = _row(calibration.joints, seen) + jnp.asarray(calibration.joint_moved, number) * way
     each = error[..., None] * NUM_JOINTS * jax.nn.softmax(share, axis=-1)
     worse = jax.nn.sigmoid(weighed(calibration.worse))
-    blind = signs.unseen >= 1
+    blind = signs.unseen > _BLIND
     return Expectation(
         worse=jnp.where(blind, 0.5, worse),
         error=jnp.where(blind, jnp.inf, error),

@@ -20,9 +20,10 @@ class DenoisedFit:
     steps: int = 150
     highest: int = 80  # noise level of the first step
     lowest: int = 10  # and of the last; in between it falls evenly
-    prior: float = 30.0  # weight of the squared distance in 6D to what the denoiser makes of x
+    # Weight of the squared distance in 6D to what the denoiser makes of x, times sqrt(a_t).
+    prior: float = 30.0
     pull: float = 10.0  # weight of the squared distance in 6D to the first estimate
-    # Distance in 6D, of all joints but the root, beyond which the pull weakens; None: nowhere.
+    # Distance in 6D, of all joints but the root, beyond which they are pulled less; None: nowhere.
     pull_reach: float | None = 0.2
     rate: float = 0.02  # Adam's step for the pose
     seed: int = 0  # of the noise
@@ -36,10 +37,10 @@ class DenoisedFit:
         for name in ("prior", "pull"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}: expected 0 or more, found {getattr(self, name)}")
-        for name in ("pull_reach", "rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name}: expected a number above 0, found {value}")
+        if self.pull_reach is not None and not 1e-6 <= self.pull_reach < float("inf"):
+            raise ValueError(f"pull_reach: expected 1e-6 or more, found {self.pull_reach}")
+        if not 0 < self.rate < float("inf"):
+            raise ValueError(f"rate: expected a number above 0, found {self.rate}")
 
     @property
     def times(self) -> Int[np.ndarray, " steps"]:

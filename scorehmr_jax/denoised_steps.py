@@ -1,6 +1,8 @@
 """The steps of a denoised fit; denoised_fit.py says what it is."""
 
+import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +12,8 @@ from jaxtyping import Float
 from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.diffusion import Level, predict_x_0
 from scorehmr_jax.moments import Moments, adam_step
+from scorehmr_jax.networks.layers import with_axes
+from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import x_to_rotations
 from scorehmr_jax.problem import Problem
 from scorehmr_jax.sampler import State, placed
@@ -41,7 +45,7 @@ def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"
         state, moments = carry
         level, modulation, noise = now
         x = state.x
-        noisy = level.ddim_signal * x + level.ddim_noise * noise
+        noisy = level.ddim_signal * x + level.ddim_noise * with_axes(noise, x.ndim)
         likely = predict_x_0(level, noisy, problem.noise(noisy, modulation))
         free = x, state.translation, state.betas
         slopes, losses = slopes_of(problem, jnp.zeros((), x.dtype), free)
@@ -50,16 +54,24 @@ def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"
         slope += 2 * fit.prior * level.ddim_signal * (x - likely) + _pull(fit, x - first)
         slope = jnp.where(problem.active[..., None], slope, 0)
         x, moments = adam_step(x, moments, slope, state.taken + 1, fit.rate)
-        state = replace(placed(problem, state, *slopes[1:]), x=x, x_0=x, loss=losses)
-        return (state, moments), losses
+        return (replace(placed(problem, state, *slopes[1:]), x=x), moments), losses
 
-    step = jax.checkpoint(step, prevent_cse=False)
-    rows = levels, setup.fit_modulations, noises
-    (state, _), losses = jax.lax.scan(step, (state, Moments.at_rest(first)), rows)
+    @partial(jax.checkpoint, prevent_cse=False)
+    def block(carry: tuple[State, Moments], rows: Any) -> tuple[tuple[State, Moments], Array]:
+        return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), carry, rows)
+
+    # In reverse mode the states between blocks are kept, and within one those of its steps.
+    length = max(n for n in range(1, math.isqrt(fit.steps) + 1) if fit.steps % n == 0)
+    rows = jax.tree.map(
+        lambda a: a.reshape(-1, length, *a.shape[1:]), (levels, setup.fit_modulations, noises)
+    )
+    (state, _), losses = jax.lax.scan(block, (state, Moments.at_rest(first)), rows)
     # Steps in 6D leave the rotations; the rounds, as the prior, know no other poses.
     pose, betas = x_to_rotations(state.x), problem.estimate.betas
     x = setup.prior.x_of(pose, setup.prior.betas_of(state.x, betas))
-    return replace(state, x=x, x_0=x), losses
+    # Losses of the fit and of the rounds are not of the same thing, and no rule compares them.
+    state = replace(state, x=x, x_0=x, loss=jnp.full_like(state.loss, jnp.inf))
+    return state, losses.reshape(fit.steps, *losses.shape[2:])
 
 
 def _pull(fit: DenoisedFit, away: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
@@ -67,6 +79,7 @@ def _pull(fit: DenoisedFit, away: Float[Array, "*N D"]) -> Float[Array, "*N D"]:
     slope = 2 * fit.pull * away
     if fit.pull_reach is None:
         return slope
-    squared = jnp.square(away[..., _ROOT:]).sum(-1, keepdims=True)
+    squared = jnp.square(away[..., _ROOT:POSE_DIM]).sum(-1, keepdims=True)
     less = 1 / (1 + squared / fit.pull_reach**2)
-    return jnp.concatenate([slope[..., :_ROOT], less * slope[..., _ROOT:]], -1)
+    root, body, shape = jnp.split(slope, (_ROOT, POSE_DIM), -1)
+    return jnp.concatenate([root, less * body, shape], -1)

@@ -43,7 +43,7 @@ class Setup:
                 own beside the loop's shape_rate.
         """
         fit = config.denoised_fit
-        highest = {"start": config.start}
+        highest = {"start": config.start} if config.iterations else {}
         if fit is not None:
             highest["denoised_fit.highest"] = fit.highest
         for name, level in highest.items():

@@ -143,8 +143,10 @@ def refine_with_signs(
         if setup.config.denoised_fit is not None:
             state, of_fit = run_fit(problem, state)
             parts.append(of_fit)
-        state, of_rounds = run(problem, state)
-        losses = jnp.concatenate([*parts, of_rounds])
+        if setup.config.iterations:
+            state, of_rounds = run(problem, state)
+            parts.append(of_rounds)
+        losses = jnp.concatenate(parts)
         estimate = checked_estimate(estimate)
         whole, status = settle(
             setup.skeleton, estimate, result(problem, state), terms, problem.status

@@ -61,6 +61,10 @@ class RefineConfig:
                 f"expected iterations >= {least}, step >= 1 and start a multiple of step, found "
                 f"iterations={self.iterations}, start={self.start}, step={self.step}"
             )
+        if self.stop.stops and not self.iterations:
+            raise ValueError(
+                f"stop: expected Never() where there are no rounds, found {self.stop!r}"
+            )
         if not 0 < self.guidance_scale < float("inf"):
             raise ValueError(
                 f"guidance_scale: expected a number above 0, found {self.guidance_scale}"
@@ -94,8 +98,8 @@ class RefineConfig:
         """The loop for images that have nothing to do with each other.
 
         It is this library's own, for terms of the paper's weights: a fit that the denoiser holds,
-        then rounds over more levels, which let the prior itself correct the pose, and a result that
-        stays the nearer to the estimate the less the refinement moved it. The numbers of all three
+        then rounds of longer steps, which let the prior itself correct the pose, and a result that
+        stays the nearer to the estimate the less the refinement moved it. The numbers of all our
         loops were chosen on simulated networks, with motion that the shipped priors were not
         trained on (benchmarks/RESULTS.md).
 

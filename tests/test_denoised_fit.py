@@ -8,15 +8,15 @@ import numpy as np
 import optax
 import pytest
 import refining
-from bodies import Scene, slope
+from bodies import Scene, slope, small_prior
 from refining import CONFIG, evidence, is_estimate, people, prior, rows, same, skeleton, spoil
 
 from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.diffusion import add_noise
-from scorehmr_jax.guidance import reprojection
+from scorehmr_jax.guidance import keypoints_2d, reprojection, smooth
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.refine import RefineConfig, refine
-from scorehmr_jax.screening import OK
+from scorehmr_jax.screening import DIVERGED, OK
 from scorehmr_jax.stopping import StepStop
 from scorehmr_jax.types import Estimate
 
@@ -67,19 +67,17 @@ def test_it_is_adam_on_evidence_likely_pose_and_estimate(reach):
 
 def test_the_rounds_go_on_from_where_it_ends():
     given = people()
-    fitted, _ = refined()
-    both, info = refined(replace(CONFIG, denoised_fit=FIT, guidance_scale=2.0))
-    assert info.losses.shape == (FIT.steps + 2 * 3, refining.N)
     # The place goes on with Adam's memory, so that here it is held.
     still = replace(CONFIG, guidance_scale=2.0, camera_rate=0.0)
     fitted, _ = refined(replace(ALONE, camera_rate=0.0))
-    both, _ = refined(replace(still, denoised_fit=FIT))
+    both, info = refined(replace(still, denoised_fit=FIT))
+    assert info.losses.shape == (FIT.steps + 2 * 3, refining.N)
     start = Estimate(fitted.pose, fitted.betas, fitted.translation)
     after, _ = refine(prior(), skeleton(), start, given.features, evidence(given), still)
     same(both, after, atol=1e-4)
 
 
-def test_evidence_of_weight_0_leaves_what_is_near_and_likely():
+def test_without_evidence_only_the_denoiser_moves_a_pose():
     still = replace(FIT, prior=0.0)
     nothing = evidence(people(), weight=0.0)
     config = replace(ALONE, denoised_fit=still)
@@ -137,13 +135,52 @@ def test_derivatives_are_those_of_the_result():
     assert abs(found - wanted) < 1e-3 * abs(wanted)
 
 
-def test_samples_stop_in_the_rounds_by_the_losses_number():
-    given = people()
-    config = replace(CONFIG, denoised_fit=FIT, stop=StepStop())
+def test_samples_stop_in_the_rounds_and_by_their_losses_alone():
+    given, tolerance = people(), 0.3
+    config = replace(CONFIG, denoised_fit=FIT, stop=StepStop(tolerance))
     _, info = refined(config, terms=[evidence(given)[0]])
-    stopped = np.asarray(info.stop_step)
-    assert ((stopped == -1) | (stopped >= FIT.steps)).all()
-    assert (stopped < len(info.losses)).all()
+    losses, stopped = np.asarray(info.losses), np.asarray(info.stop_step)
+    assert (stopped > FIT.steps).any()
+    for row, step in zip(losses.T, stopped, strict=True):
+        rounds = row[FIT.steps :]
+        changes = np.abs(np.diff(rounds)) / np.abs(rounds[:-1])
+        small = np.flatnonzero(changes < tolerance)
+        # The loss of the fit's last step is of another thing, and not compared with.
+        assert step == (FIT.steps + 1 + small[0] if len(small) else -1)
+
+
+def test_a_sample_that_diverges_in_the_fit_harms_no_neighbour():
+    given = people()
+    weight = np.full(refining.N, 0.003, np.float32)
+    heavy = weight.copy()
+    heavy[2] = 1e38
+    far = replace(ALONE, guidance_scale=1e3)
+    terms = [
+        (keypoints_2d(given.keypoints, given.camera, weight=w), smooth(weight=0.0))
+        for w in (weight, heavy)
+    ]
+    whole, _ = refined(far, terms=terms[0])
+    found, info = refined(far, terms=terms[1])
+    others = np.arange(refining.N) != 2
+    assert info.status[2] == DIVERGED and (np.asarray(info.status)[others] == OK).all()
+    same(found, whole, among=others)
+
+
+def test_a_prior_with_shape_is_fitted_with_its_shape():
+    model, given = small_prior(8, shape_features=4), people()
+    wide = (refining.N, model.network.condition_dim)
+    features = jnp.asarray(np.random.default_rng(0).normal(size=wide), jnp.float32)
+    found, info = refine(model, skeleton(), given.estimate, features, evidence(given), ALONE)
+    assert (info.status == OK).all() and jnp.isfinite(found.betas).all()
+    assert np.abs(np.asarray(found.betas - given.estimate.betas)).max() > 1e-3
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_a_free_shape_moves_and_is_shared_if_asked(share):
+    found, _ = refined(replace(ALONE, shape_rate=0.02, share_shape=share))
+    moved = np.asarray(found.betas - people().estimate.betas)
+    assert np.abs(moved).max() > 1e-3
+    assert (np.ptp(np.asarray(found.betas), axis=0).max() < 1e-6) == share
 
 
 @pytest.mark.parametrize(
@@ -152,9 +189,13 @@ def test_samples_stop_in_the_rounds_by_the_losses_number():
         (lambda: DenoisedFit(steps=0), "steps >= 1"),
         (lambda: DenoisedFit(highest=5, lowest=10), "lowest <= highest"),
         (lambda: DenoisedFit(prior=-1.0), "prior: expected 0 or more, found -1"),
-        (lambda: DenoisedFit(pull_reach=0.0), "pull_reach: expected a number above 0"),
+        (lambda: DenoisedFit(pull_reach=1e-25), "pull_reach: expected 1e-6 or more"),
         (lambda: DenoisedFit(rate=float("nan")), "rate: expected a number above 0"),
         (lambda: RefineConfig(iterations=0), "iterations >= 1"),
+        (
+            lambda: replace(ALONE, stop=StepStop()),
+            "stop: expected Never\\(\\) where there are no rounds",
+        ),
         (lambda: RefineConfig(denoised_fit=3), "denoised_fit: expected a DenoisedFit"),
         (
             lambda: refined(replace(ALONE, denoised_fit=replace(FIT, highest=5000))),

@@ -22,6 +22,7 @@ from refining import N, evidence, parts, same, tree
 
 from body_model import stand_in
 from scorehmr_jax.camera import crop_to_full, in_front, pinhole, project
+from scorehmr_jax.denoised_fit import DenoisedFit
 from scorehmr_jax.guidance import keypoints_2d, multiview, smooth, weighted
 from scorehmr_jax.refine import make_refiner, refine
 from scorehmr_jax.stopping import RoundStop, StepStop
@@ -67,12 +68,13 @@ def strictly():
 
 
 # Two guesses for each sample, whose evidence is given once.
+@pytest.mark.parametrize("fit", [None, DenoisedFit(steps=4, highest=6, lowest=2)])
 @pytest.mark.parametrize(("guesses", "stop"), [((), StepStop()), ((2,), RoundStop())])
-def test_strict_promotion_and_ranks(skeleton, prior, people, guesses, stop):
+def test_strict_promotion_and_ranks(skeleton, prior, people, guesses, stop, fit):
     estimate, features, keypoints, camera = parts(people)
     pose = jnp.broadcast_to(estimate.pose, (*guesses, *estimate.pose.shape))
     estimate = replace(estimate, pose=pose)
-    config = replace(CONFIG, stop=stop)
+    config = replace(CONFIG, stop=stop, denoised_fit=fit)
 
     def total(prior, estimate, features, keypoints, camera):
         terms = every_term(keypoints, camera)
@@ -85,7 +87,7 @@ def test_strict_promotion_and_ranks(skeleton, prior, people, guesses, stop):
     with strictly():
         slopes, info = jax.eval_shape(jax.grad(total, (0, 1, 2), has_aux=True), *given)
     assert slopes[1].pose.shape == (*guesses, N, 24, 3, 3)
-    assert info.losses.shape == (3, *guesses, N)
+    assert info.losses.shape == (3 + (fit.steps if fit else 0), *guesses, N)
 
 
 def test_strict_promotion_with_a_shape_model(skeleton, people):

@@ -175,7 +175,8 @@ def _smplify(task: str, fps: float, temporal: bool) -> Run:
 def _dposer(task: str, fps: float) -> Run:
     def run(skeleton, prior, estimate, features, terms, mask):
         weight = _weight("dposer", task, terms)
-        fit = DenoisedFit(prior=weight, pull=0.0)  # nothing is known of the estimate's errors
+        # Written out, as it is no part of our own loops.
+        fit = DenoisedFit(steps=150, highest=80, lowest=10, prior=weight, pull=0.0, rate=0.02)
         config = RefineConfig(iterations=0, denoised_fit=fit)
         return refine(prior, skeleton, estimate, features, terms, config, mask)
 
