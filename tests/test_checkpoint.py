@@ -311,9 +311,31 @@ def test_an_empty_range_of_shape_is_refused(tmp_path, params, top):
         ({"shape": [2**40, 2**40]}, "a: 8 bytes do not hold shape"),
         ({"shape": [-1, -2]}, "a: expected whole numbers"),
         ({"data_offsets": [8, 16]}, "a: lies at bytes 8 to 16 of only 8"),
+        (
+            {"shape": [10**15], "data_offsets": [0, 4 * 10**15]},
+            "a: lies at bytes 0 to 4000000000000000 of only 8; the file is truncated",
+        ),
+        (
+            {"shape": [2**68], "data_offsets": [0, 2**70]},
+            f"a: lies at bytes 0 to {2**70} of only 8; the file is truncated",
+        ),
+        (
+            {"shape": [0], "data_offsets": [2**70, 2**70]},
+            f"a: lies at bytes {2**70} to {2**70} of only 8",
+        ),
         ({"data_offsets": [0]}, "a: expected dtype, shape and data_offsets"),
     ],
-    ids=["type", "shape", "bomb", "negative", "beyond", "offsets"],
+    ids=[
+        "type",
+        "shape",
+        "bomb",
+        "negative",
+        "beyond",
+        "memory",
+        "whole number",
+        "empty",
+        "offsets",
+    ],
 )
 def test_safetensors_that_do_not_add_up(tmp_path, change, message):
     entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} | change
@@ -321,6 +343,38 @@ def test_safetensors_that_do_not_add_up(tmp_path, change, message):
     (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     with pytest.raises(ValueError, match=rf"a\.safetensors: {message}"):
         load_safetensors(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("places", [[(0, 8), (0, 8)], [(4, 8), (0, 8)], [(0, 8), (4, 8)]])
+def test_safetensors_that_share_bytes_are_refused(tmp_path, places):
+    # Else a small file asks for as much memory as it has names.
+    header = {
+        name: {"dtype": "F32", "shape": [(end - start) // 4], "data_offsets": [start, end]}
+        for name, (start, end) in zip("ab", places, strict=True)
+    }
+    text = json.dumps(header).encode()
+    (tmp_path / "a.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+    with pytest.raises(ValueError, match=r"a\.safetensors: [ab]: lies .*, where [ab] lies"):
+        load_safetensors(tmp_path / "a.safetensors")
+
+
+def test_safetensors_lie_in_any_order_and_may_be_empty(tmp_path):
+    places = {"a": (4, 8), "b": (0, 4), "none": (2, 2), "last": (8, 8), "first": (0, 0)}
+    header = {
+        name: {"dtype": "F32", "shape": [(end - start) // 4], "data_offsets": [start, end]}
+        for name, (start, end) in places.items()
+    }
+    text = json.dumps(header).encode()
+    content = len(text).to_bytes(8, "little") + text + np.float32([2, 1]).tobytes()
+    (tmp_path / "a.safetensors").write_bytes(content)
+    arrays, _ = load_safetensors(tmp_path / "a.safetensors")
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "a": [1],
+        "b": [2],
+        "none": [],
+        "last": [],
+        "first": [],
+    }
 
 
 def test_a_runs_folder_tells_where_its_weights_are(tmp_path):

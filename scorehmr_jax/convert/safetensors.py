@@ -86,19 +86,37 @@ def _read(path: Path, file: BufferedReader) -> tuple[dict[str, np.ndarray], dict
         raise ValueError(
             error if str(error).startswith(f"{path}: ") else f"{path}: no .safetensors ({error})"
         ) from None
+    # Before any memory is taken: the arrays together are no larger than the file then.
+    _check_places(
+        path, [(start, end, name) for name, *_, start, end in described], size - 8 - length
+    )
     arrays = {}
     for name, dtype, shape, start, end in described:
         # Each array has memory of its own, which is free as soon as that one is not needed.
         content = np.empty(end - start, np.uint8)
         file.seek(8 + length + start)
-        if 8 + length + end > size or file.readinto(content.data) < len(content):
-            raise ValueError(
-                f"{path}: {name}: lies at bytes {start} to {end} of only {size - 8 - length}; "
-                "the file is truncated"
-            )
+        if file.readinto(content.data) < len(content):
+            raise ValueError(f"{path}: {name}: the file grew shorter while it was read")
         content.flags.writeable = False
         arrays[name] = content.view(dtype).reshape(shape)
     return arrays, {str(name): str(text) for name, text in metadata.items()}
+
+
+def _check_places(path: Path, places: list[tuple[int, int, str]], held: int) -> None:
+    """Refuses arrays that lie beyond the bytes that the file holds, or on those of another."""
+    before, last = 0, ""
+    for start, end, name in sorted(places):
+        if end > held:
+            raise ValueError(
+                f"{path}: {name}: lies at bytes {start} to {end} of only {held}; "
+                "the file is truncated"
+            )
+        if start < before and start < end:
+            raise ValueError(
+                f"{path}: {name}: lies at bytes {start} to {end}, where {last} lies; expected "
+                "every array at bytes of its own"
+            )
+        before, last = max((before, last), (end, name))
 
 
 def _described(path: Path, name: str, entry: Any) -> tuple[np.dtype, list[int], int, int]:
