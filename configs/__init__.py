@@ -69,11 +69,22 @@ class TrainConfig:
             )
         if self.condition_on == "features" and not self.mixture:
             raise ValueError("condition_on: motion capture has no images; give a mixture of sets")
+        files = [file for file, _ in self.more_mocap]
+        if len({"mocap_poses.npz", *files}) <= len(files):
+            raise ValueError(
+                "more_mocap: expected every file once, and not mocap_poses.npz, which is there "
+                f"already; found {', '.join(files)}"
+            )
         shares = [share for _, share in self.more_mocap]
         if shares and (self.mixture or min(shares) <= 0 or sum(shares) >= 1):
             raise ValueError(
                 "more_mocap: expected shares above 0 that leave some to mocap_poses.npz, and no "
                 f"mixture; found {shares}, mixture {self.mixture}"
+            )
+        if self.roll and self.mixture:
+            raise ValueError(
+                "roll: only cameras that are placed before motion capture roll; found "
+                f"{self.roll}, mixture {self.mixture}"
             )
         if self.estimates_per_frame and (self.condition_on != "estimate" or self.mixture):
             raise ValueError(

@@ -79,6 +79,12 @@ def test_values_that_make_no_sense_are_told():
     for shares in ((0.6, 0.4), (0.5, -0.1)):
         with pytest.raises(ValueError, match="more_mocap: expected shares above 0 that leave"):
             replace(tiny, more_mocap=tuple(zip("ab", shares, strict=True)))
+    for again in ("a.npz", "mocap_poses.npz"):
+        twice = (("a.npz", 0.1), ("b.npz", 0.1), (again, 0.2))
+        with pytest.raises(ValueError, match=r"more_mocap: expected every file once, .* found a"):
+            replace(tiny, more_mocap=twice)
+    with pytest.raises(ValueError, match=r"roll: only cameras .* motion capture roll; found 14"):
+        replace(configs.get("scorehmr-b"), roll=14.0)
     with pytest.raises(ValueError, match=r"estimates_per_frame: .* for motion capture alone"):
         replace(configs.get("scorehmr-b"), estimates_per_frame=1)
     with pytest.raises(
