@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.scenes import STRENGTHS
+from benchmarks.scenes import QUICK, STRENGTHS
 from scorehmr_jax.baselines.methods import ESTIMATE
 from scorehmr_jax.evaluation.tables.write import markdown_lines
 
@@ -25,8 +25,15 @@ _OTHERS = {
 
 def page_of(rows: Sequence[Mapping[str, Any]]) -> str:
     """Writes the page that shows rows, in Markdown."""
-    about = {**rows[0], "commit": ", ".join(dict.fromkeys(str(row["commit"]) for row in rows))}
-    parts = [_HEAD.format(**about, picture=PICTURE, clips=_CLIPS[about["split"]])]
+    about = rows[0]
+    command = f"python -m benchmarks.open_page FILE.json --data DIR --split {about['split']}"
+    if about["samples"] == QUICK.frames:
+        command += " --quick"
+    parts = [
+        _HEAD.format(
+            **about, command=command, picture=PICTURE, clips=_CLIPS[about["split"]], run=_run(rows)
+        )
+    ]
     for setting in dict.fromkeys(row["setting"] for row in rows):
         of_setting = [row for row in rows if row["setting"] == setting]
         parts.append(f"## {_TITLES[setting]}\n\n{_EVIDENCE[setting]}\n\n{_ahead(of_setting)}")
@@ -43,6 +50,22 @@ def panels_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str
         methods = panels.setdefault(_TITLES[row["setting"]], {})
         methods.setdefault(row["title"], {})[row["strength"]] = tuple(row["re"])
     return panels
+
+
+def _run(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Where and with which code the rows were made: in one sentence, or one for each setting."""
+    told: dict[str, list[str]] = {}
+    for setting in dict.fromkeys(row["setting"] for row in rows):
+        # One call makes the rows of a setting.
+        row = next(row for row in rows if row["setting"] == setting)
+        where = "on {cores} cores of {machine} (load {load:.1f}), commit {commit}".format(**row)
+        told.setdefault(where, []).append(_TITLES[setting])
+    if len(told) == 1:
+        return f"They were run {next(iter(told))}."
+    runs = "; ".join(f"{' and '.join(titles)} {where}" for where, titles in told.items())
+    commits = {row["commit"] for row in rows}
+    warning = " Commits differ: what a method does may differ between settings."
+    return f"Each setting was run by itself: {runs}.{warning if len(commits) > 1 else ''}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -112,7 +135,7 @@ simulated networks of three strengths and simulated detections, so that anyone c
 `{split}`, {samples} frames in each cell. {clips}
 This page and its picture are written by
 
-    python -m benchmarks.open_page FILE.json --data DIR
+    {command}
 
 with DIR as for [training.md](training.md); try things with `--split val`. How a method works:
 [baselines.md](baselines.md), [default_mode.md](default_mode.md); how errors are measured:
@@ -126,5 +149,4 @@ Means over SMPL's 24 joints, mm; in brackets 95% intervals, drawn over clips. `a
 this method less the default mode on the same samples; below 0 this one is better. `worse`: the
 share of frames whose PA-MPJPE rose by more than 2 mm. MPJPE puts pelvis on pelvis; `pelvis` is its
 distance from where it is. `2D px`: from the true keypoints in the image. `ms/frame`: once compiled,
-in batches of {batch}, on {cores} cores of {machine} (load {load:.1f}): to be taken roughly. Commit
-{commit}."""
+in batches of {batch}: to be taken roughly. {run}"""

@@ -13,7 +13,7 @@ from test_tables import Source, small_case
 from benchmarks import open_page
 from benchmarks.open_methods import OPEN_METRICS, prepare, table_of
 from benchmarks.open_page_text import page_of, panels_of
-from benchmarks.scenes import SETTINGS
+from benchmarks.scenes import FULL, SETTINGS
 from body_model.joints import OPENPOSE_25
 from scorehmr_jax.baselines.registry import for_task
 from scorehmr_jax.evaluation.benchmarks import open_protocol
@@ -83,6 +83,24 @@ def test_the_page_is_what_the_command_makes_of_its_file(tmp_path):
     assert "`val`, 96 frames in each cell. What a method weighs was chosen on these clips" in page
     assert "### Medium" not in page
     assert panels_of(ROWS)["Single images"]["SMPLify"] == {"weak": (59.0, 50.0, 70.0)}
+
+
+def test_the_page_tells_the_command_and_the_runs_that_made_it():
+    quick = "    python -m benchmarks.open_page FILE.json --data DIR --split val --quick\n\n"
+    page = page_of(ROWS)
+    assert quick in page and "They were run on 2 cores of M (load 1.5), commit abc." in page
+    page = page_of([row | {"split": "test", "samples": FULL.frames} for row in ROWS])
+    assert quick.replace("val --quick", "test") in page
+    # Settings that were run one by one: elsewhere, and then with other code.
+    elsewhere = [row | ({"load": 2} if row["setting"] == "video" else {}) for row in ROWS]
+    told = (
+        "run by itself: Single images on 2 cores of M (load 1.5), commit abc; Videos on 2 cores of "
+        "M (load 2.0), commit "
+    )
+    page = page_of(elsewhere)
+    assert f"{told}abc." in page and "Commits differ" not in page
+    other = [row | ({"commit": "def"} if row["setting"] == "video" else {}) for row in elsewhere]
+    assert f"{told}def. Commits differ: " in page_of(other)
 
 
 def test_one_setting_at_a_time_joins_the_file(tmp_path, monkeypatch, capsys):
