@@ -1,10 +1,10 @@
 """The shipped unconditional prior.
 
-    python -m scorehmr_jax.datasets.ui_prmd ui_prmd_markers.npz --out DIR/ui_prmd_poses.npz
+    python -m scorehmr_jax.datasets.ui_prmd UI-PRMD --out DIR/ui_prmd_poses.npz
     python train.py open-uncond --workdir runs/open-uncond --steps 30000 --data DIR
 
-Shipped is step 10,000 with `--seed 1`. Validation losses by band of levels to expect there: 0.60,
-0.34, 0.22, 0.12, 0.04.
+docs/training.md says where UI-PRMD comes from. Shipped is step 10,000 with `--seed 1`. Validation
+losses by band of levels to expect there: 0.60, 0.34, 0.22, 0.12, 0.04.
 """
 
 from configs import TrainConfig

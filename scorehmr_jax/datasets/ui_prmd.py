@@ -1,11 +1,10 @@
 """Motion capture out of the markers of UI-PRMD: ten exercises by ten people.
 
-    python -m scorehmr_jax.datasets.ui_prmd ui_prmd_markers.npz --out ui_prmd_poses.npz
+    python -m scorehmr_jax.datasets.ui_prmd UI-PRMD --out ui_prmd_poses.npz
 
 fits the open body to the markers, person by person, and writes clips as simulation/mocap.py reads
-them. Subjects 9 and 10 are the val split, the others train. The .npz has `markers` [N, 39, 3] whole
-numbers, `unit` metres each, z up; `names` [39] of Plug-in Gait; `subject`, `movement`, `correct`
-and `episode` [N]. Frames of an episode are contiguous, 6.25 a second.
+them. UI-PRMD is the folder of its text files, or an .npz of the markers (ui_prmd_files.py). Every
+16th frame is taken, 6.25 a second. Subjects 9 and 10 are the val split, the others train.
 
 Vakanski et al., A data set of human body movements for physical rehabilitation exercises, Data
 3(1):2, 2018. Its licence is the Public Domain Dedication of Open Data Commons.
@@ -15,44 +14,32 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from body_model import SMPL, open_body
-from body_model.files import read_npz, write_npz
+from body_model.files import write_npz
 from body_model.rotations import matrix_to_axis_angle
+from scorehmr_jax.datasets.ui_prmd_files import Markers, read_markers
 from scorehmr_jax.markers import attach_markers, fit_markers
 
 COLLECTION = "ui_prmd"
 FPS = 6.25  # every 16th frame of 100 Hz
 VAL = (9, 10)  # subjects
-_KEYS = ("markers", "unit", "names", "subject", "movement", "correct", "episode")
-# From z up and the person facing x to y up and the person facing z.
-_Y_UP = [1, 2, 0]
 _MOST_OFF = 0.03  # metres, half of the markers: a frame with markers mixed up
 
 
-def fitted(
-    body: SMPL,
-    names: list[str],
-    markers: Float[np.ndarray, "N 39 3"],
-    subject: np.ndarray,
-    takes: np.ndarray,
-) -> dict[str, np.ndarray]:
+def fitted(body: SMPL, markers: Markers) -> dict[str, np.ndarray]:
     """Fits a body to the markers of every subject.
 
-    Args:
-        body: to fit.
-        names: of the markers.
-        markers: [N, 39, 3] metres, y up.
-        subject: [N] of each frame.
-        takes: [N, 3] movement, correct and episode of each frame.
     Returns:
         The arrays of a file of motion capture.
+    Raises:
+        ValueError: if no place is known for a marker, or numbers are not in metres.
     """
+    points, subject = markers.points, markers.subject
     kept: dict[str, list[np.ndarray]] = {"poses": [], "trans": [], "of": []}
     for person in np.unique(subject):
         rows = np.flatnonzero(subject == person)
-        fit = fit_markers(attach_markers(body, names, markers[rows]), markers[rows])
+        fit = fit_markers(attach_markers(body, markers.names, points[rows]), points[rows])
         sound = np.asarray(fit.found) & (np.nanmedian(fit.distance, 1) < _MOST_OFF)
         angles = np.asarray(matrix_to_axis_angle(fit.pose))
         kept["poses"].append(angles.reshape(len(rows), -1)[sound])
@@ -64,7 +51,7 @@ def fitted(
             flush=True,
         )
     poses, trans, of = (np.concatenate(kept[key]) for key in ("poses", "trans", "of"))
-    keys = np.column_stack([subject, takes])[of]
+    keys = np.column_stack([subject, markers.takes])[of]
     starts = np.append(True, (keys[1:] != keys[:-1]).any(1))
     first = keys[starts]
     clips = [
@@ -87,21 +74,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Reads the arguments, fits and writes."""
     summary = (__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser("scorehmr_jax.datasets.ui_prmd", description=summary)
-    parser.add_argument("markers", type=Path, help=".npz of the markers")
+    parser.add_argument("markers", type=Path, help="folder of UI-PRMD, or .npz of its markers")
     parser.add_argument(
         "--out", type=Path, required=True, help="the .npz of motion capture to write"
     )
     options = parser.parse_args(arguments)
-    data = read_npz(options.markers)
-    missing = [key for key in _KEYS if key not in data]
-    if missing:
-        raise SystemExit(
-            f"{options.markers}: expected the keys {', '.join(_KEYS)}; missing: {missing}"
-        )
-    markers = data["markers"].astype(np.float32)[..., _Y_UP] * float(data["unit"])
-    takes = np.column_stack([data[key] for key in ("movement", "correct", "episode")])
-    names = [str(name) for name in data["names"]]
-    write_npz(options.out, fitted(open_body(), names, markers, data["subject"], takes))
+    try:
+        markers = read_markers(options.markers)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    try:
+        clips = fitted(open_body(), markers)
+    except ValueError as error:
+        raise SystemExit(f"{options.markers}: {error}") from None
+    write_npz(options.out, clips)
 
 
 if __name__ == "__main__":
