@@ -217,6 +217,34 @@ def test_motion_in_a_world_has_no_camera(tmp_path, made, width, left):
         np.testing.assert_allclose(given.estimate.betas[0, 0], np.arange(10) / 10, atol=1e-6)
 
 
+def test_frames_of_a_motion_that_were_filled_in_are_missing(tmp_path, made):
+    poses = np.zeros((M, 156), np.float32)
+    poses[:, :66] = angles(made["pose"])[:, :66]
+    held = {"poses": poses, "trans": made["translation"], "betas": np.zeros(16)}
+    present = np.arange(M) != 1
+    np.savez(tmp_path / "a.npz", **held, present=present)
+    with pytest.warns(UserWarning, match="1 frames that were filled in are taken as missing") as w:
+        given = sh.read_estimates(tmp_path / "a.npz")
+    assert not any("not read" in str(each.message) for each in w)
+    np.testing.assert_array_equal(given.tracks.present[0], present)
+    found = np.asarray(given.estimate.translation[0])
+    np.testing.assert_array_equal(found[present], made["translation"][present])
+    assert np.isnan(found[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("present", "message"),
+    [
+        (np.ones(M + 1, bool), rf"a.npz: present: expected \[{M}\], found \[{M + 1}\]"),
+        (np.zeros(M, bool), "a.npz: present: expected frames with a body"),
+    ],
+)
+def test_a_motion_without_frames_of_its_own_is_named(tmp_path, present, message):
+    np.savez(tmp_path / "a.npz", poses=np.zeros((M, 72)), trans=np.zeros((M, 3)), present=present)
+    with pytest.raises(ValueError, match=message):
+        sh.read_estimates(tmp_path / "a.npz")
+
+
 def mhr_points(body, made):
     """70 points of MHR: the body's own where it has them, elsewhere its pelvis."""
     names = body_model.keypoint_set("mhr70").names

@@ -287,6 +287,19 @@ def test_an_odd_file_is_left_out_by_name(tmp_path):
     assert "wide_poses.npz: poses has shape (240, 99); expected" in text
 
 
+def test_frames_that_were_filled_in_are_no_samples(tmp_path, recwarn):
+    present = np.arange(20) < 5
+    poses = np.random.default_rng(0).normal(size=(20, 156))
+    poses[3] = poses[15] = np.nan
+    clip(tmp_path / "a.npz", poses=poses, mocap_framerate=10.0, present=present)
+    names, dropped, _ = taken(tmp_path)
+    assert names == [f"a.npz/{row}" for row in (0, 1, 2, 4)] and not recwarn
+    assert dropped == {"filled in, without a body of their own": 15, "with NaN or infinity": 1}
+    clip(tmp_path / "a.npz", frames=20, mocap_framerate=10.0, present=present[:4])
+    with pytest.raises(ValueError, match=r"a.npz: present has shape \(4,\); expected \[20\]"):
+        taken(tmp_path)
+
+
 def motion(frames=240, form=156, seed=0, fitted=0.0):
     """Somebody who moves; `fitted` is how far the fits of two body models are apart, radians."""
     rng, t = np.random.default_rng(seed), np.linspace(0, 1, frames)[:, None]

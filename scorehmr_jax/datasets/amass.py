@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from body_model.files import warn_of_unread
 from scorehmr_jax.datasets.amass_clips import Clips
@@ -68,8 +68,9 @@ class Amass(SampleReader):
     Body pose only: the root is not turned and the hands are at rest, as AMASS's heading is that of
     a capture room and its fingers are not SMPL's. Clips are thinned to `fps`. Of a clip that is
     there twice, or in the forms of both body models, the first is taken: where names say so and
-    the motions agree. A file that cannot be used is left out, counted and named, and ends nothing.
-    Clips without betas are warned of, and keys that no such file is known to have.
+    the motions agree. Frames that `present` says were filled in are left out. A file that cannot be
+    used is left out, counted and named, and ends nothing. Clips without betas are warned of, and
+    keys that no such file is known to have.
     """
 
     folder: Path
@@ -133,7 +134,7 @@ class Amass(SampleReader):
         if key is None:
             raise _without_poses(path, shapes)
         rate_keys = [name for name in shapes.columns if _is_rate(name)]
-        table = read_tables(path, (key, "betas", *rate_keys))[0]
+        table = read_tables(path, (key, "betas", "present", *rate_keys))[0]
         rows = table.numbers(key)
         _check_width(path, key, rows)
         if not len(rows):
@@ -144,8 +145,9 @@ class Amass(SampleReader):
         taken = np.arange(0, len(rows), 1 if rate is None else max(1, round(rate / self.fps)))
         pose = _body_pose(rows[taken].astype(np.float32))
         betas = _betas(table, len(rows))[taken]
-        bad = bad_rows(pose, betas)
-        pose, betas, good = pose[~bad], betas[~bad], taken[~bad]
+        filled, bad = ~_present(table, len(rows))[taken], bad_rows(pose, betas)
+        kept = ~(filled | bad)
+        pose, betas, good = pose[kept], betas[kept], taken[kept]
         check_axis_angle(pose, f"{path}, {key}")
         check_betas(betas, f"{path}, betas")
         x = axis_angle_to_x(pose)
@@ -155,7 +157,8 @@ class Amass(SampleReader):
         self.dropped += Counter(
             {
                 "frames between those that are taken": len(rows) - len(taken),
-                "with NaN or infinity": int(bad.sum()),
+                "filled in, without a body of their own": int(filled.sum()),
+                "with NaN or infinity": int((bad & ~filled).sum()),
             }
         )
         name = str(path.relative_to(self.folder)) if path != self.folder else path.stem
@@ -259,7 +262,7 @@ def _warn_of_keys(folder: Path, tables: Mapping[Path, Table]) -> None:
         key: path
         for path, table in clips.items()
         for key in {*table.columns, *getattr(table.columns, "objects", ())}
-        if not _is_rate(key) and key not in {"betas", *_NOT_READ}
+        if not _is_rate(key) and key not in {"betas", "present", *_NOT_READ}
     }
     if unread:
         where = f"{next(iter(unread.values()))} and maybe others"
@@ -283,6 +286,23 @@ def _betas(table: Table, count: int) -> Float[np.ndarray, "{count} 10"]:
         known = min(10, found.shape[-1])
         betas[:, :known] = found[..., :known]
     return betas
+
+
+def _present(table: Table, count: int) -> Bool[np.ndarray, " n"]:
+    """Which frames have a body of their own; all, in files but ours.
+
+    Raises:
+        ValueError: naming the file, if there is not one for each frame.
+    """
+    if "present" not in table:
+        return np.ones(count, bool)
+    found = table.numbers("present")
+    if found.shape != (count,):
+        raise ValueError(
+            f"{table.where}: present has shape {found.shape}; expected [{count}], one for each "
+            "frame"
+        )
+    return found != 0
 
 
 def _body_pose(rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n 24 3"]:

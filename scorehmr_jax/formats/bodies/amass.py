@@ -1,8 +1,8 @@
 """Motion as AMASS gives it out, and what is written in its form: a world with z up, no camera.
 
 The keys: poses [T, 156] (SMPL-H), [T, 165] (SMPL-X), [T, 72] or [T, 66]; or root_orient [T, 3] and
-pose_body [T, 63]; trans [T, 3], betas [16 or 10], mocap_framerate, gender. See
-https://amass.is.tue.mpg.de.
+pose_body [T, 63]; trans [T, 3], betas [16 or 10], mocap_framerate, gender; of our own files also
+present [T], False for frames that were filled in. See https://amass.is.tue.mpg.de.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from scorehmr_jax.formats.bodies.rows import Rows, key, numbers, rotations, shap
 
 READ = (
     *("poses", "root_orient", "pose_body", "trans", "betas", "gender", "surface_model_type"),
-    *("mocap_framerate", "mocap_frame_rate", "fps"),
+    *("mocap_framerate", "mocap_frame_rate", "fps", "present"),
 )
 OTHERS = (
     *("dmpls", "pose_hand", "pose_jaw", "pose_eye", "num_betas", "markers_latent", "latent_labels"),
@@ -37,6 +37,8 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
         held: as the file has it.
         where: begins messages.
         image_size: not used: there is no camera.
+    Returns:
+        A row for each frame but those that `present` says were filled in.
     Raises:
         ValueError: naming file and key.
     """
@@ -60,18 +62,31 @@ def read(held: Mapping[str, Any], where: str, image_size: np.ndarray | None = No
         notes.append(f"the first 10 of {betas.shape[1]} shape numbers are taken")
     if gender and gender != "neutral":
         notes.append(f"shape numbers of the {gender} body, not of the neutral one")
+    held_in = _present(held, count, where)
+    if len(held_in) < count:
+        notes.append(f"{count - len(held_in)} frames that were filled in are taken as missing")
     notes.append("no camera: the motion is in a world of the file's own, z up")
     return Rows(
-        pose,
-        betas[:, :_SHAPES],
-        shaped(translation, (count, 3), f"{where}: trans"),
-        np.arange(count),
-        np.zeros(count, int),
+        pose[held_in],
+        betas[held_in, :_SHAPES],
+        shaped(translation, (count, 3), f"{where}: trans")[held_in],
+        held_in,
+        np.zeros(len(held_in), int),
         model="smplx" if kind == "smplx" or joints.shape[1] == 55 else "smpl",
         in_world=True,
         notes=tuple(notes),
         fps=_rate(held),
     )
+
+
+def _present(held: Mapping[str, Any], count: int, where: str) -> np.ndarray:
+    """The numbers of the frames that have a body of their own."""
+    if "present" not in held:
+        return np.arange(count)
+    found = np.flatnonzero(shaped(key(held, "present", where), (count,), f"{where}: present"))
+    if not len(found):
+        raise ValueError(f"{where}: present: expected frames with a body, found {count} filled in")
+    return found
 
 
 def _rate(held: Mapping[str, Any]) -> float | None:
