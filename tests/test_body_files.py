@@ -130,13 +130,13 @@ def test_a_frame_that_nobody_is_in_keeps_its_place(tmp_path, made):
 
 def test_a_camera_stands_in_from_the_nearest_frame_of_a_long_video():
     present = np.random.default_rng(0).random((3, 50)) < 0.2
-    nearest = people_of_rows._nearest(present)
+    nearest = people_of_rows.nearest(present)
     for row, found in zip(present, nearest, strict=True):
         held = np.flatnonzero(row)
         wanted = [held[np.abs(held - frame).argmin()] for frame in range(50)]  # the earlier of two
         np.testing.assert_array_equal(found, wanted)
     tracemalloc.start()
-    people_of_rows._nearest(np.ones((1, 20_000), bool))
+    people_of_rows.nearest(np.ones((1, 20_000), bool))
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 10e6  # a table of frame by frame takes 3.2 GB

@@ -69,6 +69,7 @@ def fit_marker_files(
     """
     import body_model
     from body_model.paths import make_folder
+    from scorehmr_jax.formats.bodies.people import nearest
     from scorehmr_jax.formats.c3d import read_c3d
     from scorehmr_jax.marker_places import PLUG_IN_GAIT
     from scorehmr_jax.markers import attach_markers, fit_markers
@@ -105,8 +106,7 @@ def fit_marker_files(
         if not fit.found.any():
             raise ValueError(f"{name}.c3d: expected frames with three markers, found none")
         # Frames without markers keep their time, and take the body of the nearest other one.
-        good = np.flatnonzero(fit.found)
-        near = good[np.abs(np.arange(len(xyz))[:, None] - good).argmin(1)]
+        near = nearest(np.asarray(fit.found)[None])[0]
         path = folder / f"{name}.npz"
         save_amass(
             path,

@@ -90,11 +90,11 @@ def assemble(rows: Rows, where: str, format: str) -> People:
             for array in (rows.pose, rows.betas, rows.translation)
         )
     )
-    nearest = _nearest(present)
+    closest = nearest(present)
     camera = None
     if rows.focal is not None and rows.center is not None and rows.image_size is not None:
         fields = (rows.focal, rows.center, rows.image_size)
-        camera = Camera(*(jnp.asarray(_taken(spread(a, 0), nearest)) for a in fields))
+        camera = Camera(*(jnp.asarray(_taken(spread(a, 0), closest)) for a in fields))
     names = tuple(rows.names.get(int(n), "") for n in numbers)
     tracks = Tracks(
         present, people, numbers, names, rows.video, format, tuple(notes), rows.in_world
@@ -143,17 +143,21 @@ def _lines(frames: np.ndarray, ids: np.ndarray, where: str) -> tuple[np.ndarray,
     return line, np.append(followed, np.full(max(taken.values(), default=0), NO_ID))
 
 
-def _nearest(present: np.ndarray) -> np.ndarray:
-    """For each place the nearest frame that the person is in."""
+def nearest(present: Bool[np.ndarray, "P T"]) -> Int[np.ndarray, "P T"]:
+    """Finds for each place the nearest frame that the person is in; of two as near, the earlier.
+
+    Args:
+        present: each person in one frame at least.
+    """
     frames = np.arange(present.shape[1])
-    nearest = []
+    found = []
     for row in present:
         held = np.flatnonzero(row)
         after = np.searchsorted(held, frames).clip(0, len(held) - 1)
         before = (after - 1).clip(0)
         earlier = np.abs(frames - held[before]) <= np.abs(held[after] - frames)
-        nearest.append(held[np.where(earlier, before, after)])
-    return np.stack(nearest)
+        found.append(held[np.where(earlier, before, after)])
+    return np.stack(found)
 
 
 def _taken(array: np.ndarray, columns: np.ndarray) -> np.ndarray:
