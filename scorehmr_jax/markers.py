@@ -121,9 +121,8 @@ def attach_markers(
             "leave these markers out, or give `places` for them"
         )
     xyz, visible = _checked(points, seen, names)
+    _check_enough(visible, "points")
     count = visible.sum(1)
-    if not len(count) or count.max() < _LEAST:
-        raise ValueError(f"points: expected frames with {_LEAST} markers or more, found none")
     whole = np.flatnonzero(count >= max(_LEAST, np.median(count)))
     rows = whole[np.linspace(0, len(whole) - 1, min(config.frames, len(whole))).round().astype(int)]
 
@@ -165,10 +164,12 @@ def fit_markers(
     Returns:
         The poses, and how far each marker is from the body's.
     Raises:
-        ValueError: if shapes do not fit or numbers are not in metres.
+        ValueError: if there are no frames, shapes do not fit or numbers are not in metres.
     """
     config = MarkerConfig() if config is None else config
     xyz, visible = _checked(points, seen, attached.names)
+    if not len(xyz):
+        raise ValueError(f"points: expected [T, {xyz.shape[1]}, 3] with a frame at least, found 0")
     prior, frames, parts = _usual(config.usual), len(xyz), []
     for start in range(0, frames, _AT_ONCE):
         rows = np.minimum(np.arange(start, start + _AT_ONCE), frames - 1)  # one shape, one program
@@ -178,6 +179,31 @@ def fit_markers(
         parts.append(jax.tree.map(lambda a, n=frames - start: np.asarray(a)[:n], part))
     rotations, origin, off, found = (np.concatenate(each) for each in zip(*parts, strict=True))
     return MarkerFit(rotations, attached.betas, origin, np.where(visible, off, np.nan), found)
+
+
+def check_markers(
+    points: Real[np.ndarray, "T K 3"], seen: Bool[np.ndarray, "T K"], where: str
+) -> None:
+    """Refuses markers that `fit_markers` could make no body of.
+
+    Args:
+        points: metres.
+        seen: where markers were seen.
+        where: begins messages: the file.
+    Raises:
+        ValueError: if no frame has three markers, or numbers are not in metres.
+    """
+    _check_enough(seen, where)
+    check_joints(points, seen, where)
+
+
+def _check_enough(seen: Bool[np.ndarray, "T K"], where: str) -> None:
+    most = seen.sum(1).max(initial=0)
+    if most < _LEAST:
+        raise ValueError(
+            f"{where}: expected frames with {_LEAST} markers or more, found {most} at most in "
+            f"{len(seen)} frames"
+        )
 
 
 def _checked(

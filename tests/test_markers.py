@@ -11,7 +11,6 @@ from data_set_files import c3d
 import body_model
 from body_model.joints import JOINT_NAMES, MIRROR
 from body_model.rotations import axis_angle_to_matrix
-from scorehmr_jax.commands.fit_markers import fit_marker_files
 from scorehmr_jax.commands.main import main
 from scorehmr_jax.datasets import ui_prmd
 from scorehmr_jax.marker_places import PLUG_IN_GAIT, normals_of, vertices_of
@@ -197,21 +196,6 @@ def test_markers_of_exercises_become_clips_of_motion_capture(tmp_path):
         ui_prmd.main([str(tmp_path / "in.npz"), "--out", str(tmp_path / "out.npz")])
 
 
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"a.c3d": ("LFOO", "RFOO")}, "a.c3d: expected markers of Plug-in Gait .* found LFOO"),
-        ({"a.c3d": NAMES[:2], "b/a.c3d": NAMES[:2]}, "a: several files of this name"),
-    ],
-)
-def test_files_that_cannot_be_fitted_are_named(tmp_path, files, message):
-    (tmp_path / "b").mkdir()
-    for name, labels in files.items():
-        (tmp_path / name).write_bytes(c3d(np.zeros((3, 2, 3)), labels))
-    with pytest.raises(ValueError, match=message):
-        fit_marker_files([tmp_path / name for name in files], tmp_path / "out")
-
-
 def test_places_are_on_the_right_side_and_limb_of_any_body():
     for each in (body(), body_model.stand_in()):
         vertices = vertices_of(each, [PLUG_IN_GAIT[name] for name in NAMES])
@@ -255,3 +239,8 @@ def test_what_does_not_fit_is_named(names, points, seen, message):
 def test_millimetres_are_refused():
     with pytest.raises(ValueError, match="metres"):
         attach_markers(body(), NAMES, 1000 * markers())
+
+
+def test_no_frames_are_refused():
+    with pytest.raises(ValueError, match=r"expected \[T, 39, 3\] with a frame at least, found 0"):
+        fit_markers(attached(), np.zeros((0, K, 3)))
