@@ -9,8 +9,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from data_set_files import c3d
 from evaluations import evaluate, folder_by_name, quick_refiner
 from jax import export
+from marker_files import PLACE, standing
 
 import body_model
 import scorehmr_jax
@@ -18,6 +20,7 @@ from scorehmr_jax.baselines import methods
 from scorehmr_jax.commands.main import SUBCOMMANDS
 from scorehmr_jax.confidence import SIGNS
 from scorehmr_jax.evaluation.tasks import TASKS
+from scorehmr_jax.marker_places import PLUG_IN_GAIT
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "THIRD_PARTY.md", "tests/golden/README.md")
@@ -111,6 +114,25 @@ def test_the_page_on_bodies_runs(tmp_path, monkeypatch):
     names = run("docs/bodies.md", blocks("docs/bodies.md"), tmp_path, monkeypatch)
     standing = body_model.stand_in().joints(names["world_pose"], None, names["world_translation"])
     assert (standing[:, 15, 2] > 1.4).all()  # the head, with z up and the ground at 0
+
+
+@pytest.mark.slow
+def test_the_page_on_markers_runs(tmp_path, monkeypatch):
+    points, pose = standing()  # y up; the file is z up
+    lost = np.ones((len(points), points.shape[1] + 1), bool)
+    lost[2] = False
+    shin = points[:, [[*PLUG_IN_GAIT].index("LTIB")]]
+    points = np.concatenate([points, shin], 1)[..., [0, 2, 1]] * [1, -1, 1]
+    (tmp_path / "walk.c3d").write_bytes(c3d(1000 * points, [*PLUG_IN_GAIT, "LWAND"], seen=lost))
+    monkeypatch.setattr(body_model, "open_body", body_model.stand_in)
+    names = run("docs/markers.md", blocks("docs/markers.md"), tmp_path, monkeypatch)
+    fit, attached = names["fit"], names["attached"]
+    np.testing.assert_array_equal(fit.found, lost.all(1))
+    assert names["off"] < 0.005 and np.isnan(fit.distance[2]).all()
+    head = body_model.stand_in().joints(fit.pose, fit.betas, fit.translation)[fit.found, 15]
+    true = body_model.stand_in().joints(pose, None, PLACE)[fit.found, 15]
+    np.testing.assert_allclose(head, true, atol=0.05)
+    assert "LWAND" in attached.names and (tmp_path / "walk.bvh").exists()
 
 
 def test_the_page_on_features_runs(tmp_path, monkeypatch):

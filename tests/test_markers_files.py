@@ -1,36 +1,21 @@
 """Files of optical markers: what is taken of them, what is refused, and what is written."""
 
 import tracemalloc
-from functools import cache
 
 import numpy as np
 import pytest
 from data_set_files import c3d
+from marker_files import PLACE, T, standing
 
 import body_model
-from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax import markers
 from scorehmr_jax.commands.fit_markers import fit_marker_files
 from scorehmr_jax.commands.main import main
-from scorehmr_jax.marker_places import PLUG_IN_GAIT, normals_of, vertices_of
+from scorehmr_jax.marker_places import PLUG_IN_GAIT
 from scorehmr_jax.markers import MarkerFit
 
 NAMES = tuple(PLUG_IN_GAIT)
-K, T = len(NAMES), 8
-PLACE = np.array([0.3, 0.9, -0.2], np.float32)
-
-
-@cache
-def standing():
-    """Markers [T, K, 3] on the stand-in body, which moves its arms, and its pose; metres, y up."""
-    body = body_model.stand_in()
-    vertices = vertices_of(body, [*PLUG_IN_GAIT.values()])
-    angles = np.zeros((T, 24, 3), np.float32)
-    angles[:, 0, 1] = np.linspace(0, 1, T)
-    angles[:, (16, 17), 2] = np.linspace(-0.8, 0.8, T)[:, None]
-    pose = np.asarray(axis_angle_to_matrix(angles))
-    skin = np.asarray(body.vertices(pose, None, PLACE))
-    return skin[:, vertices] + 0.01 * (normals_of(body)[vertices] @ pose[:, 0].mT), pose
+K = len(NAMES)
 
 
 def whole(path, points=None, names=NAMES, **options):
