@@ -5,6 +5,7 @@ Whoever wants another loop puts the parts together in another way:
     setup = Setup.of(prior, body, RefineConfig())
     problem = Problem.of(setup, estimate, features, [keypoints_2d(keypoints, camera)])
     state = first_state(problem)
+    # A configuration with a denoised fit begins with it: state, _ = run_fit(problem, state)
     state = replace(state, x=invert(problem, state.x))
     state, losses = jax.lax.scan(partial(guided_step, problem), state, descent(problem))
     refined = result(problem, state)
@@ -38,10 +39,10 @@ class State:
     betas: Float[Array, "*N B"] | None  # None: held as they are, or part of x
     translation_moments: Moments
     betas_moments: Moments | None
-    taken: Int[Array, ""]  # guided steps so far
+    taken: Int[Array, ""]  # steps so far, of the fit and guided ones
     loss: Float[Array, "*N"]  # unweighted, of the step before; infinite at first
     stopped: Bool[Array, "*N"]
-    stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not
+    stop_step: Int[Array, "*N"]  # step at which the sample stopped; -1: it did not
 
 
 @pytree

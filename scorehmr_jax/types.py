@@ -105,8 +105,9 @@ class Info:
     """The course of each sample's refinement."""
 
     status: Int[Array, "*N"]  # index into STATUS, which says what it means; 0: refined
-    stop_step: Int[Array, "*N"]  # guided step at which the sample stopped; -1: it did not
-    # Unweighted, before each guided step; once all have stopped, the last.
+    stop_step: Int[Array, "*N"]  # step at which the sample stopped; -1: it did not
+    # Unweighted, before each step of the fit, if any, and each guided one; once all have stopped,
+    # the last.
     losses: Float[Array, " S *N"]
     # Share of the refinement of the body's pose that was kept; None: all of it.
     kept_share: Float[Array, "*N"] | None = None
