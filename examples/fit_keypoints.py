@@ -29,7 +29,7 @@ bends = {
 angles = jnp.zeros((24, 3)).at[jnp.array(list(bends))].set(jnp.array(list(bends.values())))
 target = skeleton(axis_angle_to_matrix(angles), jnp.zeros(10), jnp.array([0.0, 0.2, 4.0]))
 camera = sh.pinhole(jnp.array([1000.0, 1000.0]), focal=1200.0)
-noise, drop = jax.random.split(jax.random.key(0))
+noise, drop = jax.random.split(jax.random.key(2))
 keypoints = sh.project(target, camera) + 4 * jax.random.normal(noise, (25, 2))
 seen = jax.random.bernoulli(drop, 0.8, (25, 1))
 
@@ -56,8 +56,13 @@ def fit(guess, weight):
     return jax.lax.scan(step, (guess, optimiser.init(guess)), keys)[0][0]
 
 
-upright = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(jnp.diag(jnp.array([1.0, -1, -1])))
-start = (sh.rotations_to_x(upright), jnp.array([0.0, 0.0, 4.0]))
+# It starts upright, arms lowered.
+standing = (
+    jnp.zeros((24, 3))
+    .at[jnp.array([0, 16, 17])]
+    .set(jnp.array([(jnp.pi, 0, 0), (0, 0, -1.2), (0, 0, 1.2)]))
+)
+start = (sh.rotations_to_x(axis_angle_to_matrix(standing)), jnp.array([0.0, 0.0, 4.0]))
 fits = {"before": start, "keypoints alone": fit(start, 0.0), "with the prior": fit(start, 0.3)}
 for name, guess in fits.items():
     found = joints(guess)

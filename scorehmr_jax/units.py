@@ -397,7 +397,7 @@ def _rows_seen(points: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, 
     """Points [N, K, D] as floats, and which of them are seen [N, K], and not guessed."""
     flat = np.asarray(points, float).reshape(-1, *points.shape[-2:])
     sure = np.broadcast_to(confidence, points.shape[:-1]).reshape(flat.shape[:-1])
-    sure = np.where(np.isfinite(sure), sure, 0)
+    sure = np.minimum(np.where(np.isfinite(sure), sure, 0), 1)
     seen = (sure > 0) & (sure >= _GUESSED * sure.max(-1, keepdims=True, initial=0))
     return flat, seen & np.isfinite(flat).all(-1)
 

@@ -527,8 +527,10 @@ def test_the_example_needs_the_prior():
     run = subprocess.run(
         [sys.executable, path], capture_output=True, text=True, timeout=300, check=True
     )
-    before, alone, both = (float(line.split()[-2]) for line in run.stdout.splitlines())
-    assert both < 0.8 * alone < 0.8 * before
+    before, alone, both = (line.split() for line in run.stdout.splitlines())
+    # Pixels alone are soon met, and say too little of the depth.
+    assert float(alone[-4]) < 0.1 * float(before[-4])
+    assert float(both[-2]) < 0.8 * min(float(alone[-2]), float(before[-2]))
 
 
 @pytest.mark.parametrize("method", ["noise", "denoise", "score", "energy", "sample", "encode"])
