@@ -85,9 +85,8 @@ def expectation(expected: Expectation) -> Iterator[str]:
     if known.any():
         low, middle, high = np.quantile(np.asarray(expected.error)[known], [0.1, 0.5, 0.9])
         yield (
-            f"expected: {middle:.0f} mm from the truth ({low:.0f} to {high:.0f} in most), "
-            f"{np.mean(np.asarray(expected.worse)[known]):.0%} made worse; `expected_error` in the "
-            "result says it of each"
+            f"expected: {middle:.0f} mm from the truth ({low:.0f} to {high:.0f} in most), were "
+            "these the people of the simulation; `expected_error` in the result says it of each"
         )
 
 
