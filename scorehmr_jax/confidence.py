@@ -48,6 +48,7 @@ _FAR = 0.2  # metres: keypoints farther off than this count no more
 _SEEN = 0.3  # confidence of a keypoint that was seen
 _BLIND = 1 - 1e-4  # share unseen that is all: a mean of ones may be a digit less
 _MM = 1000.0
+_ERRORS = ((), (NUM_JOINTS,))  # axes of the errors of a sample, beside its own
 # Fields of a loop that change nothing in what can be expected of its results.
 _OF_NO_MATTER = ("network_precision", "keep_without_evidence")
 
@@ -147,10 +148,14 @@ def of_refined(expected: Expectation, refined: Bool[Array, "*N"]) -> Expectation
     )
 
 
-def nobody_knows(shape: tuple[int, ...]) -> Expectation:
-    """An expectation of samples [*shape] by which nothing is expected; numpy's arrays."""
-    known = ((shape, 0.5), (shape, np.inf), ((*shape, NUM_JOINTS), np.inf))
-    return Expectation(*(np.full(each, value, np.float32) for each, value in known))
+def nobody_knows(refined: Bool[np.ndarray, "*N"]) -> Expectation:
+    """An expectation by which nothing is expected; numpy's arrays.
+
+    Args:
+        refined: False where the first estimate was kept, or nobody is there.
+    """
+    known = (np.where(refined, 0.5, 0), *(np.full((*refined.shape, *n), np.inf) for n in _ERRORS))
+    return Expectation(*(each.astype(np.float32) for each in known))
 
 
 def signs_of(

@@ -49,9 +49,9 @@ def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"
         likely = predict_x_0(level, noisy, problem.noise(noisy, modulation))
         free = x, state.translation, state.betas
         slopes, losses = slopes_of(problem, jnp.zeros((), x.dtype), free)
-        # High levels are trusted less: they know little of the pose.
-        slope = setup.config.guidance_scale * slopes[0]
-        slope += 2 * fit.prior * level.ddim_signal * (x - likely) + _pull(fit, x - first)
+        slope = setup.config.guidance_scale * slopes[0] + _pull(fit, x - first)
+        # High levels, of hundreds, know little of the pose and are trusted less.
+        slope += 2 * fit.prior * level.ddim_signal * (x - likely)
         slope = jnp.where(problem.active[..., None], slope, 0)
         x, moments = adam_step(x, moments, slope, state.taken + 1, fit.rate)
         return (replace(placed(problem, state, *slopes[1:]), x=x), moments), losses

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, PyTree, Shaped
+from jaxtyping import Bool, Float, PyTree, Shaped
 
 from body_model.arithmetic import native
 from scorehmr_jax.camera import FIELD_AXES
@@ -138,6 +138,18 @@ def unstack_groups(
         jax.tree.map(lambda leaf, g=g, n=n: leaf[(*before, g)][(*before, slice(n))], tree)
         for g, n in enumerate(counts.tolist())
     ]
+
+
+def mean_of_group(numbers: Float[Array, "*N M"], among: Bool[Array, "*N"]) -> Float[Array, "*N M"]:
+    """The mean over some samples of each group, for each of them; the others keep their numbers.
+
+    Args:
+        numbers: [..., N, M].
+        among: [..., N] the samples that are averaged; what the others hold may be anything.
+    """
+    total = jnp.where(among[..., None], numbers, 0).sum(-2, keepdims=True)
+    count = jnp.maximum(among.sum(-1)[..., None, None], 1).astype(numbers.dtype)
+    return jnp.where(among[..., None], total / count, numbers)
 
 
 def _size(group: Any, name: str) -> int:

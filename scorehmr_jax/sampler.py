@@ -21,11 +21,12 @@ from jaxtyping import Bool, Float, Int
 
 from body_model.pytree import pytree
 from scorehmr_jax.diffusion import Level, ddim, ddim_step, predict_x_0
+from scorehmr_jax.groups import mean_of_group
 from scorehmr_jax.moments import Moments, adam_step
 from scorehmr_jax.networks.protocol import POSE_DIM
 from scorehmr_jax.prior import x_to_rotations
 from scorehmr_jax.problem import Problem
-from scorehmr_jax.slopes import mean_of_group, slopes_of
+from scorehmr_jax.slopes import slopes_of
 from scorehmr_jax.types import Array, Refined
 
 

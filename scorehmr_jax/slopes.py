@@ -74,11 +74,3 @@ def _loss(
     )
     with jax.default_matmul_precision("float32"):
         return total_loss(problem.terms, hypothesis)
-
-
-def mean_of_group(numbers: Array, among: Array) -> Array:
-    """The mean [..., N, M] over the samples of a group that are refined, for each of them."""
-    share = among[..., None].astype(numbers.dtype)
-    total = (share * numbers).sum(-2, keepdims=True)
-    mean = total / jnp.maximum(share.sum(-2, keepdims=True), 1)
-    return jnp.where(among[..., None], mean, numbers)

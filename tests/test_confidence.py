@@ -227,6 +227,19 @@ def test_who_was_not_refined_is_not_worse_and_not_known():
     assert np.isfinite(np.delete(found.joint_error, 1, 0)).all()
 
 
+@pytest.mark.parametrize("count", [24, 25, 41, 55])
+def test_whoever_was_not_seen_at_all_is_not_known(count):
+    # A mean of so many ones is not always one.
+    unseen = jax.jit(lambda c: (c < 0.3).astype(jnp.float32).mean(-1))(jnp.zeros((N, count)))
+    found = expect(calibration(), replace(some_signs(), unseen=unseen))
+    assert np.isinf(found.error).all() and (found.worse == 0.5).all()
+
+
+def test_of_a_loop_that_is_not_calibrated_nothing_is_expected():
+    told = nobody_knows(np.array([True, False]))
+    assert told.worse.tolist() == [0.5, 0.0] and np.isinf(told.joint_error).all()
+
+
 def shipped() -> dict[str, RefineConfig]:
     return {
         "images": RefineConfig.for_images(),
@@ -344,7 +357,7 @@ def test_commands_say_it_in_a_line():
     )
     (line,) = expectation(told)
     assert "45 mm from the truth (41 to 49 in most), were these" in line
-    assert not [*expectation(nobody_knows((3,)))]
+    assert not [*expectation(nobody_knows(np.ones(3, bool)))]
 
 
 def test_under_jaxs_strictest_switches():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scorehmr_jax.groups import stack_groups, unstack_groups
+from scorehmr_jax.groups import mean_of_group, stack_groups, unstack_groups
 from scorehmr_jax.types import Camera, Estimate, Info, Keypoints2D
 
 
@@ -134,3 +134,12 @@ def test_losses_of_as_many_steps_as_groups_are_never_taken_for_groups():
     # In a pytree of a known kind, an axis of two numbers says nothing of two samples.
     cameras = Camera(losses, losses + 1, losses + 2)
     assert_same(unstack_groups(cameras, [2, 2])[1], jax.tree.map(lambda a: a[1], cameras))
+
+
+def test_a_groups_mean_is_over_those_that_count():
+    numbers = jnp.array([[[1.0], [3.0], [jnp.nan]], [[5.0], [7.0], [9.0]]])
+    among = jnp.array([[True, True, False], [False, True, True]])
+    found = np.asarray(mean_of_group(numbers, among))[..., 0]
+    np.testing.assert_array_equal(found, [[2, 2, np.nan], [5, 8, 8]])
+    slope = jax.grad(lambda n: jnp.where(among[..., None], mean_of_group(n, among), 0).sum())
+    np.testing.assert_array_equal(slope(numbers)[..., 0], among)

@@ -78,7 +78,7 @@ def unchanged(prior, model, arrays, moving, config):
         estimate, *_ = command.taken(arrays, part)
         pose_6d = np.zeros((len(part.mask), 144), np.float32)
         refined = Refined(estimate.pose, estimate.betas, estimate.translation + 1, pose_6d)
-        nothing = nobody_knows(part.mask.shape)
+        nothing = nobody_knows(np.asarray(part.mask, bool))
         return Outcome(refined, np.where(part.mask, 0, 5), 0.5 * part.mask, nothing)
 
     return refine

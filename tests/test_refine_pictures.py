@@ -51,7 +51,9 @@ def unchanged(prior, model, seen, present):
     estimate = seen.estimate
     pose_6d = np.zeros((*present.shape, 144), np.float32)
     refined = Refined(estimate.pose, estimate.betas, estimate.translation, pose_6d)
-    return Outcome(refined, np.where(present, 0, 5), 0.5 * present, nobody_knows(present.shape))
+    return Outcome(
+        refined, np.where(present, 0, 5), 0.5 * present, nobody_knows(np.asarray(present, bool))
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -166,13 +166,6 @@ def solve(
     return found.reshape(shape), losses
 
 
-def mean_of_group(numbers: Float[Array, "*N M"], among: Bool[Array, "*N"]) -> Float[Array, "*N M"]:
-    """The mean over the samples of each group that are fitted, for each of them."""
-    total = jnp.where(among[..., None], numbers, 0).sum(-2, keepdims=True)
-    count = jnp.maximum(among.sum(-1)[..., None, None], 1).astype(numbers.dtype)
-    return jnp.where(among[..., None], total / count, numbers)
-
-
 def _is_of_one_sample(term: Term) -> bool:
     while isinstance(term, WeightedTerm):
         term = term.term

@@ -17,8 +17,9 @@ from body_model import SMPL, Skeleton
 from body_model.joints import JOINT_NAMES, OPENPOSE_25
 from body_model.pytree import pytree
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from scorehmr_jax.baselines.fitting import Fitting, descend, mean_of_group, solve
+from scorehmr_jax.baselines.fitting import Fitting, descend, solve
 from scorehmr_jax.baselines.pose_mixture import PoseMixture
+from scorehmr_jax.groups import mean_of_group
 from scorehmr_jax.guidance import KEYPOINT_WEIGHT, KeypointTerm
 from scorehmr_jax.prior import rotations_to_x
 from scorehmr_jax.terms import Term, WeightedTerm

@@ -17,7 +17,7 @@ from body_model.files import local_path, read_npz, write_npz
 from scorehmr_jax.confidence import nobody_knows
 from scorehmr_jax.devices import Devices
 from scorehmr_jax.provenance import versions
-from scorehmr_jax.screening import PADDING
+from scorehmr_jax.screening import OK, PADDING
 from scorehmr_jax.types import Estimate, Expectation, Info, Refined
 
 _SMALLEST = 16  # samples of a program; others are twice as many, and so on
@@ -40,7 +40,7 @@ class Outcome:
         found = refined, info.status, info.kept_share, info.expected
         refined, status, kept, expected = devices.cut(found, batch)
         kept = status == 0 if kept is None else kept
-        expected = nobody_knows(status.shape) if expected is None else expected
+        expected = nobody_knows(np.asarray(status) == OK) if expected is None else expected
         return cls(refined, np.asarray(status), np.asarray(kept, np.float32), expected)
 
 
@@ -173,7 +173,12 @@ def empty_outcome(estimate: Estimate) -> Outcome:
     )
     lead = pose.shape[:-3]
     refined = Refined(pose, betas, place, np.full((*lead, 144), np.nan, np.float32))
-    return Outcome(refined, np.full(lead, PADDING), np.zeros(lead, np.float32), nobody_knows(lead))
+    return Outcome(
+        refined,
+        np.full(lead, PADDING),
+        np.zeros(lead, np.float32),
+        nobody_knows(np.zeros(lead, bool)),
+    )
 
 
 def put(result: Outcome, part: Part, outcome: Outcome) -> None:

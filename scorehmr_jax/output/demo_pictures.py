@@ -22,7 +22,13 @@ HEIGHT = 340  # of a picture, pixels
 _QUARTER_TURN = np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]])
 
 
-def draw_moments(body: SMPL, scene: Scene, refined: Refined, frames: Sequence[int]) -> Picture:
+def draw_moments(
+    body: SMPL,
+    scene: Scene,
+    refined: Refined,
+    frames: Sequence[int],
+    names: tuple[str, str] = ("estimate", "refined"),
+) -> Picture:
     """Draws a row per frame: before and after over the keypoints, then both and the truth sideways.
 
     Args:
@@ -30,6 +36,7 @@ def draw_moments(body: SMPL, scene: Scene, refined: Refined, frames: Sequence[in
         scene: of a video's frames [N].
         refined: bodies [N].
         frames: the ones to draw.
+        names: of the scene's estimates and of the refined bodies.
     Returns:
         [H, W, 3] uint8.
     """
@@ -52,7 +59,7 @@ def draw_moments(body: SMPL, scene: Scene, refined: Refined, frames: Sequence[in
         rows.append(row)
         a, b = (float(pa_mpjpe(p.joints, true.joints)) for p in (before, after))
         errors.append(f"frame {frame}: {a:.0f} → {b:.0f} mm")
-    titles = ("estimate", "refined", "estimate, side", "refined, side", "truth, side")
+    titles = (*names, *(f"{name}, side" for name in (*names, "truth")))
     return contact_sheet(rows, columns=titles, rows=errors)
 
 
