@@ -17,8 +17,9 @@ from jaxtyping import Float
 from benchmarks.plain import keypoints_44
 from body_model import SMPL
 from body_model.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from scorehmr_jax.baselines.registry import DPOSER
 from scorehmr_jax.baselines.smplify import SmplifyConfig, SmplifyWeights
-from scorehmr_jax.denoised_fit import DenoisedFit
+from scorehmr_jax.denoised_steps import noises_of
 from scorehmr_jax.guidance import KEYPOINT_WEIGHT, SMOOTH_WEIGHT
 from scorehmr_jax.networks.flow import ConditionalFlow
 from scorehmr_jax.prior import Prior, rotations_to_x, x_to_rotations
@@ -187,9 +188,9 @@ def prohmr(plain: Plain, sizes: ConditionalFlow, params: Any, part: float = 1) -
 
 def dposer(plain: Plain, prior: Prior, weight: float, part: float = 1) -> Bodies:
     """Diffusion as a regulariser, with a prior that needs no features."""
-    estimate, config = plain.estimate, DenoisedFit()
+    estimate, config = plain.estimate, DPOSER
     start, table = rotations_to_x(estimate.pose), jax.tree.map(jnp.asarray, prior.schedule)
-    noises = jax.random.normal(jax.random.key(config.seed), (config.steps, 144))
+    noises = noises_of(config, 144, start.dtype)
 
     def loss(free: dict[str, Array], noise: Array, t: Array) -> Array:
         seen = plain.evidence(x_to_rotations(free["x"]), estimate.betas, free["place"])

@@ -9,21 +9,25 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float
 
 from body_model import Skeleton
 from body_model.joints import NUM_JOINTS
 from body_model.procrustes import similarity
 from body_model.pytree import pytree
+from scorehmr_jax.camera import for_samples, reach_along_view
 from scorehmr_jax.diffusion import single_at_least
+from scorehmr_jax.guidance import keypoint_terms
 from scorehmr_jax.prior import rotations_to_x, x_to_rotations
 from scorehmr_jax.screening import as_hypothesis, as_refined, choose
 from scorehmr_jax.terms import Term, misfit
 from scorehmr_jax.types import Array, Estimate, Refined
+from scorehmr_jax.windows import windowed_curve, windowed_mean
 
 # A body that moved by less, metres, or a misfit below this, counts as this much.
 _LEAST = 1e-9
+# Metres that bones reach along the view in usual poses, in the mean.
+_USUAL_DEPTH = 0.06
 # Beyond this, logarithms of what a frame of a video tells its neighbours are cut off.
 _FAR = 2.0
 
@@ -34,6 +38,8 @@ class Change:
 
     moved: Float[Array, "*N"]  # of the 24 joints, best aligned; root mean square, metres
     misfit: Float[Array, "*N"]  # to the measurements, over that of the estimate; 1: none to judge
+    # Mean reach of the refinement's bones along the view, metres; 0.06 where no camera is known.
+    depth: Float[Array, "*N"]
 
 
 @pytree
@@ -63,7 +69,8 @@ class FirstEstimate:
 class SmoothedEstimate(FirstEstimate):
     """The estimates of a video under a Gaussian window."""
 
-    frames: float = 1.5  # standard deviation of the window
+    frames: float = 2.0  # standard deviation of the window
+    curved: bool = True  # follows fast motion by a parabola in the window; False: its mean
 
     def __post_init__(self) -> None:
         if not self.frames > 0:
@@ -71,8 +78,8 @@ class SmoothedEstimate(FirstEstimate):
 
     def __call__(self, estimate: Estimate, mask: Bool[Array, "*N"]) -> Estimate:
         x = rotations_to_x(estimate.pose)
-        mean = jnp.where(mask[..., None], _windowed(x, mask, self.frames), x)
-        return replace(estimate, pose=x_to_rotations(mean))
+        smoothed = (windowed_curve if self.curved else windowed_mean)(x, mask, self.frames)
+        return replace(estimate, pose=x_to_rotations(jnp.where(mask[..., None], smoothed, x)))
 
 
 @dataclass(frozen=True)
@@ -133,20 +140,25 @@ class FixedShares(KeepAll):
 class GatedShares(KeepAll):
     """Keeps more of a refinement the farther it moved the body and the better it explains it.
 
-    The share of the body is d^p / (d^p + D^p m^q), where d is how far the joints moved and m the
-    misfit to the measurements, as a part of that of the estimate. A refinement that hardly moved a
-    good estimate gains little and may harm; the farther it moved, the more was wrong before.
+    The share of the body is d^p / (d^p + D^p m^q z^r), where d is how far the joints moved, m the
+    misfit to the measurements, as a part of that of the estimate, and z the mean extent of the
+    refinement's bones along the view, over its usual 6 cm. A refinement that hardly moved a good
+    estimate gains little and may harm; the farther it moved, the more was wrong before. Of bones
+    that point at the camera keypoints tell little.
     """
 
     blends: ClassVar[bool] = True
     distance: float = 0.03  # D, metres: half is kept of what moved by it, at the misfit of before
     power: float = 2.0  # p
     misfit_power: float = 0.0  # q
+    depth_power: float = 0.0  # r
     most: float = 1.0  # largest share
-    root_factor: float = 3.0  # the root keeps so many times the share of the body, at most 1
+    # The root keeps root_least, and root_factor times the share of the body; at most 1.
+    root_least: float = 0.0
+    root_factor: float = 3.0
     translation: float = 1.0  # the body's place is what keypoints tell best
-    # Standard deviation of the window that log d and log m are averaged over, frames of a video;
-    # 0: none. Shares that change from frame to frame would shake the motion.
+    # Standard deviation of the window that logarithms of d, m and z are averaged over, frames of a
+    # video; 0: none. Shares that change from frame to frame would shake the motion.
     frames: float = 0.0
 
     def __post_init__(self) -> None:
@@ -154,24 +166,26 @@ class GatedShares(KeepAll):
             ("distance", 1e-6),
             ("power", 0),
             ("misfit_power", 0),
+            ("depth_power", 0),
             ("root_factor", 0),
             ("frames", 0),
         ):
             if not least <= getattr(self, name):
                 raise ValueError(f"{name}: expected {least} or more, found {getattr(self, name)}")
-        for name in ("most", "translation"):
+        for name in ("most", "root_least", "translation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a share, 0 to 1, found {getattr(self, name)}")
 
     def shares(self, change: Change, mask: Bool[Array, "*N"]) -> Shares:
-        far, worse = jnp.log(change.moved / self.distance), jnp.log(change.misfit)
+        seen = [change.moved / self.distance, change.misfit, (change.depth + _LEAST) / _USUAL_DEPTH]
+        logs: Any = jnp.log(jnp.stack(seen, -1))
         if self.frames:
             # One frame that is far off must not decide for those around it.
-            both: Any = jnp.clip(jnp.stack([far, worse], -1), -_FAR, _FAR)
-            both = _windowed(both, mask, self.frames)
-            far, worse = both[..., 0], both[..., 1]
-        share = self.most * jax.nn.sigmoid(self.power * far - self.misfit_power * worse)
-        root = jnp.minimum(self.root_factor * share, 1)
+            logs = windowed_mean(jnp.clip(logs, -_FAR, _FAR), mask, self.frames)
+        powers = jnp.asarray([self.power, -self.misfit_power, -self.depth_power], logs.dtype)
+        powers = powers.reshape((1,) * (logs.ndim - 1) + powers.shape)
+        share = self.most * jax.nn.sigmoid(jnp.sum(powers * logs, -1))
+        root = jnp.minimum(self.root_least + self.root_factor * share, 1)
         return Shares(share, root, jnp.full_like(share, self.translation))
 
 
@@ -234,11 +248,16 @@ def _change(
     bodies = (as_hypothesis(skeleton, body, mask, estimate) for body in (estimate, refined))
     first, last = (misfit(terms, body) for body in bodies)
     moved = jnp.sqrt(jnp.maximum(squared, _LEAST**2))
+    told = keypoint_terms(terms)
+    depth = jnp.full_like(moved, _USUAL_DEPTH)
+    if told:
+        camera = jax.tree.map(lambda a: jnp.asarray(a, number), told[0].camera)
+        depth = reach_along_view(after.astype(number), for_samples(camera, mask.shape))
     if first is None or last is None:
-        return Change(moved, jnp.ones_like(moved))
+        return Change(moved, jnp.ones_like(moved), depth)
     # A loss is a square, in the measurement's own unit.
     first, last = (jnp.asarray(loss, number) + _LEAST for loss in (first, last))
-    return Change(moved, jnp.sqrt(last / first))
+    return Change(moved, jnp.sqrt(last / first), depth)
 
 
 def _squared_distance(
@@ -250,23 +269,3 @@ def _squared_distance(
     with jax.default_matmul_precision("float32"):
         off = scale[..., None, None] * (a @ rotation) - b
     return jnp.square(off).sum(-1).mean(-1)
-
-
-def _windowed(
-    values: Float[Array, "*N M"], mask: Bool[Array, "*N"], frames: float
-) -> Float[Array, "*N M"]:
-    """Means under a Gaussian window along N, over the samples of the mask."""
-    there = mask[..., None].astype(values.dtype)
-    # Together: what is averaged, and how much of it there is.
-    both = jnp.concatenate([jnp.where(mask[..., None], values, 0), there], -1)
-    count = mask.shape[-1]
-    reach = min(int(np.ceil(3 * frames)), count - 1)
-    shifts = np.arange(-reach, reach + 1)
-    kernel = jnp.asarray(np.exp(-0.5 * (shifts / frames) ** 2)[:, None], values.dtype)
-    width = [(0, 0)] * both.ndim
-    width[-2] = (reach, reach)
-    near = np.arange(count)[:, None] + np.arange(len(shifts))
-    windows = jnp.pad(both, width)[..., near, :]  # [..., N, shifts, M + 1]
-    total = jnp.sum(windows * kernel.reshape((1,) * (both.ndim - 1) + kernel.shape), axis=-2)
-    weight = total[..., -1:]
-    return total[..., :-1] / jnp.where(weight == 0, 1, weight)

@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from body_model.arithmetic import native_fields
+from body_model.joints import PARENTS
 from scorehmr_jax import lens, units
 from scorehmr_jax.shapes import (
     Shape,
@@ -84,6 +86,19 @@ def to_camera_frame(
     if camera.translation is not None:
         points = points + for_points(camera.translation, 1, points)
     return points
+
+
+def reach_along_view(joints: Float[Array, "*batch 24 3"], camera: Camera) -> Float[Array, "*batch"]:
+    """How far a body's bones reach along a camera's view, in the mean: what its image hides.
+
+    Args:
+        joints: [..., 24, 3] metres, in the frame that the body is in.
+        camera: one for each [...], or one for all.
+    Returns:
+        [...] metres.
+    """
+    depth = to_camera_frame(joints, camera)[..., 2]
+    return jnp.abs(depth[..., 1:] - depth[..., np.asarray(PARENTS[1:])]).mean(-1)
 
 
 def in_front(points: Real[Array, "*batch K 3"]) -> Bool[Array, "*batch"]:

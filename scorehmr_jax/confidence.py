@@ -16,17 +16,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from body_model import Skeleton
-from body_model.joints import NUM_JOINTS, PARENTS
+from body_model.joints import NUM_JOINTS
 from body_model.procrustes import similarity
 from body_model.pytree import pytree
 from body_model.rotations import matrix_to_axis_angle
-from scorehmr_jax.camera import for_samples, project, to_camera_frame
+from scorehmr_jax.camera import for_samples, project, reach_along_view, to_camera_frame
 from scorehmr_jax.diffusion import single_at_least
-from scorehmr_jax.guidance import KeypointTerm
+from scorehmr_jax.guidance import KeypointTerm, keypoint_terms
 from scorehmr_jax.pose_gaussian import PoseGaussian
 from scorehmr_jax.refine_config import RefineConfig
 from scorehmr_jax.screening import as_refined, choose
-from scorehmr_jax.terms import Term, WeightedTerm
+from scorehmr_jax.terms import Term, plain
 from scorehmr_jax.types import Array, Camera, Estimate, Expectation, Refined
 
 FILE = Path(__file__).with_suffix(".json")
@@ -177,7 +177,10 @@ def signs_of(
     Raises:
         ValueError: if there is no term of keypoints, or there are several.
     """
-    term = _keypoint_term(terms)
+    told = keypoint_terms(terms)
+    if len(told) != 1:
+        raise ValueError(f"terms: expected one keypoints_2d among them, found {len(told)}")
+    term = told[0]
     still = as_refined(estimate)
     bodies: list[Estimate | Refined] = [estimate]
     bodies += [choose(mask, body, still) for body in (whole, result)]
@@ -190,9 +193,6 @@ def signs_of(
     confidence = jnp.broadcast_to(
         jnp.asarray(term.keypoints.confidence, number), (*mask.shape, skeleton.num_keypoints)
     )
-    place = bodies[2].translation[..., None, :].astype(number)
-    view = to_camera_frame(last + place, camera)[..., 2]
-    bones = jnp.abs(view[..., 1:] - view[..., np.asarray(PARENTS[1:])])
     centred = last - last[..., :1, :]
     bent = centred[..., 2:, :, :] - 2 * centred[..., 1:-1, :, :] + centred[..., :-2, :, :]
     three = mask[..., 2:] & mask[..., 1:-1] & mask[..., :-2]
@@ -203,7 +203,7 @@ def signs_of(
         residual_before=residuals[1],
         unseen=(confidence < _SEEN).astype(number).mean(-1),
         oddness=_oddness(bodies[2].pose.astype(number)),
-        depth=bones.mean(-1),
+        depth=reach_along_view(last, camera),
         around=_of_group(jnp.square(ways[0]).mean(-1), mask, mask.shape),
         motion=_of_group(jnp.square(bent).sum(-1).mean(-1), three, mask.shape),
     )
@@ -229,26 +229,13 @@ def loop_of(config: RefineConfig) -> dict[str, str]:
 
 def kinds_of(terms: tuple[Term, ...]) -> list[str]:
     """Names the kinds of terms, whatever they weigh."""
-    return sorted(type(_unwrapped(term)).__name__ for term in terms)
+    return sorted(type(plain(term)).__name__ for term in terms)
 
 
 @cache
 def fits() -> dict[str, dict[str, Any]]:
     """Reads what `python -m benchmarks.confidence --write` wrote: loops and their numbers."""
     return json.loads(FILE.read_text(encoding="utf-8"))
-
-
-def _unwrapped(term: Term) -> Term:
-    while isinstance(term, WeightedTerm):
-        term = term.term
-    return term
-
-
-def _keypoint_term(terms: tuple[Term, ...]) -> KeypointTerm:
-    found = [t for t in map(_unwrapped, terms) if isinstance(t, KeypointTerm)]
-    if len(found) != 1:
-        raise ValueError(f"terms: expected one keypoints_2d among them, found {len(found)}")
-    return found[0]
 
 
 def _row(values: tuple[float, ...] | Array, like: Array) -> Array:

@@ -1,8 +1,9 @@
 """Another way to refine with the same prior: descent on the evidence, held by the denoiser.
 
-The paper samples under guidance. Here the body goes down the losses of the evidence by Adam, and at
-each step towards what the denoiser makes of it in one step from a noise level, which falls as the
-fit goes on (regularisation by denoising, as in Mardani et al., 2023, and DPoser, Lu et al., 2023).
+The paper samples under guidance. Here the body goes down the losses of the evidence by Adam, and
+towards what the denoiser makes of it in one step from a noise level, which falls as the fit goes on
+(regularisation by denoising, as in Mardani et al., 2023, and DPoser, Lu et al., 2023). What it
+makes of it changes slowly, so the denoiser need not be asked at every step.
 A pull to the first estimate weakens with the distance, as that of Student's t does: an estimate
 that is a little off is held, one that is far off is let go.
 """
@@ -17,15 +18,16 @@ from jaxtyping import Int
 class DenoisedFit:
     """The schedule and the weights. All static: another one compiles anew."""
 
-    steps: int = 150
-    highest: int = 80  # noise level of the first step
-    lowest: int = 10  # and of the last; in between it falls evenly
+    steps: int = 100  # of Adam
+    denoise_every: int = 2  # steps that go towards one answer of the denoiser
+    highest: int = 80  # noise level of the first answer
+    lowest: int = 5  # and of the last; in between it falls evenly
     # Weight of the squared distance in 6D to what the denoiser makes of x, times sqrt(a_t).
     prior: float = 30.0
     pull: float = 10.0  # weight of the squared distance in 6D to the first estimate
     # Distance in 6D, of all joints but the root, beyond which they are pulled less; None: nowhere.
     pull_reach: float | None = 0.2
-    rate: float = 0.02  # Adam's step for the pose
+    rate: float = 0.04  # Adam's step for the pose
     seed: int = 0  # of the noise
 
     def __post_init__(self) -> None:
@@ -33,6 +35,11 @@ class DenoisedFit:
             raise ValueError(
                 "expected 0 < lowest <= highest and steps >= 1, found "
                 f"{self.lowest}, {self.highest} and {self.steps}"
+            )
+        if self.denoise_every < 1 or self.steps % self.denoise_every:
+            raise ValueError(
+                f"denoise_every: expected a divisor of the {self.steps} steps, found "
+                f"{self.denoise_every}"
             )
         for name in ("prior", "pull"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -43,6 +50,7 @@ class DenoisedFit:
             raise ValueError(f"rate: expected a number above 0, found {self.rate}")
 
     @property
-    def times(self) -> Int[np.ndarray, " steps"]:
-        """The noise level of each step."""
-        return np.linspace(self.highest, self.lowest, self.steps).round().astype(int)
+    def times(self) -> Int[np.ndarray, " answers"]:
+        """The noise level of each answer of the denoiser."""
+        count = self.steps // self.denoise_every
+        return np.linspace(self.highest, self.lowest, count).round().astype(int)

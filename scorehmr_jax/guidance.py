@@ -27,7 +27,7 @@ from scorehmr_jax.shapes import (
     in_one_way,
     numbers,
 )
-from scorehmr_jax.terms import Term, as_terms, as_weight, total_loss, weighted
+from scorehmr_jax.terms import Term, as_terms, as_weight, plain, total_loss, weighted
 from scorehmr_jax.types import Array, Camera, Estimate, Hypothesis, Keypoints2D, Number
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Term",
     "as_terms",
     "geman_mcclure",
+    "keypoint_terms",
     "keypoints_2d",
     "multiview",
     "smooth",
@@ -250,6 +251,11 @@ def geman_mcclure(
     error = floating(error)
     squared, sigma = error**2, jnp.asarray(sigma, error.dtype)
     return sigma**2 * squared / (sigma**2 + squared)
+
+
+def keypoint_terms(terms: tuple[Term, ...]) -> list[KeypointTerm]:
+    """Lists the terms of `keypoints_2d` among others, whatever they are weighted by."""
+    return [term for term in map(plain, terms) if isinstance(term, KeypointTerm)]
 
 
 def reprojection(

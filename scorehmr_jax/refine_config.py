@@ -121,7 +121,15 @@ class RefineConfig:
                 step=10,
                 guidance_scale=0.5,
                 denoised_fit=DenoisedFit(prior=15.0, pull=5.0, pull_reach=0.2),
-                blend=GatedShares(distance=0.07, power=2.4, misfit_power=2.7, most=0.95),
+                blend=GatedShares(
+                    distance=0.095,
+                    power=2.0,
+                    misfit_power=4.0,
+                    depth_power=3.0,
+                    most=0.95,
+                    root_least=0.3,
+                    root_factor=1.0,
+                ),
                 largest_person=_LARGEST,
             )
         return replace(own, **changes)
@@ -143,12 +151,19 @@ class RefineConfig:
             )
         else:
             shares = GatedShares(
-                distance=0.105, power=1.4, misfit_power=4.1, frames=10.0, anchor=anchor
+                distance=0.08,
+                power=1.0,
+                misfit_power=3.0,
+                depth_power=2.0,
+                root_least=0.2,
+                root_factor=1.0,
+                frames=10.0,
+                anchor=anchor,
             )
             own = cls(
                 iterations=5,
                 step=10,
-                denoised_fit=DenoisedFit(prior=30.0, pull=10.0, pull_reach=0.5),
+                denoised_fit=DenoisedFit(prior=20.0, pull=7.0, pull_reach=0.5),
                 blend=shares,
                 largest_person=_LARGEST,
             )

@@ -112,6 +112,13 @@ class WeightedTerm(Term):
         self.term.check_units(estimate)
 
 
+def plain(term: Term) -> Term:
+    """Takes the weights of `weighted` off a term."""
+    while isinstance(term, WeightedTerm):
+        term = term.term
+    return term
+
+
 def weighted(weight: Number | Real[Array, "..."], term: Term | Callable[[Hypothesis], Any]) -> Term:
     """A term times a number, which may be traced.
 

@@ -9,6 +9,7 @@ import pytest
 import refining
 from refining import CONFIG, evidence, people, prior, rows, same, skeleton
 
+from body_model.joints import PARENTS
 from body_model.rotations import axis_angle_to_matrix
 from scorehmr_jax.blending import (
     Change,
@@ -37,6 +38,14 @@ def bodies(seed: int, count: int = N) -> Estimate:
     pose = axis_angle_to_matrix(jnp.asarray(0.3 * draw(size=(count, 24, 3)), jnp.float32))
     place = jnp.asarray([0, 0, 5] + 0.2 * draw(size=(count, 3)), jnp.float32)
     return Estimate(pose, jnp.asarray(draw(size=(count, 10)), jnp.float32), place)
+
+
+def change(moved, misfit=None, depth=None) -> Change:
+    """A change of usual misfit and depth."""
+    ones = jnp.ones_like(moved)
+    return Change(
+        moved, ones if misfit is None else misfit, 0.06 * ones if depth is None else depth
+    )
 
 
 def blended(rule, estimate, refined, mask=None, terms=()):
@@ -81,10 +90,12 @@ def test_the_gate_opens_with_the_distance_and_closes_with_the_misfit():
     rule = GatedShares(distance=0.08, power=3.5, misfit_power=4.0, root_factor=1.5)
     moved = jnp.array([1e-9, 0.04, 0.08, 0.16, 0.08, 0.08])
     misfit = jnp.array([1.0, 1.0, 1.0, 1.0, 0.5, 2.0])
-    shares = rule.shares(Change(moved, misfit), jnp.ones(6, bool))
+    shares = rule.shares(change(moved, misfit), jnp.ones(6, bool))
     wanted = moved**3.5 / (moved**3.5 + 0.08**3.5 * misfit**4)
     np.testing.assert_allclose(shares.body, wanted, rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(shares.root, np.minimum(1.5 * wanted, 1), rtol=1e-4, atol=1e-9)
+    least = replace(rule, root_least=0.3).shares(change(moved, misfit), jnp.ones(6, bool))
+    np.testing.assert_allclose(least.root, np.minimum(0.3 + 1.5 * wanted, 1), rtol=1e-4)
     np.testing.assert_array_equal(shares.translation, 1)
     assert (
         float(shares.body[2]) == pytest.approx(0.5) and shares.body[4] > 0.9 > 0.1 > shares.body[5]
@@ -95,20 +106,39 @@ def test_shares_of_a_video_follow_the_mean_of_a_window():
     rule = GatedShares(distance=0.05, frames=2.0)
     shaken = jnp.where(jnp.arange(40) % 2 == 0, 0.05 / 1.4, 0.05 * 1.4)
     ones = jnp.ones(40, bool)
-    steady = rule.shares(Change(shaken, jnp.ones(40)), jnp.ones(40, bool)).body[8:-8]
+    steady = rule.shares(change(shaken), jnp.ones(40, bool)).body[8:-8]
     assert np.ptp(steady) < 0.01 and np.abs(steady - 0.5).max() < 0.01
-    assert (
-        np.ptp(
-            replace(rule, frames=0.0).shares(Change(shaken, jnp.ones(40)), jnp.ones(40, bool)).body
-        )
-        > 0.3
-    )
+    assert np.ptp(replace(rule, frames=0.0).shares(change(shaken), jnp.ones(40, bool)).body) > 0.3
     # What is not refined tells nothing.
     odd = jnp.where(jnp.arange(40) == 20, 1e3, 0.05)
-    near = replace(rule, misfit_power=2.0).shares(Change(0 * odd + 0.05, odd / 0.05), ones)
+    near = replace(rule, misfit_power=2.0).shares(change(0 * odd + 0.05, odd / 0.05), ones)
     assert np.abs(np.delete(near.body, slice(12, 29)) - 0.5).max() < 0.01 < near.body[17] - 0.1
-    masked = rule.shares(Change(odd, jnp.ones(40)), jnp.arange(40) != 20).body
+    masked = rule.shares(change(odd), jnp.arange(40) != 20).body
     np.testing.assert_allclose(np.delete(masked, 20), 0.5, atol=1e-5)
+
+
+def test_of_bones_along_the_view_less_is_kept():
+    rule = GatedShares(distance=0.08, power=2.0, depth_power=3.0)
+    depth = jnp.array([0.03, 0.06, 0.12])
+    shares = rule.shares(change(jnp.full(3, 0.08), depth=depth), jnp.ones(3, bool))
+    np.testing.assert_allclose(shares.body, 1 / (1 + (depth / 0.06) ** 3), rtol=1e-4)
+
+
+def test_how_far_bones_reach_along_the_view_is_the_cameras_to_say(before, after):
+    given = people()
+    still = as_refined(given.estimate)
+    blended(Seen(), given.estimate, still, terms=evidence(given))
+    joints = np.asarray(skeleton().joints(given.estimate.pose, given.estimate.betas))
+    bones = joints[:, 1:] - joints[:, np.asarray(PARENTS[1:])]
+    np.testing.assert_allclose(Seen.change.depth, np.abs(bones[..., 2]).mean(-1), rtol=1e-4)
+    # From the left, what was across is along the view.
+    left = np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]], np.float32)
+    side = replace(given.camera, rotation=np.broadcast_to(left, (refining.N, 3, 3)))
+    terms = (weighted(2.0, keypoints_2d(given.keypoints, side)),)
+    blended(Seen(), given.estimate, still, terms=terms)
+    np.testing.assert_allclose(Seen.change.depth, np.abs(bones[..., 0]).mean(-1), rtol=1e-4)
+    blended(Seen(), given.estimate, still)
+    np.testing.assert_allclose(Seen.change.depth, 0.06, rtol=1e-6)
 
 
 class Seen(GatedShares):
@@ -155,13 +185,38 @@ def test_joints_of_a_skeleton_are_those_of_the_body():
 
 def test_a_smoothed_anchor_is_the_windows_mean_of_refined_frames(before):
     mask = jnp.array([True, True, False, True, True])
-    found = rotations_to_x(SmoothedEstimate(frames=1.0)(before, mask).pose)
+    found = rotations_to_x(SmoothedEstimate(frames=1.0, curved=False)(before, mask).pose)
     x = np.asarray(rotations_to_x(before.pose))
     for n in (0, 1, 3, 4):
         weight = np.exp(-0.5 * (np.arange(N) - n) ** 2) * (np.abs(np.arange(N) - n) <= 3) * mask
         mean = np.tensordot(weight / weight.sum(), x, 1)
         np.testing.assert_allclose(found[n], rotations_to_x(x_to_rotations(mean)), atol=1e-5)
     np.testing.assert_allclose(found[2], x[2], atol=1e-6)
+
+
+def test_a_curved_anchor_follows_what_bends_and_smooths_what_shakes():
+    count, turn = 41, np.linspace(-1, 1, 41)
+    draw = np.random.default_rng(0).normal(scale=0.05, size=(count, 24, 3))
+
+    def turned(angles):
+        pose = axis_angle_to_matrix(jnp.asarray(angles, jnp.float32))
+        return Estimate(pose, jnp.zeros((count, 10)), jnp.zeros((count, 3)))
+
+    bent = np.zeros((count, 24, 3))
+    bent[..., 0] = 1.5 * turn[:, None] ** 2
+    everyone = jnp.ones(count, bool)
+
+    def off(anchor, given, true):
+        return np.abs(np.asarray(anchor(given, everyone).pose - true.pose)).mean()
+
+    mean, curve = SmoothedEstimate(2.0, curved=False), SmoothedEstimate(2.0)
+    assert off(curve, turned(bent), turned(bent)) < 0.1 * off(mean, turned(bent), turned(bent))
+    still = turned(0 * bent)
+    left = (
+        off(curve, turned(draw), still),
+        np.abs(np.asarray(turned(draw).pose - still.pose)).mean(),
+    )
+    assert left[0] < 0.6 * left[1]
 
 
 def test_the_mean_of_views_leaves_each_its_own_root(before):
@@ -268,6 +323,8 @@ def test_a_guidance_scale_is_a_factor_of_all_weights():
         (lambda: FixedShares(body=1.5), "body: expected a share, 0 to 1, found 1.5"),
         (lambda: GatedShares(distance=0.0), "distance: expected 1e-06 or more, found 0.0"),
         (lambda: GatedShares(most=2.0), "most: expected a share"),
+        (lambda: GatedShares(root_least=-0.1), "root_least: expected a share"),
+        (lambda: GatedShares(depth_power=-1.0), "depth_power: expected 0 or more"),
         (lambda: SmoothedEstimate(frames=0.0), "frames: expected a number above 0, found 0.0"),
         (lambda: RefineConfig(blend=0.5), "blend: expected a rule"),
         (lambda: RefineConfig(guidance_scale=0.0), "guidance_scale: expected a number above 0"),
@@ -292,7 +349,9 @@ def test_a_rule_of_the_users_own_decides(before, after):
     np.testing.assert_array_equal(found.translation, before.translation)
 
 
-@pytest.mark.parametrize("anchor", [SmoothedEstimate(), MeanOfViews()])
+@pytest.mark.parametrize(
+    "anchor", [SmoothedEstimate(), SmoothedEstimate(curved=False), MeanOfViews()]
+)
 def test_under_jaxs_strictest_switches(before, after, anchor):
     given, terms = people(), evidence(people())
     there = as_refined(replace(given.estimate, translation=given.estimate.translation + 0.1))

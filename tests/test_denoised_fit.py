@@ -20,7 +20,9 @@ from scorehmr_jax.screening import DIVERGED, OK
 from scorehmr_jax.stopping import StepStop
 from scorehmr_jax.types import Estimate
 
-FIT = DenoisedFit(steps=6, highest=8, lowest=2, prior=3.0, pull=2.0, pull_reach=0.3)
+FIT = DenoisedFit(
+    steps=6, denoise_every=2, highest=8, lowest=2, prior=3.0, pull=2.0, pull_reach=0.3, rate=0.02
+)
 ALONE = RefineConfig(iterations=0, denoised_fit=FIT, guidance_scale=2.0)
 
 
@@ -30,11 +32,16 @@ def refined(config=ALONE, given=None, terms=None, mask=None):
     return refine(prior(), skeleton(), given.estimate, given.features, terms, config, mask)
 
 
-@pytest.mark.parametrize("reach", [0.3, None])
-def test_it_is_adam_on_evidence_likely_pose_and_estimate(reach):
-    given, fit = people(), replace(FIT, pull_reach=reach)
+@pytest.mark.parametrize(("reach", "every"), [(0.3, 2), (None, 1), (None, 6)])
+def test_it_is_adam_on_evidence_likely_pose_and_estimate(reach, every):
+    given, fit = people(), replace(FIT, pull_reach=reach, denoise_every=every)
     first = rotations_to_x(given.estimate.pose)
-    noises = jax.random.normal(jax.random.key(fit.seed), (fit.steps, 144))
+    drawn = jax.random.normal(jax.random.key(fit.seed), (-(-6 // every // 2), 1, 144))
+    answers = zip(
+        [sign * noise for noise in drawn for sign in (1, -1)],
+        np.linspace(8, 2, 6 // every).round().astype(int),
+        strict=False,  # of an odd number the last has no counterpart
+    )
 
     def loss(free, likely, trust):
         x, place = free
@@ -50,13 +57,14 @@ def test_it_is_adam_on_evidence_likely_pose_and_estimate(reach):
     free = first, given.estimate.translation
     makers = optax.adam(fit.rate), optax.adam(ALONE.camera_rate)
     memories = [maker.init(part) for maker, part in zip(makers, free, strict=True)]
-    for noise, t in zip(noises, np.linspace(8, 2, fit.steps).round().astype(int), strict=True):
+    for noise, t in answers:
         noisy = add_noise(prior().schedule, free[0], t, jnp.broadcast_to(noise, first.shape))
         likely = prior().denoise(noisy, t, given.features)
-        slopes = jax.grad(loss)(free, likely, float(prior().schedule.sqrt[t]))
-        for i, (maker, part) in enumerate(zip(makers, slopes, strict=True)):
-            change, memories[i] = maker.update(part, memories[i])
-            free = tuple(a + change if i == j else a for j, a in enumerate(free))
+        for _ in range(every):
+            slopes = jax.grad(loss)(free, likely, float(prior().schedule.sqrt[t]))
+            for i, (maker, part) in enumerate(zip(makers, slopes, strict=True)):
+                change, memories[i] = maker.update(part, memories[i])
+                free = tuple(a + change if i == j else a for j, a in enumerate(free))
     found, info = refined(replace(ALONE, denoised_fit=fit))
     assert (info.status == OK).all() and info.losses.shape == (fit.steps, refining.N)
     # Adam's first steps go by the sign of a slope, whose last digits decide near 0.
@@ -97,6 +105,18 @@ def test_a_stronger_pull_stays_nearer():
     assert moved(pull=1000.0, pull_reach=1e-3) > 2 * moved(pull=1000.0, pull_reach=None)
 
 
+def test_the_noise_hardly_decides():
+    def found(seed, fit):
+        pose = refined(replace(ALONE, denoised_fit=replace(fit, seed=seed)))[0].pose_6d
+        return np.asarray(pose - rotations_to_x(people().estimate.pose))
+
+    # Levels at which noise matters; an odd answer has no counterpart that would cancel it.
+    paired = replace(FIT, steps=30, highest=60, lowest=40, prior=30.0)
+    single = replace(paired, denoise_every=30)
+    spread = [np.abs(found(0, fit) - found(1, fit)).mean() for fit in (paired, single)]
+    assert spread[0] < 0.5 * spread[1]
+
+
 def test_one_is_as_many_and_padding_changes_nothing():
     whole, _ = refined()
     one, _ = refined(given=rows(people(), slice(2, 3)))
@@ -120,7 +140,7 @@ def test_a_bad_sample_harms_no_neighbour():
 
 def test_derivatives_are_those_of_the_result():
     given = people()
-    config = replace(ALONE, denoised_fit=replace(FIT, steps=3))
+    config = replace(ALONE, denoised_fit=replace(FIT, steps=4))
 
     def total(xy):
         terms = evidence(replace(given, keypoints=replace(given.keypoints, xy=xy)))
@@ -188,6 +208,8 @@ def test_a_free_shape_moves_and_is_shared_if_asked(share):
     [
         (lambda: DenoisedFit(steps=0), "steps >= 1"),
         (lambda: DenoisedFit(highest=5, lowest=10), "lowest <= highest"),
+        (lambda: DenoisedFit(steps=10, denoise_every=4), "denoise_every: expected a divisor of"),
+        (lambda: DenoisedFit(denoise_every=0), "denoise_every: expected a divisor of the 100"),
         (lambda: DenoisedFit(prior=-1.0), "prior: expected 0 or more, found -1"),
         (lambda: DenoisedFit(pull_reach=1e-25), "pull_reach: expected 1e-6 or more"),
         (lambda: DenoisedFit(rate=float("nan")), "rate: expected a number above 0"),

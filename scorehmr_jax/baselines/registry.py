@@ -5,7 +5,7 @@ it. What all have in common is the call: a `Refiner`, as `make_refiner` gives it
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,9 @@ WEIGHTS = {
 }
 
 # A method: (skeleton, weights, estimate, features, terms, mask) to a result.
+# DPoser's manner: no part of our own loops, so that what they take does not change it.
+DPOSER = DenoisedFit(steps=150, denoise_every=1, highest=80, lowest=10, pull=0.0, rate=0.02)
+
 Run = Callable[..., tuple[Refined, Info]]
 
 
@@ -175,9 +178,7 @@ def _smplify(task: str, fps: float, temporal: bool) -> Run:
 def _dposer(task: str, fps: float) -> Run:
     def run(skeleton, prior, estimate, features, terms, mask):
         weight = _weight("dposer", task, terms)
-        # Written out, as it is no part of our own loops.
-        fit = DenoisedFit(steps=150, highest=80, lowest=10, prior=weight, pull=0.0, rate=0.02)
-        config = RefineConfig(iterations=0, denoised_fit=fit)
+        config = RefineConfig(iterations=0, denoised_fit=replace(DPOSER, prior=weight))
         return refine(prior, skeleton, estimate, features, terms, config, mask)
 
     return run
