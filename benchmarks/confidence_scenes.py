@@ -15,6 +15,7 @@ from benchmarks.scenes import Size, grouped, people
 from body_model import SMPL, Skeleton
 from body_model.joints import OPENPOSE_25
 from body_model.pytree import pytree
+from scorehmr_jax.camera import project
 from scorehmr_jax.confidence import Signs
 from scorehmr_jax.evaluation import metrics
 from scorehmr_jax.evaluation.tasks import TASKS
@@ -53,7 +54,7 @@ FAMILIES = (
     ("usual", "shows less"),
 )
 # Of points that bodies are lifted from: standard deviation of their depth, metres at a knee.
-DEPTH_ERRORS = {"weak": 0.12, "medium": 0.08, "strong": 0.04}
+DEPTH_ERRORS = {"weak": 0.16, "medium": 0.1, "strong": 0.05}
 _FLATTENED = 5.0  # largest share of the depth that is lost, per metre of error
 _COMMON = 0.7  # share of the variance that a limb's points have in common
 _REACH = {"hip": 0.2, "knee": 0.6, "ankle": 1.0, "toe": 1.0, "heel": 1.0}
@@ -138,7 +139,8 @@ def observed(body: SMPL, sets: dict[str, Mocap], variant: Variant, frames: int) 
             keypoints = detect(
                 key_detections, skeleton, truth, camera, clip, DETECTORS[detector], number
             )
-            points = flawed_points(key_estimate, skeleton, truth, DEPTH_ERRORS[strength], clip)
+            flaws = skeleton, truth, DEPTH_ERRORS[strength], clip
+            points = flawed_points(key_estimate, *flaws, keypoints, camera)
             estimate, _ = lifter(points, keypoints=keypoints, camera=camera)
             flat = Scene(truth, camera, keypoints, estimate)
         else:
@@ -173,8 +175,14 @@ def flawed_points(
     truth: Estimate,
     depth_error: Number,
     clip: Int[Array, " N"],
+    keypoints: Keypoints2D,
+    camera: Camera,
 ) -> Float[Array, "N 25 3"]:
-    """Simulates a network of 3D points: right across the view, wrong and flat along it.
+    """Simulates a network that finds points in 2D and 3D at once.
+
+    Across the view the points are as wrong as its keypoints, for the one comes from the other, so
+    that a body lifted from them agrees with the keypoints from the start. Along it they are wrong
+    and flat.
 
     Args:
         key: PRNG key.
@@ -182,10 +190,16 @@ def flawed_points(
         truth: N people.
         depth_error: standard deviation at an ankle, metres.
         clip: of each frame; errors persist over its frames.
+        keypoints, camera: what the network found in 2D, in the frame of which camera.
     Returns:
         Points about the pelvis, metres.
     """
-    points = skeleton(truth.pose, truth.betas)
+    points = skeleton(truth.pose, truth.betas, truth.translation)
+    pixels = keypoints.xy - project(points, camera)
+    across = pixels * points[..., 2:] / camera.focal[..., None, :]
+    # Of a keypoint that was not found, the network guesses the point.
+    across = jnp.where(keypoints.confidence[..., None] > 0, across, 0)
+    points = points.at[..., :2].add(across)
     points = points - points[:, OPENPOSE_25.index("pelvis"), None]
     count, (key_common, key_own, key_flat) = len(points), jax.random.split(key, 3)
     limbs, reach = zip(*map(_limb_and_reach, OPENPOSE_25), strict=True)

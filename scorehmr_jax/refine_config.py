@@ -111,8 +111,15 @@ class RefineConfig:
         if lifted:
             own = cls(
                 iterations=0,
-                denoised_fit=DenoisedFit(prior=20.0, pull=10.0, pull_reach=0.3),
-                blend=GatedShares(distance=0.032, power=2.5, misfit_power=3.0, most=0.9),
+                denoised_fit=DenoisedFit(prior=10.0, pull=5.0, pull_reach=0.3),
+                blend=GatedShares(
+                    distance=0.018,
+                    power=0.8,
+                    misfit_power=12.8,
+                    depth_power=3.3,
+                    root_least=0.3,
+                    root_factor=1.0,
+                ),
                 largest_person=_LARGEST,
             )
         else:
@@ -145,7 +152,7 @@ class RefineConfig:
         if lifted:
             own = cls(
                 iterations=0,
-                denoised_fit=DenoisedFit(prior=10.0, pull=1.0, pull_reach=None),
+                denoised_fit=DenoisedFit(prior=10.0, pull=3.0, pull_reach=0.5),
                 blend=FixedShares(body=0.9, root=1.0, anchor=anchor),
                 largest_person=_LARGEST,
             )
