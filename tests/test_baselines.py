@@ -86,7 +86,7 @@ def test_savitzky_golay_is_scipys_away_from_the_ends(motion):
 def test_the_gaussian_is_that_of_the_default_mode(motion):
     _, estimate, mask = motion
     found = jax.jit(gaussian(2.0))(estimate, mask)
-    wanted = jax.jit(SmoothedEstimate(2.0))(estimate, mask)
+    wanted = jax.jit(SmoothedEstimate(2.0, curved=False))(estimate, mask)
     np.testing.assert_allclose(found.pose, wanted.pose, atol=1e-5)
 
 

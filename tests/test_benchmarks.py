@@ -49,4 +49,4 @@ def test_the_plain_loop_has_the_same_result_and_the_benchmark_its_file(
     assert row["ratio"] == pytest.approx(row["plain_seconds"] / row["seconds"])
     assert {"machine", "jax", "plain_iterations", "peak_mb"} <= row.keys()
     printed = capsys.readouterr().out
-    assert f"{row['seconds']:.3f}" in printed and "differ by at most" in printed
+    assert f"{row['seconds']:.4f}" in printed and "differ by at most" in printed

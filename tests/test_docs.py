@@ -69,7 +69,9 @@ def test_the_guide_to_extending_runs(tables, tmp_path, monkeypatch):
 
 def test_the_page_on_the_default_mode_runs(tmp_path, monkeypatch):
     names = run("docs/default_mode.md", blocks("docs/default_mode.md"), tmp_path, monkeypatch)
-    shares = names["careful"].blend.shares(names["Change"](np.ones(2), np.array([0.4, 0.6])), None)
+    shares = names["careful"].blend.shares(
+        names["Change"](np.ones(2), np.array([0.4, 0.6]), np.full(2, 0.06)), None
+    )
     np.testing.assert_array_equal(shares.body, [1, 0])
 
 

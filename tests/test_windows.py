@@ -65,3 +65,11 @@ def test_many_groups_are_as_one_and_derivatives_are_finite(window):
         np.testing.assert_allclose(one, window(given, mask, 1.5), atol=1e-6)
     slope = jax.grad(lambda x: jnp.sum(window(x, masks, 1.5) ** 2))(jnp.asarray(both))
     assert np.isfinite(slope).all() and not np.asarray(slope)[1][~GAPS].any()
+
+
+@pytest.mark.parametrize("window", [windowed_mean, windowed_curve])
+def test_half_precision_comes_back_as_it_was_and_right(window):
+    given = jnp.asarray(values())
+    found = window(given.astype(jnp.float16), WHOLE, 2.0)
+    assert found.dtype == jnp.float16
+    np.testing.assert_allclose(found, window(given, WHOLE, 2.0), atol=5e-3)
