@@ -249,7 +249,7 @@ def _change(
     first, last = (misfit(terms, body) for body in bodies)
     moved = jnp.sqrt(jnp.maximum(squared, _LEAST**2))
     told = keypoint_terms(terms)
-    depth = jnp.full_like(moved, _USUAL_DEPTH)
+    depth: Array = jnp.full_like(moved, _USUAL_DEPTH)
     if told:
         camera = jax.tree.map(lambda a: jnp.asarray(a, number), told[0].camera)
         depth = reach_along_view(after.astype(number), for_samples(camera, mask.shape))
