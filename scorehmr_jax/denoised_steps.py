@@ -37,6 +37,7 @@ def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"
     assert fit is not None
     levels = setup.prior.schedule.at(jnp.asarray(fit.times), first.dtype)
 
+    @partial(jax.checkpoint, prevent_cse=False)
     def step(
         carry: tuple[State, Moments], likely: Array, hold: Array
     ) -> tuple[tuple[State, Moments], Array]:
@@ -67,7 +68,8 @@ def run_fit(problem: Problem, state: State) -> tuple[State, Float[Array, " S *N"
     def block(carry: tuple[State, Moments], rows: Any) -> tuple[tuple[State, Moments], Array]:
         return jax.lax.scan(jax.checkpoint(answer, prevent_cse=False), carry, rows)
 
-    # In reverse mode the states between blocks are kept, and within one those between answers.
+    # In reverse mode the states between blocks are kept, and within one those between answers,
+    # and within an answer those of its steps.
     answers = len(fit.times)
     length = max(n for n in range(1, math.isqrt(answers) + 1) if answers % n == 0)
     rows = jax.tree.map(
